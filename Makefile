@@ -1,0 +1,51 @@
+# What .venv holds stays there until KAFKA_CLIENT says otherwise.
+KAFKA_CLIENT ?= $(or $(patsubst .venv/installed-%,%,$(wildcard .venv/installed-*)),kafka-python-ng)
+KAFKA_TOPIC ?= test-topic
+export KAFKA_TOPIC
+
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/installed-$(KAFKA_CLIENT)
+
+.DEFAULT_GOAL := help
+.PHONY: help install run run-producer test lint clean
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
+
+install: $(INSTALLED) ## Install into .venv; KAFKA_CLIENT=kafka-python for the other client
+
+$(INSTALLED): setup.cfg pyproject.toml constraints.txt
+ifeq ($(filter $(KAFKA_CLIENT),kafka-python-ng kafka-python),)
+	$(error KAFKA_CLIENT is '$(KAFKA_CLIENT)': accepted are kafka-python-ng and kafka-python)
+endif
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed; $(PYTHON) is " + sys.version.split()[0])'
+	@rm -f .venv/installed-*
+	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@echo "Installing into .venv with $(KAFKA_CLIENT) ..."
+	@# both clients are imported as kafka: the one goes before the other comes
+	@$(BIN)/pip uninstall -qq --yes kafka-python kafka-python-ng
+	@PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --editable '.[dev]'
+ifeq ($(KAFKA_CLIENT),kafka-python)
+	@$(BIN)/pip uninstall -qq --yes kafka-python-ng
+	@$(BIN)/pip install --quiet --constraint constraints.txt kafka-python
+endif
+	@touch $@
+
+run: install ## Serve on http://localhost:8000, with an embedded broker where there is no other
+	@exec $(BIN)/python -m dev.run
+
+run-producer: install ## Send a message; STATE=77 for a given state, COUNT=1000 for many
+	@exec $(BIN)/python producer.py $(if $(STATE),--state '$(STATE)') $(if $(COUNT),--count '$(COUNT)')
+
+test: install ## Run every test; ARGS="-k name" to choose
+	@$(BIN)/python -m pytest $(ARGS)
+
+lint: install ## Check style and types
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+
+clean: ## Remove what the commands above made
+	rm -rf .venv build dev/kafka/target *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

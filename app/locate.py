@@ -1,0 +1,58 @@
+"""Find each partition's tail by reading backwards from the end of the log."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Protocol
+
+from app.message import Message
+from app.state import Snapshot
+
+GROWTH = 4
+# a window that holds this many messages is large enough: wider ones would read far past the tail
+ENOUGH = 4096
+
+
+class RangeReader(Protocol):
+    def read(self, ranges: Mapping[int, range]) -> Iterator[Sequence[Message]]:
+        """Read the offsets of `ranges` (by partition): runs of one partition's messages, each
+        partition's in order, nothing for offsets that hold none."""
+
+
+def locate(
+    log: RangeReader, ranges: Mapping[int, range], judge: Callable[[Message], Snapshot | None]
+) -> dict[int, Snapshot]:
+    """Find the last message in each of `ranges` (offsets by partition) that `judge` accepts.
+
+    Reads windows that end where the one before began and grow from a single offset, so that a
+    valid newest message costs one fetch and no message is judged twice. A window grows by its
+    offsets, not by its messages, for compaction and transactions leave offsets empty.
+
+    Returns:
+        By partition; a partition without a valid message in its range is left out.
+    """
+    tails: dict[int, Snapshot] = {}
+    unread = {partition: offsets for partition, offsets in ranges.items() if offsets}
+    width = 1
+    while unread:
+        windows = {partition: offsets[-width:] for partition, offsets in unread.items()}
+        seen = 0
+        for messages in log.read(windows):
+            seen += len(messages)
+            newest = newest_accepted(messages, judge)
+            if newest:
+                tails[messages[0].partition] = newest
+        unread = {
+            partition: before
+            for partition, offsets in unread.items()
+            if partition not in tails and (before := offsets[:-width])
+        }
+        if seen < ENOUGH:
+            width *= GROWTH
+    return tails
+
+
+def newest_accepted(
+    messages: Sequence[Message], judge: Callable[[Message], Snapshot | None]
+) -> Snapshot | None:
+    return next(filter(None, map(judge, reversed(messages))), None)

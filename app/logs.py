@@ -1,0 +1,76 @@
+"""How the service logs: where to, and at what rate."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+
+# gunicorn's own format, so that a terminal shows one kind of line
+FORMAT = "[%(asctime)s] [%(process)d] [%(levelname)s] %(message)s"
+DATE_FORMAT = "%Y-%m-%d %H:%M:%S %z"
+
+
+def configure(level: str) -> None:
+    """Log to stderr, unless the embedding program has already said where to."""
+    logging.basicConfig(level=level, format=FORMAT, datefmt=DATE_FORMAT)
+    # below this the client tells of every request
+    logging.getLogger("kafka").setLevel(max(logging.ERROR, logging.getLogger().level))
+    for handler in logging.getLogger().handlers:
+        handler.addFilter(_is_news)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    """Not what the client says of the requests that it cancels because it is being closed."""
+    return not (record.name.startswith("kafka.") and "Cancelled" in record.getMessage())
+
+
+class Throttle:
+    """Lets `limit` lines a `period` (seconds) through to `log`.
+
+    Of those left out it keeps the count and the last, which `flush` logs once there is room
+    again. For one thread only.
+    """
+
+    def __init__(
+        self,
+        log: Callable[..., None],
+        limit: int = 3,
+        period: float = 1.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._log = log
+        self._limit = limit
+        self._period = period
+        self._clock = clock
+        self._period_began = clock()
+        self._logged = 0
+        self._held: tuple[str, tuple[object, ...]] | None = None
+        self._left_out = 0
+
+    def __call__(self, line: str, *args: object) -> None:
+        if self._held:
+            self._left_out += 1
+            self._held = line, args
+            self.flush()
+        elif self._has_room():
+            self._log(line, *args)
+        else:
+            self._held = line, args
+
+    def flush(self) -> None:
+        if self._held and self._has_room():
+            line, args = self._held
+            if self._left_out:
+                line, args = line + " (%d like it left out)", (*args, self._left_out)
+            self._log(line, *args)
+            self._held, self._left_out = None, 0
+
+    def _has_room(self) -> bool:
+        now = self._clock()
+        if now - self._period_began >= self._period:
+            self._period_began, self._logged = now, 0
+        if self._logged == self._limit:
+            return False
+        self._logged += 1
+        return True

@@ -1,0 +1,110 @@
+"""What a valid message is: from a record's bytes to the JSON text of its state."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any, NoReturn, Protocol
+
+from marshmallow import EXCLUDE, Schema, ValidationError, fields
+
+
+class Message(Protocol):
+    """One Kafka record as received; `timestamp` is in milliseconds since the epoch."""
+
+    @property
+    def partition(self) -> int: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def timestamp(self) -> int: ...
+    @property
+    def value(self) -> bytes | None: ...
+
+
+class InvalidMessage(ValueError):
+    """A message that cannot become the state.
+
+    Attributes:
+        reason: one word of a small fixed set, to count by.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+class MessageSchema(Schema):
+    class Meta:
+        unknown = EXCLUDE
+
+    message_id = fields.String(allow_none=True)
+    text = fields.String(allow_none=True)
+    state = fields.Raw(required=True, allow_none=True)
+
+
+_SCHEMA = MessageSchema()
+
+
+def state_json(value: bytes | None) -> str:
+    """Give the JSON text of the state that a record's value holds.
+
+    Raises:
+        InvalidMessage: with reason `tombstone`, `encoding`, `json` or `schema`.
+    """
+    if value is None:
+        raise InvalidMessage("tombstone", "it has no value")
+    try:
+        text = value.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise InvalidMessage("encoding", f"not UTF-8 at byte {error.start}") from None
+    document = parse_json(text)
+    try:
+        state = _SCHEMA.load(document)["state"]
+    except ValidationError as error:
+        fields_at_fault = ", ".join(sorted(map(str, error.messages_dict)))
+        raise InvalidMessage(
+            "schema",
+            f"field {fields_at_fault}; accepted is a JSON object with a state",
+        ) from None
+    return canonical_json(state)
+
+
+def parse_json(text: str) -> Any:
+    """Parse RFC 8259 JSON: no NaN, no infinity, nothing that would become one.
+
+    Raises:
+        InvalidMessage: with reason `json`.
+    """
+    try:
+        return json.loads(text, parse_constant=_refuse, parse_float=_finite)
+    except (ValueError, RecursionError) as error:
+        raise InvalidMessage("json", f"not JSON that can be served: {_bounded(error)}") from None
+
+
+def canonical_json(value: Any) -> str:
+    """Write a parsed value as compact ASCII, so that any string in it can be sent and logged.
+
+    Raises:
+        InvalidMessage: with reason `json`; what is nested just deep enough can be read but not
+            written.
+    """
+    try:
+        return json.dumps(value, separators=(",", ":"), allow_nan=False)
+    except (ValueError, RecursionError) as error:
+        raise InvalidMessage("json", f"not JSON that can be served: {_bounded(error)}") from None
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError("a number too large for a float")
+    return number
+
+
+def _bounded(error: Exception) -> str:
+    return str(error)[:100]

@@ -1,0 +1,37 @@
+"""Errors as application/problem+json (RFC 9457)."""
+
+from __future__ import annotations
+
+import json
+
+from flask import Flask
+from werkzeug.exceptions import HTTPException, ServiceUnavailable
+from werkzeug.wrappers import Response
+
+from app.state import StateUnknown
+
+RETRY_AFTER_SECONDS = 1
+
+
+def register(app: Flask) -> None:
+    app.register_error_handler(HTTPException, _problem)
+    app.register_error_handler(StateUnknown, _unavailable)
+
+
+def _problem(error: HTTPException) -> Response:
+    response = Response.force_type(error.get_response())
+    response.data = json.dumps(
+        {
+            "type": "about:blank",
+            "title": error.name,
+            "status": error.code,
+            "detail": error.description,
+        },
+        separators=(",", ":"),
+    )
+    response.content_type = "application/problem+json"
+    return response
+
+
+def _unavailable(reason: StateUnknown) -> Response:
+    return _problem(ServiceUnavailable(str(reason), retry_after=RETRY_AFTER_SECONDS))

@@ -1,0 +1,83 @@
+"""The embedded broker: librdkafka's mock cluster, reached at a port of our choice.
+
+It needs nothing but the confluent-kafka wheel, keeps everything in memory, and answers
+kafka-python-ng but not kafka-python 3, whose newer requests it does not know.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import selectors
+import socket
+import socketserver
+import threading
+from collections.abc import Iterator
+
+from confluent_kafka import Producer
+
+CHUNK_BYTES = 65536
+TIMEOUT_SECONDS = 10.0
+
+
+class EmbeddedBroker:
+    """librdkafka chooses the mock cluster's port; clients that follow its metadata find it.
+
+    Attributes:
+        address: host:port that the mock cluster listens on.
+    """
+
+    def __init__(self) -> None:
+        # the mock cluster lives as long as the client that it was asked of
+        self._client = Producer(
+            {"test.mock.num.brokers": 1, "bootstrap.servers": "unused", "log_level": 3}
+        )
+        (broker,) = self._client.list_topics(timeout=TIMEOUT_SECONDS).brokers.values()
+        self.address = f"{broker.host}:{broker.port}"
+
+    def create_topic(self, name: str) -> None:
+        """The mock cluster knows no CreateTopics; a topic appears when it is asked for."""
+        self._client.list_topics(name, timeout=TIMEOUT_SECONDS)
+
+
+@contextlib.contextmanager
+def forwarding(port: int, target: str) -> Iterator[None]:
+    """While in the block, what connects to `port` on this machine is connected to `target`.
+
+    Raises:
+        OSError: the port is taken.
+    """
+    host, _, target_port = target.rpartition(":")
+
+    class Forward(socketserver.BaseRequestHandler):
+        def handle(self) -> None:
+            with (
+                contextlib.suppress(ConnectionError),
+                socket.create_connection((host, int(target_port)), TIMEOUT_SECONDS) as upstream,
+            ):
+                _pipe(self.request, upstream)
+
+    class Server(socketserver.ThreadingTCPServer):
+        allow_reuse_address = True
+        daemon_threads = True
+
+    with Server(("127.0.0.1", port), Forward) as server:
+        threading.Thread(target=server.serve_forever, name="forward", daemon=True).start()
+        try:
+            yield
+        finally:
+            server.shutdown()
+
+
+def _pipe(client: socket.socket, upstream: socket.socket) -> None:
+    """Copy bytes both ways until one side closes."""
+    with selectors.DefaultSelector() as selector:
+        selector.register(client, selectors.EVENT_READ, upstream)
+        selector.register(upstream, selectors.EVENT_READ, client)
+        while True:
+            for key, _ in selector.select():
+                source, sink = key.fileobj, key.data
+                assert isinstance(source, socket.socket)
+                data = source.recv(CHUNK_BYTES)
+                if not data:
+                    return
+                sink.sendall(data)

@@ -1,0 +1,176 @@
+"""Send state messages to the topic that the service follows.
+
+Without an option it sends one message with random numbers. The topic and the brokers come from
+the same environment variables as the service's.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import os
+import random
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+import click
+from kafka import KafkaProducer
+from kafka.errors import KafkaError
+
+from app.message import InvalidMessage, parse_json, state_json
+from app.settings import Settings, SettingsError
+from app.topic_log import connection_options
+
+SEND_SECONDS = 5.0
+ACKNOWLEDGE_SECONDS = 20.0
+FEW = 10
+
+
+class Json(click.ParamType[list[Any]]):
+    name = "json"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> list[Any]:
+        """Give the value in a list, so that null is not taken for an option left out."""
+        try:
+            return [parse_json(value)]
+        except InvalidMessage as error:
+            self.fail(f"{value!r} is {error}. A text needs quotes: '\"text\"'.", param, ctx)
+
+
+@click.command(help=__doc__)
+@click.option("--state", type=Json(), help="The state to send: any JSON value.")
+@click.option("--count", type=click.IntRange(min=1), help="How many messages; 1 if not given.")
+@click.option(
+    "--rate", type=click.FloatRange(min=0, min_open=True), help="At most this many a second."
+)
+@click.option(
+    "--stdin", is_flag=True, help='Send standard input, each line a message such as {"state": 77}.'
+)
+def main(state: list[Any] | None, count: int | None, rate: float | None, stdin: bool) -> None:
+    if stdin and (state or count):
+        raise click.UsageError("--stdin sends what it reads: it excludes --state and --count.")
+    try:
+        settings = Settings.from_environ(os.environ)
+    except SettingsError as error:
+        raise click.ClickException(str(error)) from error
+    logging.getLogger("kafka").setLevel(logging.CRITICAL)  # what matters of it is said below
+
+    lines = Lines(sys.stdin.buffer)
+    total = None if stdin else count or 1
+    values = _paced(lines if total is None else (_message(state) for _ in range(total)), rate)
+    trouble = ""
+    delivery = Delivery(settings)
+    try:
+        if total is None or total <= FEW:
+            delivery.send_each(itertools.islice(values, FEW))
+        more = next(values, None)
+        if more is not None:
+            delivery.send_many(itertools.chain([more], values), total)
+    except KafkaError as error:
+        trouble = f": {error}"
+    failed = (total or delivery.sent) - delivery.acknowledged
+    if failed or lines.refused:
+        raise click.ClickException(
+            f"{delivery.acknowledged} acknowledged, {failed} failed, "
+            f"{lines.refused} refused{trouble}"
+        )
+
+
+def _message(state: list[Any] | None) -> bytes:
+    return json.dumps(
+        {
+            "message_id": str(random.randint(0, 9999)),
+            "text": "some text",
+            "state": state[0] if state else random.randint(0, 99),
+        }
+    ).encode()
+
+
+def _paced(values: Iterable[bytes], rate: float | None) -> Iterator[bytes]:
+    began = time.monotonic()
+    for index, value in enumerate(values):
+        if rate:
+            time.sleep(max(0.0, began + index / rate - time.monotonic()))
+        yield value
+
+
+class Lines:
+    """The messages in `lines`. One that the service would skip is named and left out.
+
+    Attributes:
+        refused: how many were left out so far.
+    """
+
+    def __init__(self, lines: Iterable[bytes]) -> None:
+        self._lines = lines
+        self.refused = 0
+
+    def __iter__(self) -> Iterator[bytes]:
+        for number, line in enumerate(map(bytes.strip, self._lines), start=1):
+            try:
+                if line:
+                    state_json(line)
+                    yield line
+            except InvalidMessage as error:
+                self.refused += 1
+                click.echo(f"Line {number} is not sent: {error}", err=True)
+
+
+class Delivery:
+    """Sends messages and counts what the broker acknowledges.
+
+    `acknowledged` is written by the client's own thread, and final once a method that sends has returned.
+
+    Raises (every method but `__init__`):
+        KafkaError: the broker does not take a message; those after it were not sent.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        """
+        Raises:
+            click.ClickException: no broker answers.
+        """
+        self._topic = settings.topic
+        self.sent = 0
+        self.acknowledged = 0
+        try:
+            self._producer = KafkaProducer(
+                **connection_options(settings), acks="all", max_block_ms=int(SEND_SECONDS * 1000)
+            )
+        except KafkaError as error:
+            raise click.ClickException(
+                f"No broker answers at {settings.bootstrap_servers}: {error}"
+            ) from error
+
+    def send_each(self, values: Iterable[bytes]) -> None:
+        """Send one after the other, and show each and where the broker put it."""
+        for value in values:
+            click.echo(f"Sending message with value: {json.loads(value.decode('utf-8-sig'))}")
+            placed = self._send(value).get(timeout=ACKNOWLEDGE_SECONDS)
+            click.echo(
+                f"Delivered to {placed.topic}, partition {placed.partition}, offset {placed.offset}"
+            )
+
+    def send_many(self, values: Iterable[bytes], total: int | None) -> None:
+        """Send without waiting in between, with a progress bar; `total` is None if not known."""
+        with click.progressbar(values, length=total, label="Sending") as bar:
+            for value in bar:
+                self._send(value)
+        self._producer.flush(timeout=ACKNOWLEDGE_SECONDS)
+        click.echo(f"Delivered {self.acknowledged} messages to {self._topic}")
+
+    def _send(self, value: bytes) -> Any:
+        self.sent += 1
+        return self._producer.send(self._topic, value=value).add_callback(self._count)
+
+    def _count(self, _: object) -> None:
+        self.acknowledged += 1
+
+
+if __name__ == "__main__":
+    main()
