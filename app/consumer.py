@@ -8,7 +8,7 @@ import threading
 from collections import Counter
 from collections.abc import Mapping
 
-from app.locate import locate, newest_accepted
+from app.locate import locate, newest_accepted, newest_tail
 from app.logs import Throttle
 from app.message import InvalidMessage, Message, state_json
 from app.settings import Settings
@@ -141,12 +141,7 @@ class Consumer:
         self._publish()
 
     def _publish(self) -> None:
-        if self._tails:
-            newest = max(self._tails.values(), key=_age_order)
-        elif self._published is None:
-            newest = Snapshot(self._settings.initial)
-        else:
-            return
+        newest = newest_tail(self._tails) or self._published or Snapshot(self._settings.initial)
         if newest == self._published:
             return
         self._state.publish(newest)
@@ -194,10 +189,6 @@ class Consumer:
             reason,
             _view(detail),
         )
-
-
-def _age_order(snapshot: Snapshot) -> tuple[int | None, int | None]:
-    return snapshot.timestamp, snapshot.partition
 
 
 def _view(text: str) -> str:

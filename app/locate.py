@@ -52,6 +52,14 @@ def locate(
     return tails
 
 
+def newest_tail(tails: Mapping[int, Snapshot]) -> Snapshot | None:
+    """Give the state: the newest of the tails by timestamp, ties to the higher partition.
+
+    Every instance that has read the same log comes to the same one.
+    """
+    return max(tails.values(), key=lambda tail: (tail.timestamp, tail.partition), default=None)
+
+
 def newest_accepted(
     messages: Sequence[Message], judge: Callable[[Message], Snapshot | None]
 ) -> Snapshot | None:

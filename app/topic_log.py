@@ -28,10 +28,11 @@ __all__ = ["KafkaError", "TopicLog", "connection_options"]
 
 log = logging.getLogger(__name__)
 
-POLL_SECONDS = 0.5
+POLL_MS = 500
 FETCH_BYTES = 1024 * 1024
 REQUEST_TIMEOUT_MS = 15_000
 BOOTSTRAP_TIMEOUT_MS = 5_000
+FIRST_COMMIT_SECONDS = 0.5
 COMMIT_SECONDS = 5.0
 COMMIT_UNCHANGED_SECONDS = 600.0  # far below offsets.retention.minutes, seven days by default
 
@@ -146,13 +147,17 @@ class TopicLog:
             if ends[key] > (position := self._consumer.position(key))
         }
 
-    def poll(self) -> list[Sequence[Message]]:
-        """Wait up to `POLL_SECONDS` for messages: runs of one partition's, in order."""
+    def poll(self, stops: Mapping[int, int] | None = None) -> list[Sequence[Message]]:
+        """Wait up to `POLL_MS` for messages: runs of one partition's, in order.
+
+        Args:
+            stops: by partition, the offset that need not be reached; if not given, the end.
+        """
         self._check_stop()
         try:
-            batches = self._consumer.poll(timeout_ms=int(POLL_SECONDS * 1000))
+            batches = self._consumer.poll(timeout_ms=POLL_MS)
         except CorruptRecordException as error:
-            batches = self._poll_past_unreadable(error)
+            batches = self._poll_past_unreadable(str(error), stops)
         runs = ([record for record in run if not _is_marker(record)] for run in batches.values())
         return [run for run in runs if run]
 
@@ -162,30 +167,32 @@ class TopicLog:
         Goes by positions, never by a message's arrival: the last offsets of a range may be a
         transaction's marker or compacted away. Changes which partitions are assigned.
         """
-        unread = dict(ranges)
-        self.seek({partition: offsets.start for partition, offsets in unread.items()})
-        while unread:
-            runs = self.poll()
+        stops = {partition: offsets.stop for partition, offsets in ranges.items()}
+        self.seek({partition: offsets.start for partition, offsets in ranges.items()})
+        while stops:
+            runs = self.poll(stops)
             for run in runs:
-                stop = unread[run[0].partition].stop
+                stop = stops[run[0].partition]
                 within = [message for message in run if message.offset < stop]
                 if within:
                     yield within
             if not runs:
-                self._require_log_to_reach(unread)
+                self._require_log_to_reach(stops)
             positions = self.positions()
-            left = {p: offsets for p, offsets in unread.items() if positions[p] < offsets.stop}
-            if left and len(left) < len(unread):
+            left = {p: stop for p, stop in stops.items() if positions[p] < stop}
+            if left and len(left) < len(stops):
                 self._consumer.assign(self._keys(left))
-            unread = left
+            stops = left
 
-    def _require_log_to_reach(self, ranges: Mapping[int, range]) -> None:
-        for partition, offsets in ranges.items():
+    def _require_log_to_reach(self, stops: Mapping[int, int]) -> None:
+        for partition, stop in stops.items():
             end = self._consumer.highwater(self._key(partition))
-            if end is not None and end < offsets.stop:
-                raise LogTruncated(f"partition {partition} ends at {end}, not {offsets.stop}")
+            if end is not None and end < stop:
+                raise LogTruncated(f"partition {partition} ends at {end}, not {stop}")
 
-    def _poll_past_unreadable(self, error: KafkaError) -> dict[TopicPartition, list[Any]]:
+    def _poll_past_unreadable(
+        self, error: str, stops: Mapping[int, int] | None
+    ) -> dict[TopicPartition, list[Any]]:
         """Read on one batch at a time until past the one that the client cannot decode.
 
         kafka-python-ng gives nothing of a fetch that holds such a batch, kafka-python 3 never
@@ -195,24 +202,27 @@ class TopicLog:
             # a broker returns a whole batch, however small the limit (KIP-74)
             self._single_batches = self._open_consumer(max_partition_fetch_bytes=1)
         reader = self._single_batches
+        assignment = list(self._consumer.assignment())
+        ends = {self._key(p): stop for p, stop in stops.items()} if stops else None
+        ends = ends or self._consumer.end_offsets(assignment)
         batches: dict[TopicPartition, list[Any]] = {}
-        for key, end in self._consumer.end_offsets(list(self._consumer.assignment())).items():
+        for key in assignment:
             reader.assign([key])
             reader.seek(key, self._consumer.position(key))
             size, stepped_over = 0, False
-            while reader.position(key) < end and size < FETCH_BYTES:
+            while (offset := reader.position(key)) < ends[key] and size < FETCH_BYTES:
                 self._check_stop()
                 try:
-                    records = reader.poll(timeout_ms=int(POLL_SECONDS * 1000)).get(key, [])
+                    records = reader.poll(timeout_ms=POLL_MS).get(key, [])
                 except CorruptRecordException:
                     stepped_over = True
                     offset = reader.position(key)
-                    self._on_unreadable(key.partition, offset, str(error))
+                    self._on_unreadable(key.partition, offset, error)
                     reader.seek(key, offset + 1)
                     continue
                 batches.setdefault(key, []).extend(records)
                 size += sum(len(record.value or b"") for record in records)
-                if stepped_over:
+                if stepped_over or reader.position(key) == offset:
                     break
             self._consumer.seek(key, reader.position(key))
         return batches
@@ -266,7 +276,7 @@ class _Group:
             self._consumer = self._open_consumer(group_id=self.group_id)
         # kafka-python-ng takes its network steps during calls like this one only, so the first
         # commit needs several
-        self._next_attempt = now + (COMMIT_SECONDS if self._committed else POLL_SECONDS)
+        self._next_attempt = now + (COMMIT_SECONDS if self._committed else FIRST_COMMIT_SECONDS)
         self._consumer.commit_async(
             # (offset, metadata) and, in kafka-python 3, a leader epoch that has a default
             {key: OffsetAndMetadata(offset, "") for key, offset in positions.items()},

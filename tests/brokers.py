@@ -1,0 +1,86 @@
+"""Which broker the integration tests talk to."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import docker
+import pytest
+from confluent_kafka import libversion
+from docker.errors import DockerException
+from testcontainers.community.kafka import KafkaContainer
+
+from dev import apache_kafka
+from dev.broker import EmbeddedBroker
+
+CONTAINER_IMAGE = "confluentinc/cp-kafka:7.9.0"
+CONTAINER_KAFKA = "3.9.0"
+
+
+@dataclass(frozen=True)
+class Broker:
+    """A broker that can be had here.
+
+    Attributes:
+        title: what the pytest header says.
+        running: gives its bootstrap servers for as long as the block.
+        is_apache_kafka: whether it can all that a real one can.
+    """
+
+    title: str
+    running: Callable[[], contextlib.AbstractContextManager[str]]
+    is_apache_kafka: bool = True
+
+
+CHOSEN = pytest.StashKey[Broker]()
+
+
+def given() -> Broker | None:
+    servers = os.environ.get("KAFKA_BOOTSTRAP_SERVERS")
+    if not servers:
+        return None
+    return Broker(
+        f"the one at {servers} (KAFKA_BOOTSTRAP_SERVERS), of a version it does not tell",
+        lambda: contextlib.nullcontext(servers),
+    )
+
+
+def container() -> Broker | None:
+    try:
+        docker.from_env(timeout=5).ping()
+    except DockerException:
+        return None
+    return Broker(f"Apache Kafka {CONTAINER_KAFKA} (testcontainers)", _container_running)
+
+
+@contextlib.contextmanager
+def _container_running() -> Iterator[str]:
+    with KafkaContainer(CONTAINER_IMAGE).with_kraft() as kafka:
+        yield kafka.get_bootstrap_server()
+
+
+def maven() -> Broker | None:
+    if not apache_kafka.available():
+        return None
+    return Broker(f"Apache Kafka {apache_kafka.version()} (Maven)", apache_kafka.running)
+
+
+def embedded() -> Broker:
+    return Broker(
+        f"embedded, librdkafka's mock cluster {libversion()[0]}; java and mvn are not both there",
+        _embedded_running,
+        is_apache_kafka=False,
+    )
+
+
+@contextlib.contextmanager
+def _embedded_running() -> Iterator[str]:
+    broker = EmbeddedBroker()
+    yield broker.address
+
+
+def first_available() -> Broker:
+    return given() or container() or maven() or embedded()

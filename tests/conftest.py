@@ -1,0 +1,43 @@
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from tests import brokers
+from tests.brokers import CHOSEN
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--embedded-broker",
+        action="store_true",
+        help="use the embedded broker even where a real one can be had",
+    )
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    embedded = config.getoption("--embedded-broker")
+    config.stash[CHOSEN] = brokers.embedded() if embedded else brokers.first_available()
+    # the tests choose their own settings; what the caller's environment says is not theirs
+    for name in [name for name in os.environ if name.startswith(("KAFKA_", "STATE_"))]:
+        del os.environ[name]
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    return f"broker: {config.stash[CHOSEN].title}"
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if not config.stash[CHOSEN].is_apache_kafka:
+        skip = pytest.mark.skip(reason="the embedded broker cannot do this; Apache Kafka can")
+        for item in items:
+            if item.get_closest_marker("apache_kafka"):
+                item.add_marker(skip)
+
+
+@pytest.fixture(scope="session")
+def bootstrap_servers(pytestconfig: pytest.Config):
+    """The broker's host:port; it starts when the first test needs it."""
+    with pytestconfig.stash[CHOSEN].running() as servers:
+        yield servers

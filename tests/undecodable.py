@@ -1,0 +1,58 @@
+"""Messages that are good for Kafka and too much for a Python client: a header's key is no UTF-8.
+
+Producers in languages whose strings are bytes can send them; no Python one does, so the request
+is put together here.
+"""
+
+from __future__ import annotations
+
+import socket
+import struct
+import time
+from typing import Any
+
+from crc32c import crc32c
+from kafka.record.memory_records import MemoryRecordsBuilder
+
+PRODUCE, VERSION, ALL_IN_SYNC, TIMEOUT_MS = 0, 3, -1, 10_000
+# where a record batch has its checksum, and where what it covers begins
+# https://kafka.apache.org/documentation/#recordbatch
+CRC, COVERED = 17, 21
+
+
+def send_undecodable(topic: Any, count: int, partition: int) -> None:
+    """Send one batch of `count` messages that no Python client can decode."""
+    host, _, port = topic.servers.partition(":")
+    request = _string(b"test") + struct.pack(">hhi", -1, ALL_IN_SYNC, TIMEOUT_MS)
+    request += struct.pack(">i", 1) + _string(topic.name.encode())
+    batch = _batch(count)
+    request += struct.pack(">iii", 1, partition, len(batch)) + batch
+    with socket.create_connection((host, int(port)), 10) as connection:
+        header = struct.pack(">hhi", PRODUCE, VERSION, 1)
+        connection.sendall(struct.pack(">i", len(header + request)) + header + request)
+        answer = connection.makefile("rb")
+        (size,) = struct.unpack(">i", answer.read(4))
+        # correlation id, one topic, its name, one partition, its number, then what we ask for
+        body = answer.read(size)
+        at = 4 + 4 + 2 + len(topic.name) + 4 + 4
+        (error,) = struct.unpack_from(">h", body, at)
+        assert error == 0
+
+
+def _batch(count: int) -> bytes:
+    builder = MemoryRecordsBuilder(magic=2, compression_type=0, batch_size=1_000_000)
+    for _ in range(count):
+        builder.append(
+            timestamp=int(time.time() * 1000),
+            key=None,
+            value=b'{"state":"undecodable"}',
+            headers=[("header's key", b"")],
+        )
+    builder.close()
+    batch = bytearray(bytes(builder.buffer()).replace(b"header's key", b"header\xffs key"))
+    struct.pack_into(">I", batch, CRC, crc32c(bytes(batch[COVERED:])))
+    return bytes(batch)
+
+
+def _string(text: bytes) -> bytes:
+    return struct.pack(">h", len(text)) + text

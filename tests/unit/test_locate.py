@@ -1,0 +1,140 @@
+"""Locate against the obvious slow reading from the beginning."""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from app.locate import ENOUGH, GROWTH, locate, newest_tail
+from app.message import InvalidMessage, state_json
+from app.state import Snapshot
+
+
+@dataclass(frozen=True)
+class Record:
+    partition: int
+    offset: int
+    timestamp: int
+    value: bytes | None
+
+
+class RecordedLog:
+    """A log in memory, which offsets may be missing from; it keeps count of what is read."""
+
+    def __init__(self, records: list[Record], run_length: int = 3) -> None:
+        self._records = records
+        self._run_length = run_length
+        self.windows = 0
+        self.judged: list[tuple[int, int]] = []
+
+    def read(self, ranges):
+        self.windows += 1
+        for partition, offsets in ranges.items():
+            within = [r for r in self._records if r.partition == partition and r.offset in offsets]
+            for start in range(0, len(within), self._run_length):
+                yield within[start : start + self._run_length]
+
+    def judge(self, record: Record) -> Snapshot | None:
+        self.judged.append((record.partition, record.offset))
+        try:
+            return Snapshot(
+                state_json(record.value), record.timestamp, record.partition, record.offset
+            )
+        except InvalidMessage:
+            return None
+
+
+VALUES = st.sampled_from(
+    [b'{"state":1}', b'{"state":null}', b"not json", b"{}", None, b"\x00\x00\x00\x00\x00\x00"]
+)
+
+
+@st.composite
+def logs(draw) -> tuple[list[Record], dict[int, range]]:
+    records, ranges = [], {}
+    for partition in range(draw(st.integers(1, 4))):
+        offset = beginning = draw(st.integers(0, 5))
+        for value in draw(st.lists(VALUES, max_size=30)):
+            offset += draw(st.sampled_from([0, 0, 0, 1, 7, 300]))  # compacted away, or markers
+            records.append(Record(partition, offset, draw(st.integers(-1, 50)), value))
+            offset += 1
+        ranges[partition] = range(beginning, offset + draw(st.integers(0, 40)))
+    return records, ranges
+
+
+def slowly(records: list[Record]) -> dict[int, int]:
+    """The offset of each partition's last valid message."""
+    tails = {}
+    for record in records:
+        try:
+            state_json(record.value)
+        except InvalidMessage:
+            continue
+        tails[record.partition] = record.offset
+    return tails
+
+
+@given(logs(), st.integers(1, 7))
+def test_finds_what_reading_from_the_beginning_finds(log, run_length):
+    records, ranges = log
+    recorded = RecordedLog(records, run_length)
+    tails = locate(recorded, ranges, recorded.judge)
+    assert {partition: tail.offset for partition, tail in tails.items()} == slowly(records)
+    assert all(tail.partition == partition for partition, tail in tails.items())
+
+
+@given(logs())
+def test_the_state_is_the_newest_tail_by_timestamp_then_partition(log):
+    records, ranges = log
+    recorded = RecordedLog(records)
+    state = newest_tail(locate(recorded, ranges, recorded.judge))
+    tails = slowly(records).items()
+    slow = sorted((r.timestamp, r.partition) for r in records if (r.partition, r.offset) in tails)
+    assert (state and (state.timestamp, state.partition)) == (slow[-1] if slow else None)
+
+
+@given(logs())
+def test_judges_no_message_twice(log):
+    records, ranges = log
+    recorded = RecordedLog(records)
+    locate(recorded, ranges, recorded.judge)
+    assert len(recorded.judged) == len(set(recorded.judged))
+
+
+@given(logs(), st.integers(0, 400))
+def test_stays_within_the_given_ranges(log, cut):
+    records, ranges = log
+    later = {p: range(min(r.start + cut, r.stop), r.stop) for p, r in ranges.items()}
+    recorded = RecordedLog(records)
+    tails = locate(recorded, later, recorded.judge)
+    expected = slowly([r for r in records if r.offset in later[r.partition]])
+    assert {partition: tail.offset for partition, tail in tails.items()} == expected
+
+
+@settings(max_examples=20)
+@given(st.integers(0, 50_000))
+def test_reads_little_more_than_the_invalid_messages_at_the_end(invalid):
+    records = [Record(0, offset, 0, b'{"state":1}') for offset in range(60_000 - invalid)]
+    records += [Record(0, offset, 0, None) for offset in range(60_000 - invalid, 60_000)]
+    recorded = RecordedLog(records, run_length=500)
+    assert locate(recorded, {0: range(60_000)}, recorded.judge)[0].offset == 59_999 - invalid
+    assert len(recorded.judged) <= invalid + 500
+    assert recorded.windows <= invalid / ENOUGH + 10
+
+
+def test_a_gap_of_a_billion_offsets_costs_few_reads():
+    log = [Record(0, 5, 0, b'{"state":1}'), Record(0, 10**9, 0, None)]
+    recorded = RecordedLog(log)
+    assert locate(recorded, {0: range(10**9 + 1)}, recorded.judge)[0].offset == 5
+    assert GROWTH ** (recorded.windows - 2) < 10**9
+
+
+def test_a_valid_newest_message_costs_one_read_of_one_offset():
+    records = [Record(p, o, 0, b'{"state":1}') for p, o in itertools.product(range(3), range(100))]
+    recorded = RecordedLog(records)
+    locate(recorded, dict.fromkeys(range(3), range(100)), recorded.judge)
+    assert recorded.windows == 1
+    assert sorted(recorded.judged) == [(0, 99), (1, 99), (2, 99)]
