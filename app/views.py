@@ -31,8 +31,10 @@ def state() -> Response:
     response = Response(f'{{"state":{snapshot.json}}}', mimetype="application/json")
     response.headers["Cache-Control"] = "no-cache"
     response.set_etag(_version(snapshot))
+    modified = _datetime(snapshot.timestamp)
+    if modified:
+        response.last_modified = modified
     if snapshot.offset is not None:
-        response.last_modified = _datetime(snapshot.timestamp)
         response.headers["X-State-Partition"] = str(snapshot.partition)
         response.headers["X-State-Offset"] = str(snapshot.offset)
     return response

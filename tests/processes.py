@@ -1,0 +1,93 @@
+"""The program as a process, started and ended the way a person does it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import psutil
+import requests
+
+from tests.waiting import eventually
+
+ROOT = Path(__file__).parent.parent
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
+
+
+class Program:
+    """A command that serves HTTP on `port`, in a process group of its own like a terminal's."""
+
+    def __init__(
+        self, command: Sequence[str], port: int, environ: Mapping[str, str], log: Path, cwd: Path
+    ) -> None:
+        self.port = port
+        self._log = log
+        with log.open("w") as output:
+            self.process = subprocess.Popen(
+                command,
+                cwd=cwd,
+                env={**os.environ, **environ},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                process_group=0,
+            )
+
+    @property
+    def output(self) -> str:
+        return self._log.read_text()
+
+    def get(self, path: str = "/state") -> requests.Response | None:
+        """The answer, or None while nothing listens."""
+        try:
+            return requests.get(f"http://127.0.0.1:{self.port}{path}", timeout=5)
+        except requests.ConnectionError:
+            assert self.process.poll() is None, self.output
+            return None
+
+    def comes_to(self, state: Any) -> None:
+        def serves() -> bool:
+            answer = self.get()
+            return answer is not None and answer.json().get("state", answer) == state
+
+        eventually(serves)
+
+    def tree(self) -> list[psutil.Process]:
+        process = psutil.Process(self.process.pid)
+        return [process, *process.children(recursive=True)]
+
+    def press_ctrl_c(self) -> None:
+        """As a terminal does: SIGINT to the whole foreground process group."""
+        os.killpg(self.process.pid, signal.SIGINT)
+
+
+@contextlib.contextmanager
+def running(
+    command: Sequence[str], port: int, environ: Mapping[str, str], log: Path, cwd: Path = ROOT
+) -> Iterator[Program]:
+    program = Program(command, port, environ, log, cwd)
+    processes = program.tree()
+    try:
+        yield program
+    finally:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            processes = program.tree()
+        for process in processes:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
+        program.process.wait(10)
+
+
+def gunicorn(*options: str) -> list[str]:
+    return [sys.executable, "-m", "gunicorn", *options, "wsgi:app"]
