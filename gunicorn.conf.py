@@ -1,6 +1,7 @@
 """How gunicorn serves the application; its own variables and options come on top."""
 
 import os
+import signal
 import sys
 
 # read again on SIGHUP: the workers started then shall run the code that is on disk by then
@@ -27,4 +28,23 @@ control_socket_disable = True
 
 
 def post_worker_init(worker):
-    worker.wsgi.extensions["consumer"].start()
+    consumer = worker.wsgi.extensions["consumer"]
+    consumer.start()
+
+    exit_gracefully = signal.getsignal(signal.SIGTERM)
+
+    def stop_consumer_too(signal_number, frame):
+        consumer.stop(timeout=0)  # it ends while the last requests are answered
+        exit_gracefully(signal_number, frame)
+
+    signal.signal(signal.SIGTERM, stop_consumer_too)
+    # less than the master's, or the worker is killed where it could have ended
+    worker.cfg.set("graceful_timeout", max(worker.cfg.graceful_timeout - 1, 0))
+
+
+def worker_exit(server, worker):
+    if hasattr(worker, "wsgi"):  # not where loading the application failed
+        worker.wsgi.extensions["consumer"].stop()
+    if getattr(worker, "nr_conns", 0):
+        # the interpreter would wait for threads that are held by clients who send nothing
+        os._exit(0)

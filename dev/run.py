@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping
@@ -78,13 +79,16 @@ def _broker(environ: Mapping[str, str], topic: str) -> Iterator[str]:
             ) from error
 
 
-def answers(servers: str) -> bool:
-    """Whether a Kafka broker answers there."""
+def answers(server: str) -> bool:
+    """Whether a Kafka broker answers at this host:port."""
+    host, _, port = server.rpartition(":")
     try:
-        AdminClient({"bootstrap.servers": servers, "log_level": 0}).list_topics(
+        # at once where nothing listens, which the client below would go on trying
+        socket.create_connection((host, int(port)), PROBE_SECONDS).close()
+        AdminClient({"bootstrap.servers": server, "log_level": 0}).list_topics(
             timeout=PROBE_SECONDS
         )
-    except KafkaException:
+    except (OSError, KafkaException):
         return False
     return True
 

@@ -1,0 +1,144 @@
+"""What happens between the first state and the end."""
+
+from __future__ import annotations
+
+import logging
+import subprocess
+
+import pytest
+from confluent_kafka.admin import NewPartitions
+
+from app.consumer import Consumer
+from dev import apache_kafka
+from tests.waiting import eventually
+
+
+def test_follows_message_by_message(topic, serve):
+    service = serve(topic)
+    assert service.first_state() == 0
+    for state in range(1, 50):
+        topic.send_state(state)
+        assert service.comes_to(state)
+
+
+def test_logs_the_first_state_and_each_change_but_few_of_a_flood(topic, serve, caplog):
+    caplog.set_level(logging.INFO)
+    topic.send_state({"long": "x" * 1000})
+    service = serve(topic)
+    service.first_state()
+    (first,) = [line for line in caplog.messages if line.startswith("Initializing API")]
+    assert first.startswith(
+        "Initializing API with data from msg: partition 0, offset 0, timestamp "
+    )
+    assert len(first) < 250
+    topic.send_state(77)
+    service.comes_to(77)
+    assert "State updated to: 77" in caplog.messages
+    for number in range(500):
+        topic.send_state(number)
+    topic.send_state("last")
+    service.comes_to("last")
+    eventually(lambda: any('State updated to: "last"' in line for line in caplog.messages))
+    assert len([line for line in caplog.messages if "State updated" in line]) < 100
+
+
+def test_logs_invalid_messages_at_a_bounded_rate_and_without_their_value(topic, serve, caplog):
+    caplog.set_level(logging.INFO)
+    service = serve(topic)
+    service.first_state()
+    topic.send(*[b'{"stat":"s3cret"}'] * 1000)
+    eventually(lambda: service.consumer.invalid_messages["schema"] == 1000)
+    eventually(lambda: any("like it left out" in line for line in caplog.messages))
+    lines = [line for line in caplog.messages if "invalid message" in line]
+    assert "Skipped an invalid message: partition 0, offset " in lines[0]
+    assert len(lines) < 50
+    assert "s3cret" not in caplog.text
+
+
+@pytest.mark.apache_kafka
+def test_notices_partitions_that_are_added(topic, serve, admin):
+    topic.send_state("on the first")
+    service = serve(topic, metadata_max_age_ms=200)
+    assert service.first_state() == "on the first"
+    admin.create_partitions([NewPartitions(topic.name, 3)])[topic.name].result(30)
+    # a producer of its own, for the other's metadata has one partition
+    producer = topic.new_producer()
+    topic.send_state("on a new one", partition=2, producer=producer)
+    assert service.comes_to("on a new one")
+    topic.send_state("on the first again")
+    assert service.comes_to("on the first again")
+
+
+@pytest.mark.apache_kafka
+def test_creates_a_topic_that_is_missing(serve, admin, bootstrap_servers):
+    name = "test-created-by-the-service"
+    assert serve(name).first_state() == 0
+    assert len(admin.list_topics(timeout=10).topics[name].partitions) == 1
+
+
+@pytest.mark.apache_kafka
+def test_waits_for_a_topic_that_it_may_not_create(serve, make_topic, bootstrap_servers, admin):
+    from confluent_kafka.admin import NewTopic
+
+    name = "test-created-by-somebody-else"
+    service = serve(name, topic_auto_create=False)
+    eventually(lambda: service.get("/readyz").json["detail"] == f"topic {name} does not exist")
+    assert service.get("/healthz").status_code == 200
+    admin.create_topics([NewTopic(name, 1)])[name].result(30)
+    assert service.first_state() == 0
+
+
+@pytest.mark.apache_kafka
+def test_kafkas_own_tool_shows_the_group_and_its_lag(topic, serve, bootstrap_servers):
+    if not apache_kafka.available():
+        pytest.skip("Kafka's own tools need java, and mvn to fetch them")
+    apache_kafka.fetch()
+    topic.send_state(*range(10))
+    service = serve(topic, group_prefix="shown")
+    service.first_state()
+    group = service.consumer.group_id
+    assert group.startswith("shown-")
+    command = apache_kafka.java(
+        "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand",
+        *("--bootstrap-server", bootstrap_servers, "--describe", "--group", group),
+    )
+
+    def row() -> list[str]:
+        shown = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+        lines = [line.split() for line in shown.stdout.splitlines()]
+        return next((line for line in lines if line[:2] == [group, topic.name]), [])
+
+    # group, topic, partition, current offset, log end offset, lag
+    assert eventually(row)[2:6] == ["0", "10", "10", "0"]
+
+
+@pytest.mark.apache_kafka
+def test_deletes_its_group_at_a_clean_stop(topic, serve, admin):
+    service = serve(topic)
+    service.first_state()
+    group = service.consumer.group_id
+
+    def groups() -> set[str]:
+        return {listed.group_id for listed in admin.list_consumer_groups().result(10).valid}
+
+    eventually(lambda: group in groups())
+    service.consumer.stop(10)
+    assert not service.consumer.is_alive()
+    assert group not in groups()
+
+
+def test_relocates_after_a_failure_that_nobody_thought_of(topic, serve, monkeypatch, caplog):
+    topic.send_state("before")
+    service = serve(topic)
+    assert service.first_state() == "before"
+    judge = Consumer._judge
+
+    def fails_once(consumer, message):
+        monkeypatch.setattr(Consumer, "_judge", judge)
+        raise RuntimeError("unthought of")
+
+    monkeypatch.setattr(Consumer, "_judge", fails_once)
+    topic.send_state("after")
+    assert service.comes_to("after")
+    assert "RuntimeError: unthought of" in caplog.text
+    assert service.consumer.is_alive()

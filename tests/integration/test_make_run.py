@@ -1,0 +1,149 @@
+"""`make run` as a person uses it: start it, ask, send, ask again, Ctrl-C."""
+
+from __future__ import annotations
+
+import signal
+import socket
+import subprocess
+import time
+
+import psutil
+import pytest
+
+from app.topic_log import CLIENT_READS_COMMITTED
+from dev.run import answers
+from tests.processes import ROOT, free_port, running
+from tests.waiting import eventually
+
+EMBEDDED_PORT = 9092
+WITHIN_SECONDS = 5
+
+# kafka-python 3 is what can read committed messages only
+needs_embedded = pytest.mark.skipif(
+    CLIENT_READS_COMMITTED, reason="the embedded broker does not answer kafka-python 3"
+)
+
+
+@pytest.fixture
+def make_run(tmp_path):
+    def start(**environ: str):
+        port = free_port()
+        return running(["make", "run"], port, {"PORT": str(port), **environ}, tmp_path / "output")
+
+    return start
+
+
+@pytest.fixture
+def nothing_at_9092():
+    try:
+        socket.create_server(("127.0.0.1", EMBEDDED_PORT)).close()
+    except OSError:
+        pytest.fail(f"port {EMBEDDED_PORT} is in use on this machine; this test needs it")
+
+
+def make_run_producer(**variables: str) -> str:
+    assignments = [f"{name}={value}" for name, value in variables.items()]
+    command = ["make", "run-producer", *assignments]
+    return subprocess.run(
+        command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+    ).stdout
+
+
+def assert_ends_quietly(program) -> None:
+    processes = program.tree()
+    before = len(program.output)
+    asked = time.monotonic()
+    program.press_ctrl_c()
+    program.process.wait(WITHIN_SECONDS)
+    _, alive = psutil.wait_procs(processes, asked + WITHIN_SECONDS - time.monotonic())
+    assert alive == []
+    farewell = program.output[before:]
+    assert "Traceback" not in program.output
+    assert "WARNING" not in farewell
+    assert "ERROR" not in farewell
+
+
+@needs_embedded
+@pytest.mark.usefixtures("nothing_at_9092")
+def test_serves_from_an_embedded_broker_that_a_producer_reaches_at_the_usual_port(make_run):
+    with make_run() as program:
+        program.comes_to(0)
+        assert (
+            "Broker: an embedded one at localhost:9092, in memory: "
+            "what it holds is gone when it stops\n"
+        ) in program.output
+        assert make_run_producer(STATE="77").startswith("Sending message with value: {")
+        program.comes_to(77)
+        make_run_producer(STATE='{"a": "b c"}', COUNT="1000")
+        program.comes_to({"a": "b c"})
+        assert_ends_quietly(program)
+    assert not answers(f"localhost:{EMBEDDED_PORT}")
+
+
+@needs_embedded
+@pytest.mark.usefixtures("nothing_at_9092")
+def test_ctrl_c_ends_it_while_clients_are_connected(make_run):
+    with make_run() as program:
+        program.comes_to(0)
+        idle = [socket.create_connection(("127.0.0.1", program.port)) for _ in range(20)]
+        idle[0].sendall(b"GET /state HTTP/1.1\r\nHost: half-")
+        with socket.create_connection(("127.0.0.1", EMBEDDED_PORT)):
+            assert_ends_quietly(program)
+        for connection in idle:
+            connection.close()
+
+
+@needs_embedded
+@pytest.mark.usefixtures("nothing_at_9092")
+@pytest.mark.parametrize("ended_by", [signal.SIGTERM, signal.SIGHUP])
+def test_leaves_nothing_behind_when_its_terminal_is_closed(make_run, ended_by):
+    with make_run() as program:
+        program.comes_to(0)
+        processes = program.tree()
+        for process in processes[:2]:  # make and what it runs; gunicorn has its own session
+            process.send_signal(ended_by)
+        _, alive = psutil.wait_procs(processes, WITHIN_SECONDS)
+        assert alive == []
+
+
+@needs_embedded
+def test_refuses_to_embed_a_broker_where_the_port_is_taken_by_something_else(make_run):
+    with socket.create_server(("127.0.0.1", EMBEDDED_PORT)), make_run() as program:
+        assert program.process.wait(30) != 0
+        assert "Error: port 9092 is taken by something that is not Kafka" in program.output
+
+
+def test_uses_the_broker_it_is_told_of(make_run, topic):
+    topic.send_state("before")
+    with make_run(KAFKA_BOOTSTRAP_SERVERS=topic.servers, KAFKA_TOPIC=topic.name) as program:
+        program.comes_to("before")
+        assert f"Broker: {topic.servers}, from KAFKA_BOOTSTRAP_SERVERS\n" in program.output
+        topic.send_state("after")
+        program.comes_to("after")
+        assert_ends_quietly(program)
+
+
+def test_a_setting_that_makes_no_sense_is_one_line(make_run):
+    with make_run(STATE_INITIAL="nope") as program:
+        assert program.process.wait(30) != 0
+        assert "Error: STATE_INITIAL is 'nope': accepted is a JSON value\n" in program.output
+        assert "Traceback" not in program.output
+
+
+@pytest.mark.skipif(not CLIENT_READS_COMMITTED, reason="kafka-python-ng and the embedded broker do")
+@pytest.mark.usefixtures("nothing_at_9092")
+def test_says_that_the_embedded_broker_does_not_answer_this_client(make_run):
+    with make_run() as program:
+        assert program.process.wait(30) != 0
+        assert "Error: the embedded broker does not answer kafka-python 3" in program.output
+
+
+def test_help_names_every_command():
+    shown = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for command in ("help", "install", "run", "run-producer", "test", "lint", "clean"):
+        assert f"make {command} " in shown
+
+
+def test_installing_again_does_nothing():
+    again = ["make", "--question", "install"]
+    eventually(lambda: subprocess.run(again, cwd=ROOT, check=False).returncode == 0, within=1)

@@ -1,0 +1,133 @@
+"""producer.py as a command."""
+
+from __future__ import annotations
+
+import ast
+import json
+import os
+import re
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.processes import ROOT, free_port
+
+WITHIN_SECONDS = 10
+
+
+@pytest.fixture
+def produce(topic):
+    def run(*options: str, stdin: str = "", servers: str = topic.servers):
+        return subprocess.run(
+            [sys.executable, "producer.py", *options],
+            cwd=ROOT,
+            env={**os.environ, "KAFKA_TOPIC": topic.name, "KAFKA_BOOTSTRAP_SERVERS": servers},
+            input=stdin,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+
+    return run
+
+
+def test_sends_a_message_with_random_numbers_and_says_where_the_broker_put_it(
+    produce, topic, serve
+):
+    shown = re.fullmatch(
+        r"Sending message with value: (\{.*\})\n"
+        rf"Delivered to {topic.name}, partition \d+, offset 0\n",
+        produce().stdout,
+    )
+    value = ast.literal_eval(shown[1])
+    assert list(value) == ["message_id", "text", "state"]
+    assert value["message_id"].isdigit()
+    assert value["text"] == "some text"
+    assert isinstance(value["state"], int)
+    assert serve(topic).first_state() == value["state"]
+
+
+@pytest.mark.parametrize("state", ["77", "null", '{"a": [1.5, "ä"]}', '""'])
+def test_sends_a_given_state(produce, topic, serve, state):
+    assert produce("--state", state).returncode == 0
+    assert serve(topic).first_state() == json.loads(state)
+
+
+def test_a_state_that_is_not_json_is_refused(produce):
+    ended = produce("--state", "nope")
+    assert ended.returncode == 2
+    assert "'nope' is not JSON" in ended.stderr
+
+
+def test_sends_many(produce, topic, serve):
+    ended = produce("--count", "2000", "--state", '"last"')
+    assert ended.returncode == 0
+    assert f"Delivered 2000 messages to {topic.name}\n" in ended.stdout
+    assert serve(topic).first_state() == "last"
+
+
+def test_keeps_to_a_rate(produce):
+    began = time.monotonic()
+    assert produce("--count", "5", "--rate", "4").returncode == 0
+    assert time.monotonic() - began >= 1.0
+
+
+def test_sends_the_lines_of_standard_input(produce, topic, serve):
+    lines = "".join(f'{{"state": {number}}}\n' for number in range(40))
+    ended = produce("--stdin", stdin=lines)
+    assert ended.returncode == 0
+    assert "Sending message with value: {'state': 0}\n" in ended.stdout
+    assert "Delivered 40 messages" in ended.stdout
+    # the key is none: which partition each went to is the producer's choice
+    assert serve(topic).first_state() in range(40)
+
+
+def test_names_the_lines_that_are_no_messages_and_sends_the_others(produce, topic, serve):
+    ended = produce("--stdin", stdin='{"state": "good"}\n\nnope\n{"stat": 1}\n{"state": "last"}')
+    assert ended.returncode == 1
+    assert "Line 3 is not sent: not JSON" in ended.stderr
+    assert "Line 4 is not sent: field state" in ended.stderr
+    assert ended.stderr.endswith("Error: 2 acknowledged, 0 failed, 2 refused\n")
+    assert ended.stdout.count("Delivered to") == 2
+
+
+def test_options_that_exclude_each_other_are_refused(produce):
+    assert produce("--stdin", "--count", "2").returncode == 2
+
+
+def test_an_absent_broker_is_one_line_soon(produce):
+    began = time.monotonic()
+    ended = produce(servers=f"localhost:{free_port()}")
+    assert time.monotonic() - began < WITHIN_SECONDS
+    assert ended.returncode == 1
+    assert re.fullmatch(r"Error: No broker answers at localhost:\d+: .*\n", ended.stderr)
+
+
+def test_a_broker_that_accepts_and_says_nothing_is_one_line_soon(produce):
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        began = time.monotonic()
+        ended = produce(servers=f"localhost:{mute.getsockname()[1]}")
+    assert time.monotonic() - began < WITHIN_SECONDS
+    assert ended.returncode == 1
+    assert ended.stderr.count("\n") == 1
+
+
+@pytest.mark.apache_kafka
+def test_messages_the_broker_refuses_are_counted_as_failed(produce, make_topic):
+    small = make_topic(max_message_bytes="1000")
+    ended = subprocess.run(
+        [sys.executable, "producer.py", "--stdin"],
+        cwd=ROOT,
+        env={**os.environ, "KAFKA_TOPIC": small.name, "KAFKA_BOOTSTRAP_SERVERS": small.servers},
+        input='{"state": 1}\n{"state": "%s"}\n' % ("large" * 1000),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 1
+    assert ended.stderr.startswith("Error: 1 acknowledged, 1 failed, 0 refused: ")
