@@ -10,7 +10,7 @@ from app.state import Snapshot
 
 GROWTH = 4
 # a window that holds this many messages is large enough: wider ones would read far past the tail
-ENOUGH = 4096
+ENOUGH = 8192
 
 
 class RangeReader(Protocol):

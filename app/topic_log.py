@@ -29,7 +29,7 @@ __all__ = ["KafkaError", "TopicLog", "connection_options"]
 log = logging.getLogger(__name__)
 
 POLL_MS = 500
-FETCH_BYTES = 1024 * 1024
+FETCH_BYTES = 256 * 1024
 REQUEST_TIMEOUT_MS = 15_000
 BOOTSTRAP_TIMEOUT_MS = 5_000
 FIRST_COMMIT_SECONDS = 0.5
