@@ -70,7 +70,7 @@ def maven() -> Broker | None:
 
 def embedded() -> Broker:
     return Broker(
-        f"embedded, librdkafka's mock cluster {libversion()[0]}; java and mvn are not both there",
+        f"embedded, the mock cluster of librdkafka {libversion()[0]}",
         _embedded_running,
         is_apache_kafka=False,
     )

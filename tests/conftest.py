@@ -7,6 +7,8 @@ import pytest
 from tests import brokers
 from tests.brokers import CHOSEN
 
+CALLERS_OWN = ("KAFKA_", "STATE_", "LOG_", "GUNICORN_", "WEB_CONCURRENCY", "MAKE", "MFLAGS")
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
@@ -19,8 +21,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     embedded = config.getoption("--embedded-broker")
     config.stash[CHOSEN] = brokers.embedded() if embedded else brokers.first_available()
-    # the tests choose their own settings; what the caller's environment says is not theirs
-    for name in [name for name in os.environ if name.startswith(("KAFKA_", "STATE_"))]:
+    # the tests choose their own settings, and run make as a person does and not as make does
+    for name in [name for name in os.environ if name.startswith(CALLERS_OWN)]:
         del os.environ[name]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import socket
 import subprocess
@@ -38,7 +39,8 @@ def nothing_at_9092():
     try:
         socket.create_server(("127.0.0.1", EMBEDDED_PORT)).close()
     except OSError:
-        pytest.fail(f"port {EMBEDDED_PORT} is in use on this machine; this test needs it")
+        give_up = pytest.fail if os.environ.get("CI") else pytest.skip
+        give_up(f"port {EMBEDDED_PORT} is in use on this machine; this test needs it")
 
 
 def make_run_producer(**variables: str) -> str:
@@ -107,6 +109,7 @@ def test_leaves_nothing_behind_when_its_terminal_is_closed(make_run, ended_by):
 
 
 @needs_embedded
+@pytest.mark.usefixtures("nothing_at_9092")
 def test_refuses_to_embed_a_broker_where_the_port_is_taken_by_something_else(make_run):
     with socket.create_server(("127.0.0.1", EMBEDDED_PORT)), make_run() as program:
         assert program.process.wait(30) != 0
