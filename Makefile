@@ -33,7 +33,7 @@ endif
 	@touch $@
 
 run: install ## Serve on http://localhost:8000, with an embedded broker where there is no other
-	@exec $(BIN)/python -m dev.run
+	@exec $(BIN)/python -m dev
 
 run-producer: install ## Send a message; STATE=77 for a given state, COUNT=1000 for many
 	@exec $(BIN)/python producer.py $(if $(STATE),--state '$(STATE)') $(if $(COUNT),--count '$(COUNT)')

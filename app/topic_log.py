@@ -32,7 +32,7 @@ POLL_MS = 500
 FETCH_BYTES = 256 * 1024
 REQUEST_TIMEOUT_MS = 15_000
 BOOTSTRAP_TIMEOUT_MS = 5_000
-FIRST_COMMIT_SECONDS = 0.5
+FIRST_COMMIT_SECONDS = 0.25
 COMMIT_SECONDS = 5.0
 COMMIT_UNCHANGED_SECONDS = 600.0  # far below offsets.retention.minutes, seven days by default
 
@@ -266,6 +266,7 @@ class _Group:
         self._consumer: KafkaConsumer | None = None
         self._committed: Mapping[TopicPartition, int] = {}
         self._next_attempt = 0.0
+        self._pause = FIRST_COMMIT_SECONDS
 
     def commit(self, positions: Mapping[TopicPartition, int]) -> None:
         now = time.monotonic()
@@ -274,9 +275,10 @@ class _Group:
             return
         if self._consumer is None:
             self._consumer = self._open_consumer(group_id=self.group_id)
-        # kafka-python-ng takes its network steps during calls like this one only, so the first
-        # commit needs several
-        self._next_attempt = now + (COMMIT_SECONDS if self._committed else FIRST_COMMIT_SECONDS)
+        self._next_attempt = now + self._pause
+        # short at first: kafka-python-ng takes its network steps during calls of the next line
+        # only, so that the first commit needs several
+        self._pause = min(2 * self._pause, COMMIT_SECONDS)
         self._consumer.commit_async(
             # (offset, metadata) and, in kafka-python 3, a leader epoch that has a default
             {key: OffsetAndMetadata(offset, "") for key, offset in positions.items()},

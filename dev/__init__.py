@@ -1,0 +1,5 @@
+"""What a developer needs and production does not."""
+
+import signal
+
+STOP_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

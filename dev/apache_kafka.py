@@ -16,7 +16,7 @@ import xml.etree.ElementTree
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from dev.run import answers
+from dev.broker import answers
 
 HOME = Path(__file__).with_name("kafka")
 LIBS = HOME / "target" / "libs"

@@ -1,8 +1,4 @@
-"""The embedded broker: librdkafka's mock cluster, reached at a port of our choice.
-
-It needs nothing but the confluent-kafka wheel, keeps everything in memory, and answers
-kafka-python-ng but not kafka-python 3, whose newer requests it does not know.
-"""
+"""The embedded broker: librdkafka's mock cluster, reached at a port of our choice."""
 
 from __future__ import annotations
 
@@ -13,14 +9,33 @@ import socketserver
 import threading
 from collections.abc import Iterator
 
-from confluent_kafka import Producer
+from confluent_kafka import KafkaException, Producer
+from confluent_kafka.admin import AdminClient
 
 CHUNK_BYTES = 65536
+PROBE_SECONDS = 2.0
 TIMEOUT_SECONDS = 10.0
 
 
+def answers(server: str) -> bool:
+    """Whether a Kafka broker answers at this host:port."""
+    host, _, port = server.rpartition(":")
+    try:
+        # at once where nothing listens, which the client below would go on trying
+        socket.create_connection((host, int(port)), PROBE_SECONDS).close()
+        AdminClient({"bootstrap.servers": server, "log_level": 0}).list_topics(
+            timeout=PROBE_SECONDS
+        )
+    except (OSError, KafkaException):
+        return False
+    return True
+
+
 class EmbeddedBroker:
-    """librdkafka chooses the mock cluster's port; clients that follow its metadata find it.
+    """A broker in this process that keeps everything in memory.
+
+    It answers kafka-python-ng but not kafka-python 3, whose newer requests it does not know.
+    librdkafka chooses its port; clients find it through the metadata.
 
     Attributes:
         address: host:port that the mock cluster listens on.

@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from app.topic_log import CLIENT_READS_COMMITTED
-from dev.run import answers
+from dev.broker import answers
 from tests.processes import ROOT, free_port, running
 from tests.waiting import eventually
 
@@ -93,6 +93,15 @@ def test_ctrl_c_ends_it_while_clients_are_connected(make_run):
             assert_ends_quietly(program)
         for connection in idle:
             connection.close()
+
+
+@needs_embedded
+@pytest.mark.usefixtures("nothing_at_9092")
+@pytest.mark.parametrize("seen", ["Broker:", "Starting gunicorn", "Booting worker", "Following"])
+def test_ctrl_c_ends_it_quietly_however_early(make_run, seen):
+    with make_run() as program:
+        eventually(lambda: seen in program.output)
+        assert_ends_quietly(program)
 
 
 @needs_embedded
