@@ -29,7 +29,8 @@ class _Stopping(Exception):
 class Consumer:
     """Follows the topic in a daemon thread of its own and publishes to `state`.
 
-    `_stopping` is the one thing shared with other threads; all else belongs to the thread.
+    `_stopping` is what other threads tell it; all else belongs to the thread, and others may
+    only look at it.
 
     Attributes:
         invalid_messages: how many were skipped, by reason.
@@ -95,10 +96,16 @@ class Consumer:
             while True:
                 self._follow(topic_log)
         except _Stopping:
-            topic_log.delete_group()
+            self._delete_group(topic_log)
             raise
         finally:
             topic_log.close()
+
+    def _delete_group(self, topic_log: TopicLog) -> None:
+        try:
+            topic_log.delete_group()
+        except KafkaError as error:
+            log.warning("The group %s is left behind: %s", self.group_id, error)
 
     def _raise_if_stopping(self) -> None:
         if self._stopping.is_set():
