@@ -2,6 +2,10 @@
 KAFKA_CLIENT ?= $(or $(patsubst .venv/installed-%,%,$(wildcard .venv/installed-*)),kafka-python-ng)
 KAFKA_TOPIC ?= test-topic
 export KAFKA_TOPIC
+# to the shell as they are, with whatever quotes and dollars are in them
+override STATE := $(value STATE)
+override COUNT := $(value COUNT)
+export STATE COUNT
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -21,7 +25,8 @@ ifeq ($(filter $(KAFKA_CLIENT),kafka-python-ng kafka-python),)
 endif
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed; $(PYTHON) is " + sys.version.split()[0])'
 	@rm -f .venv/installed-*
-	@test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	@# pip comes last: without it, making the environment was interrupted
+	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear .venv
 	@echo "Installing into .venv with $(KAFKA_CLIENT) ..."
 	@# both clients are imported as kafka: the one goes before the other comes
 	@$(BIN)/pip uninstall -qq --yes kafka-python kafka-python-ng
@@ -36,7 +41,7 @@ run: install ## Serve on http://localhost:8000, with an embedded broker where th
 	@exec $(BIN)/python -m dev
 
 run-producer: install ## Send a message; STATE=77 for a given state, COUNT=1000 for many
-	@exec $(BIN)/python producer.py $(if $(STATE),--state '$(STATE)') $(if $(COUNT),--count '$(COUNT)')
+	@exec $(BIN)/python producer.py $(if $(STATE),--state "$$STATE") $(if $(COUNT),--count "$$COUNT")
 
 test: install ## Run every test; ARGS="-k name" to choose
 	@$(BIN)/python -m pytest $(ARGS)

@@ -6,9 +6,11 @@ the same environment variables as the service's.
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 import json
 import logging
+import math
 import os
 import random
 import sys
@@ -18,14 +20,15 @@ from typing import Any
 
 import click
 from kafka import KafkaProducer
-from kafka.errors import KafkaError
+from kafka.errors import BrokerResponseError, KafkaError
 
 from app.message import InvalidMessage, parse_json, state_json
 from app.settings import Settings, SettingsError
 from app.topic_log import connection_options
 
 SEND_SECONDS = 5.0
-ACKNOWLEDGE_SECONDS = 20.0
+REQUEST_TIMEOUT_MS = 8_000
+ACKNOWLEDGE_SECONDS = 15.0
 FEW = 10
 
 
@@ -45,22 +48,24 @@ class Json(click.ParamType[list[Any]]):
 @click.command(help=__doc__)
 @click.option("--state", type=Json(), help="The state to send: any JSON value.")
 @click.option("--count", type=click.IntRange(min=1), help="How many messages; 1 if not given.")
-@click.option(
-    "--rate", type=click.FloatRange(min=0, min_open=True), help="At most this many a second."
-)
+@click.option("--rate", type=click.FloatRange(min=0.001), help="At most this many a second.")
 @click.option(
     "--stdin", is_flag=True, help='Send standard input, each line a message such as {"state": 77}.'
 )
 def main(state: list[Any] | None, count: int | None, rate: float | None, stdin: bool) -> None:
     if stdin and (state or count):
         raise click.UsageError("--stdin sends what it reads: it excludes --state and --count.")
+    if stdin and sys.stdin is None:
+        raise click.UsageError("--stdin: standard input is closed.")
+    if rate and math.isnan(rate):
+        raise click.UsageError("--rate: nan is not a number of messages.")
     try:
         settings = Settings.from_environ(os.environ)
     except SettingsError as error:
         raise click.ClickException(str(error)) from error
     logging.getLogger("kafka").setLevel(logging.CRITICAL)  # what matters of it is said below
 
-    lines = Lines(sys.stdin.buffer)
+    lines = Lines(sys.stdin.buffer if stdin else ())
     total = None if stdin else count or 1
     values = _paced(lines if total is None else (_message(state) for _ in range(total)), rate)
     trouble = ""
@@ -124,10 +129,12 @@ class Lines:
 class Delivery:
     """Sends messages and counts what the broker acknowledges.
 
-    `acknowledged` is written by the client's own thread, and final once a method that sends has returned.
+    A message that the broker refuses is left out; what else goes wrong ends the sending. The
+    client's own thread writes `acknowledged` and `_trouble`; both are final once a method that
+    sends has returned.
 
     Raises (every method but `__init__`):
-        KafkaError: the broker does not take a message; those after it were not sent.
+        KafkaError: the broker is away; what was not sent by then is not sent.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -138,11 +145,16 @@ class Delivery:
         self._topic = settings.topic
         self.sent = 0
         self.acknowledged = 0
+        self._trouble: Exception | None = None
+        options = {**connection_options(settings), "request_timeout_ms": REQUEST_TIMEOUT_MS}
+        if "delivery_timeout_ms" in KafkaProducer.DEFAULT_CONFIG:  # kafka-python 3's, 2 minutes
+            options["delivery_timeout_ms"] = REQUEST_TIMEOUT_MS
         try:
             self._producer = KafkaProducer(
-                **connection_options(settings), acks="all", max_block_ms=int(SEND_SECONDS * 1000)
+                **options, acks="all", max_block_ms=int(SEND_SECONDS * 1000)
             )
-        except KafkaError as error:
+        # kafka-python-ng raises a ValueError where a connection is closed as soon as it is open
+        except (KafkaError, ValueError) as error:
             raise click.ClickException(
                 f"No broker answers at {settings.bootstrap_servers}: {error}"
             ) from error
@@ -151,25 +163,42 @@ class Delivery:
         """Send one after the other, and show each and where the broker put it."""
         for value in values:
             click.echo(f"Sending message with value: {json.loads(value.decode('utf-8-sig'))}")
-            placed = self._send(value).get(timeout=ACKNOWLEDGE_SECONDS)
-            click.echo(
-                f"Delivered to {placed.topic}, partition {placed.partition}, offset {placed.offset}"
-            )
+            try:
+                placed = self._send(value).get(timeout=ACKNOWLEDGE_SECONDS)
+            except BrokerResponseError as error:
+                click.echo(f"Refused by the broker: {error}", err=True)
+            else:
+                click.echo(
+                    f"Delivered to {placed.topic}, partition {placed.partition}, "
+                    f"offset {placed.offset}"
+                )
 
     def send_many(self, values: Iterable[bytes], total: int | None) -> None:
         """Send without waiting in between, with a progress bar; `total` is None if not known."""
         with click.progressbar(values, length=total, label="Sending") as bar:
             for value in bar:
-                self._send(value)
+                self._raise_trouble()
+                with contextlib.suppress(BrokerResponseError):
+                    self._send(value)
         self._producer.flush(timeout=ACKNOWLEDGE_SECONDS)
+        self._raise_trouble()
         click.echo(f"Delivered {self.acknowledged} messages to {self._topic}")
 
     def _send(self, value: bytes) -> Any:
         self.sent += 1
-        return self._producer.send(self._topic, value=value).add_callback(self._count)
+        future = self._producer.send(self._topic, value=value)
+        return future.add_callback(self._note_acknowledged).add_errback(self._note_trouble)
 
-    def _count(self, _: object) -> None:
+    def _note_acknowledged(self, _: object) -> None:
         self.acknowledged += 1
+
+    def _note_trouble(self, error: Exception) -> None:
+        if not isinstance(error, BrokerResponseError):
+            self._trouble = error
+
+    def _raise_trouble(self) -> None:
+        if self._trouble:
+            raise self._trouble
 
 
 if __name__ == "__main__":

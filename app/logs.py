@@ -16,13 +16,6 @@ def configure(level: str) -> None:
     logging.basicConfig(level=level, format=FORMAT, datefmt=DATE_FORMAT)
     # below this the client tells of every request
     logging.getLogger("kafka").setLevel(max(logging.ERROR, logging.getLogger().level))
-    for handler in logging.getLogger().handlers:
-        handler.addFilter(_is_news)
-
-
-def _is_news(record: logging.LogRecord) -> bool:
-    """Not what the client says of the requests that it cancels because it is being closed."""
-    return not (record.name.startswith("kafka.") and "Cancelled" in record.getMessage())
 
 
 class Throttle:

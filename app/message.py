@@ -46,6 +46,11 @@ class MessageSchema(Schema):
 _SCHEMA = MessageSchema()
 
 
+# below what Python's parser takes, which depends on its version and on who calls it: every
+# instance must find the same messages valid
+DEEPEST_NESTING = 900
+
+
 def state_json(value: bytes | None) -> str:
     """Give the JSON text of the state that a record's value holds.
 
@@ -62,10 +67,9 @@ def state_json(value: bytes | None) -> str:
     try:
         state = _SCHEMA.load(document)["state"]
     except ValidationError as error:
-        fields_at_fault = ", ".join(sorted(map(str, error.messages_dict)))
+        at_fault = ", ".join(sorted(error.messages_dict)).replace("_schema", "no object")
         raise InvalidMessage(
-            "schema",
-            f"field {fields_at_fault}; accepted is a JSON object with a state",
+            "schema", f"at fault: {at_fault}; accepted is a JSON object with a state"
         ) from None
     return canonical_json(state)
 
@@ -77,22 +81,30 @@ def parse_json(text: str) -> Any:
         InvalidMessage: with reason `json`.
     """
     try:
-        return json.loads(text, parse_constant=_refuse, parse_float=_finite)
+        value = json.loads(text, parse_constant=_refuse, parse_float=_finite)
     except (ValueError, RecursionError) as error:
         raise InvalidMessage("json", f"not JSON that can be served: {_bounded(error)}") from None
+    if text.count("[") + text.count("{") > DEEPEST_NESTING:
+        _require_shallow(value)
+    return value
 
 
 def canonical_json(value: Any) -> str:
-    """Write a parsed value as compact ASCII, so that any string in it can be sent and logged.
+    """Write a parsed value as compact ASCII, so that any string in it can be sent and logged."""
+    return json.dumps(value, separators=(",", ":"), allow_nan=False)
 
-    Raises:
-        InvalidMessage: with reason `json`; what is nested just deep enough can be read but not
-            written.
-    """
-    try:
-        return json.dumps(value, separators=(",", ":"), allow_nan=False)
-    except (ValueError, RecursionError) as error:
-        raise InvalidMessage("json", f"not JSON that can be served: {_bounded(error)}") from None
+
+def _require_shallow(value: Any) -> None:
+    level = [value]
+    for _ in range(DEEPEST_NESTING + 1):
+        containers = [inner for inner in level if isinstance(inner, (dict, list))]
+        level = [
+            child
+            for inner in containers
+            for child in (inner.values() if isinstance(inner, dict) else inner)
+        ]
+    if containers:
+        raise InvalidMessage("json", f"nested more than {DEEPEST_NESTING} deep")
 
 
 def _refuse(constant: str) -> NoReturn:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Mapping
 from typing import Any
-from urllib.parse import urlsplit
 
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate
 
@@ -16,14 +16,13 @@ class SettingsError(ValueError):
     """A setting that makes no sense; its text is one line that names the variable."""
 
 
+SERVER = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:(?P<port>[0-9]{1,5}))?")
+
+
 def _bootstrap_servers(given: str) -> None:
     for server in given.split(","):
-        try:
-            parts = urlsplit(f"//{server.strip()}")
-            usable = bool(parts.hostname) and parts.port != 0 and not (parts.path or parts.username)
-        except ValueError:
-            usable = False
-        if not usable:
+        match = SERVER.fullmatch(server)
+        if not match or not 1 <= int(match["port"] or 9092) <= 65535:
             raise ValidationError("accepted are host:port pairs, separated by commas")
 
 
@@ -74,7 +73,9 @@ class _Environment(Schema):
     group_prefix = fields.String(
         load_default="group",
         data_key="KAFKA_CONSUMER_GROUP_PREFIX",
-        validate=validate.Length(max=200, error="accepted are {max} characters or fewer"),
+        validate=validate.Regexp(
+            r"[^\x00-\x1f\x7f]{1,200}\Z", error="accepted are 1 to 200 printable characters"
+        ),
     )
     topic_auto_create = fields.Boolean(
         load_default=True,

@@ -6,6 +6,7 @@ them, it says so.
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -233,7 +234,8 @@ class TopicLog:
 
     def delete_group(self) -> None:
         """Leave no group behind."""
-        self._group.close()
+        with _client_silent():
+            self._group.close()
         admin = KafkaAdminClient(**connection_options(self._settings))
         try:
             # one operation under two names: kafka-python's first, kafka-python-ng's second
@@ -245,10 +247,11 @@ class TopicLog:
             admin.close()
 
     def close(self) -> None:
-        self._group.close()
-        if self._single_batches:
-            self._single_batches.close()
-        self._consumer.close()
+        with _client_silent():
+            self._group.close()
+            if self._single_batches:
+                self._single_batches.close()
+            self._consumer.close()
 
     def _key(self, partition: int) -> TopicPartition:
         return TopicPartition(self._topic, partition)
@@ -295,6 +298,18 @@ class _Group:
         if self._consumer:
             self._consumer.close(autocommit=False)
             self._consumer = None
+
+
+@contextlib.contextmanager
+def _client_silent() -> Iterator[None]:
+    """While the client is being closed, what it says of its last requests is no news."""
+    client_log = logging.getLogger("kafka")
+    level = client_log.level
+    client_log.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        client_log.setLevel(level)
 
 
 def _is_marker(record: Any) -> bool:

@@ -26,14 +26,16 @@ def test_logs_the_first_state_and_each_change_but_few_of_a_flood(topic, serve, c
     topic.send_state({"long": "x" * 1000})
     service = serve(topic)
     service.first_state()
-    (first,) = [line for line in caplog.messages if line.startswith("Initializing API")]
+    (first,) = eventually(
+        lambda: [line for line in caplog.messages if line.startswith("Initializing API")]
+    )
     assert first.startswith(
         "Initializing API with data from msg: partition 0, offset 0, timestamp "
     )
     assert len(first) < 250
     topic.send_state(77)
     service.comes_to(77)
-    assert "State updated to: 77" in caplog.messages
+    eventually(lambda: "State updated to: 77" in caplog.messages)
     for number in range(500):
         topic.send_state(number)
     topic.send_state("last")

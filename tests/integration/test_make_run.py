@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -76,8 +77,8 @@ def test_serves_from_an_embedded_broker_that_a_producer_reaches_at_the_usual_por
         ) in program.output
         assert make_run_producer(STATE="77").startswith("Sending message with value: {")
         program.comes_to(77)
-        make_run_producer(STATE='{"a": "b c"}', COUNT="1000")
-        program.comes_to({"a": "b c"})
+        make_run_producer(STATE='{"a": "it\'s $HOME, $(b) `c`"}', COUNT="1000")
+        program.comes_to({"a": "it's $HOME, $(b) `c`"})
         assert_ends_quietly(program)
     assert not answers(f"localhost:{EMBEDDED_PORT}")
 
@@ -159,3 +160,18 @@ def test_help_names_every_command():
 def test_installing_again_does_nothing():
     again = ["make", "--question", "install"]
     eventually(lambda: subprocess.run(again, cwd=ROOT, check=False).returncode == 0, within=1)
+
+
+def test_an_environment_that_was_left_half_made_is_made_anew(tmp_path):
+    for name in ("Makefile", "setup.cfg", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / "constraints.txt").touch()
+    half_made = tmp_path / ".venv" / "bin" / "python"
+    half_made.parent.mkdir(parents=True)
+    half_made.touch(mode=0o755)
+    steps = subprocess.run(
+        ["make", "--dry-run", "install"], cwd=tmp_path, capture_output=True, text=True, check=True
+    ).stdout
+    (step,) = [line for line in steps.splitlines() if "-m venv" in line]
+    subprocess.run(step, shell=True, cwd=tmp_path, check=True)
+    assert (tmp_path / ".venv" / "bin" / "pip").exists()

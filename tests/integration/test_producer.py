@@ -12,8 +12,11 @@ import sys
 import time
 
 import pytest
+from confluent_kafka import Consumer, TopicPartition
 
+from dev import apache_kafka
 from tests.processes import ROOT, free_port
+from tests.waiting import eventually
 
 WITHIN_SECONDS = 10
 
@@ -90,7 +93,7 @@ def test_names_the_lines_that_are_no_messages_and_sends_the_others(produce, topi
     ended = produce("--stdin", stdin='{"state": "good"}\n\nnope\n{"stat": 1}\n{"state": "last"}')
     assert ended.returncode == 1
     assert "Line 3 is not sent: not JSON" in ended.stderr
-    assert "Line 4 is not sent: field state" in ended.stderr
+    assert "Line 4 is not sent: at fault: state" in ended.stderr
     assert ended.stderr.endswith("Error: 2 acknowledged, 0 failed, 2 refused\n")
     assert ended.stdout.count("Delivered to") == 2
 
@@ -123,11 +126,53 @@ def test_messages_the_broker_refuses_are_counted_as_failed(produce, make_topic):
         [sys.executable, "producer.py", "--stdin"],
         cwd=ROOT,
         env={**os.environ, "KAFKA_TOPIC": small.name, "KAFKA_BOOTSTRAP_SERVERS": small.servers},
-        input='{"state": 1}\n{"state": "%s"}\n' % ("large" * 1000),
+        input='{"state": 1}\n{"state": "%s"}\n{"state": 3}\n' % ("large" * 1000),
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
     assert ended.returncode == 1
-    assert ended.stderr.startswith("Error: 1 acknowledged, 1 failed, 0 refused: ")
+    assert "Refused by the broker: " in ended.stderr
+    assert ended.stderr.endswith("Error: 2 acknowledged, 1 failed, 0 refused\n")
+
+
+@pytest.mark.apache_kafka
+def test_a_broker_that_goes_away_ends_the_sending_and_every_message_is_accounted_for():
+    if not apache_kafka.available():
+        pytest.skip("a broker of the test's own needs java and mvn")
+    with apache_kafka.running() as servers:
+        sending = subprocess.Popen(
+            [sys.executable, "producer.py", "--count", "100000", "--rate", "1000"],
+            cwd=ROOT,
+            env={**os.environ, "KAFKA_TOPIC": "t", "KAFKA_BOOTSTRAP_SERVERS": servers},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        reader = Consumer({"bootstrap.servers": servers, "group.id": "unused"})
+        reader.assign([TopicPartition("t", 0, 100)])
+        eventually(lambda: (message := reader.poll(1)) and not message.error())
+        reader.close()
+    _, errors = sending.communicate(timeout=40)
+    assert sending.returncode == 1
+    counted = re.fullmatch(
+        r"Error: (\d+) acknowledged, (\d+) failed, 0 refused: .+\n", errors.splitlines(True)[-1]
+    )
+    assert int(counted[1]) > 100
+    assert int(counted[1]) + int(counted[2]) == 100_000
+
+
+def test_a_standard_input_that_is_closed_is_an_error(topic):
+    ended = subprocess.run(
+        f"{sys.executable} producer.py --stdin <&-",
+        shell=True,
+        cwd=ROOT,
+        env={**os.environ, "KAFKA_TOPIC": topic.name, "KAFKA_BOOTSTRAP_SERVERS": topic.servers},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 2
+    assert "standard input is closed" in ended.stderr

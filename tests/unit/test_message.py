@@ -2,12 +2,13 @@ from __future__ import annotations
 
 import json
 import math
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.message import InvalidMessage, state_json
+from app.message import DEEPEST_NESTING, InvalidMessage, state_json
 
 JSON_VALUES = st.recursive(
     st.none()
@@ -78,13 +79,27 @@ def test_invalid_messages_have_a_reason(value, expected):
     assert reason(value) == expected
 
 
-def test_nesting_that_can_be_read_but_not_written_is_invalid_and_not_a_crash():
-    for depth in range(50, 3000, 10):
-        value = f'{{"state":{"[" * depth}{"]" * depth}}}'
-        try:
-            state_json(value.encode())
-        except InvalidMessage as error:
-            assert error.reason == "json"
+def test_nesting_has_a_limit_that_does_not_depend_on_the_caller():
+    def nested(depth: int) -> bytes:
+        lists = depth - 1  # within the message's own object
+        return f'{{"state":{"[" * lists}{"]" * lists}}}'.encode()
+
+    def called_from(frames: int, depth: int) -> str:
+        return called_from(frames - 1, depth) if frames else state_json(nested(depth))
+
+    def outcomes() -> None:
+        for frames in (0, 40):
+            called_from(frames, DEEPEST_NESTING)
+            with pytest.raises(InvalidMessage, match="nested more than"):
+                called_from(frames, DEEPEST_NESTING + 1)
+
+    # in a thread of its own, as the consumer: pytest's stack is deep already
+    with ThreadPoolExecutor(1) as executor:
+        executor.submit(outcomes).result(10)
+
+
+def test_many_brackets_are_not_nesting():
+    assert json.loads(state_json(b'{"state":[' + b"[{}]," * 5000 + b"0]}"))[-1] == 0
 
 
 def test_numbers_keep_their_kind():
