@@ -2,13 +2,14 @@
 
 import signal
 import sys
+import threading
 
-from dev import STOP_SIGNALS
-
-for stop_signal in STOP_SIGNALS:
-    # before the imports that take their time, so that an early Ctrl-C is a quiet one
-    signal.signal(stop_signal, lambda *_: sys.exit())
+stopping = threading.Event()
+for stop_signal in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+    # before the imports that take their time, so that an early Ctrl-C is a quiet one; and it
+    # raises nothing, for an import may catch what is raised in it
+    signal.signal(stop_signal, lambda *_: stopping.set())
 
 from dev.run import main
 
-sys.exit(main())
+sys.exit(main(stopping))

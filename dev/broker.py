@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import selectors
+import signal
 import socket
 import socketserver
 import threading
@@ -42,10 +43,15 @@ class EmbeddedBroker:
     """
 
     def __init__(self) -> None:
-        # the mock cluster lives as long as the client that it was asked of
-        self._client = Producer(
-            {"test.mock.num.brokers": 1, "bootstrap.servers": "unused", "log_level": 3}
-        )
+        # the mock cluster lives as long as the client that it was asked of; its thread inherits
+        # the mask, without which a signal that is delivered to it ends it
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+        try:
+            self._client = Producer(
+                {"test.mock.num.brokers": 1, "bootstrap.servers": "unused", "log_level": 3}
+            )
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         (broker,) = self._client.list_topics(timeout=TIMEOUT_SECONDS).brokers.values()
         self.address = f"{broker.host}:{broker.port}"
 

@@ -13,7 +13,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from app.settings import Settings, SettingsError
-from dev import STOP_SIGNALS
 from dev.broker import EmbeddedBroker, answers, forwarding
 
 PORT = 9092
@@ -26,12 +25,12 @@ class BrokerUnavailable(Exception):
     """There is no broker to be had; its text says what to do."""
 
 
-def main() -> int | str:
-    """Run until a stop signal or gunicorn's end; gives the exit status or what went wrong."""
+def main(stopping: threading.Event) -> int | str:
+    """Serve until `stopping` or gunicorn's end; gives the exit status or what went wrong."""
     try:
         settings = Settings.from_environ(os.environ)
         with _broker(os.environ, settings.topic) as servers:
-            return _serve({**os.environ, "KAFKA_BOOTSTRAP_SERVERS": servers})
+            return _serve({**os.environ, "KAFKA_BOOTSTRAP_SERVERS": servers}, stopping)
     except (SettingsError, BrokerUnavailable) as error:
         return f"Error: {error}"
 
@@ -75,10 +74,9 @@ def _embedded_broker(topic: str) -> Iterator[None]:
         yield
 
 
-def _serve(environ: Mapping[str, str]) -> int:
-    stopping = threading.Event()
-    for stop_signal in STOP_SIGNALS:
-        signal.signal(stop_signal, lambda *_: stopping.set())
+def _serve(environ: Mapping[str, str], stopping: threading.Event) -> int:
+    if stopping.is_set():
+        return 0
     gunicorn = Path(sys.executable).with_name("gunicorn")
     # in a session of its own: Ctrl-C must reach gunicorn as SIGTERM from here and no other way,
     # since a gthread worker that gets SIGINT can deadlock
