@@ -29,6 +29,7 @@ from app.topic_log import connection_options
 SEND_SECONDS = 5.0
 REQUEST_TIMEOUT_MS = 8_000
 ACKNOWLEDGE_SECONDS = 15.0
+CLOSE_SECONDS = 1.0
 FEW = 10
 
 
@@ -78,6 +79,8 @@ def main(state: list[Any] | None, count: int | None, rate: float | None, stdin: 
             delivery.send_many(itertools.chain([more], values), total)
     except KafkaError as error:
         trouble = f": {error}"
+    finally:
+        delivery.close()
     failed = (total or delivery.sent) - delivery.acknowledged
     if failed or lines.refused:
         raise click.ClickException(
@@ -133,7 +136,7 @@ class Delivery:
     client's own thread writes `acknowledged` and `_trouble`; both are final once a method that
     sends has returned.
 
-    Raises (every method but `__init__`):
+    Raises (the methods that send):
         KafkaError: the broker is away; what was not sent by then is not sent.
     """
 
@@ -147,8 +150,10 @@ class Delivery:
         self.acknowledged = 0
         self._trouble: Exception | None = None
         options = {**connection_options(settings), "request_timeout_ms": REQUEST_TIMEOUT_MS}
-        if "delivery_timeout_ms" in KafkaProducer.DEFAULT_CONFIG:  # kafka-python 3's, 2 minutes
+        if "delivery_timeout_ms" in KafkaProducer.DEFAULT_CONFIG:  # kafka-python 3
             options["delivery_timeout_ms"] = REQUEST_TIMEOUT_MS
+            # with it, a message that is refused takes the next one with it
+            options["enable_idempotence"] = False
         try:
             self._producer = KafkaProducer(
                 **options, acks="all", max_block_ms=int(SEND_SECONDS * 1000)
@@ -183,6 +188,10 @@ class Delivery:
         self._producer.flush(timeout=ACKNOWLEDGE_SECONDS)
         self._raise_trouble()
         click.echo(f"Delivered {self.acknowledged} messages to {self._topic}")
+
+    def close(self) -> None:
+        with contextlib.suppress(KafkaError):  # what is still under way is counted as failed
+            self._producer.close(timeout=CLOSE_SECONDS)
 
     def _send(self, value: bytes) -> Any:
         self.sent += 1
