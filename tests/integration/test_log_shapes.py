@@ -7,9 +7,10 @@ import time
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
-from confluent_kafka.admin import AdminClient
+from confluent_kafka.admin import AdminClient, NewTopic
 
-from app.topic_log import CLIENT_READS_COMMITTED
+from app.settings import Settings
+from app.topic_log import CLIENT_READS_COMMITTED, KafkaError, TopicLog
 from tests.undecodable import send_undecodable
 from tests.waiting import eventually
 
@@ -261,3 +262,21 @@ def _read(topic) -> list[int]:
     finally:
         reader.close()
     return offsets
+
+
+@pytest.mark.apache_kafka
+def test_a_log_that_became_shorter_is_an_error_and_no_wait_for_what_is_gone(topic, admin):
+    def keep_on() -> None:
+        pass
+
+    topic.send_state(*range(100))
+    settings = Settings(topic=topic.name, bootstrap_servers=topic.servers)
+    log = TopicLog(settings, "unused", lambda *_: None, check_stop=keep_on)
+    ranges = log.ranges(log.partitions())
+    assert ranges == {0: range(100)}
+    admin.delete_topics([topic.name])[topic.name].result(30)
+    eventually(lambda: not admin.create_topics([NewTopic(topic.name)])[topic.name].exception(30))
+    topic.send_state(*range(10), producer=topic.new_producer())
+    with pytest.raises(KafkaError):
+        list(log.read(ranges))
+    log.close()
