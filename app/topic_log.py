@@ -6,7 +6,6 @@ them, it says so.
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -204,8 +203,10 @@ class TopicLog:
             self._single_batches = self._open_consumer(max_partition_fetch_bytes=1)
         reader = self._single_batches
         assignment = list(self._consumer.assignment())
-        ends = {self._key(p): stop for p, stop in stops.items()} if stops else None
-        ends = ends or self._consumer.end_offsets(assignment)
+        if stops:
+            ends = {self._key(partition): stop for partition, stop in stops.items()}
+        else:
+            ends = self._consumer.end_offsets(assignment)
         batches: dict[TopicPartition, list[Any]] = {}
         for key in assignment:
             reader.assign([key])
@@ -234,8 +235,7 @@ class TopicLog:
 
     def delete_group(self) -> None:
         """Leave no group behind."""
-        with _client_silent():
-            self._group.close()
+        self._group.close()
         admin = KafkaAdminClient(**connection_options(self._settings))
         try:
             # one operation under two names: kafka-python's first, kafka-python-ng's second
@@ -247,11 +247,10 @@ class TopicLog:
             admin.close()
 
     def close(self) -> None:
-        with _client_silent():
-            self._group.close()
-            if self._single_batches:
-                self._single_batches.close()
-            self._consumer.close()
+        self._group.close()
+        if self._single_batches:
+            _close(self._single_batches)
+        _close(self._consumer)
 
     def _key(self, partition: int) -> TopicPartition:
         return TopicPartition(self._topic, partition)
@@ -296,18 +295,17 @@ class _Group:
 
     def close(self) -> None:
         if self._consumer:
-            self._consumer.close(autocommit=False)
+            _close(self._consumer)
             self._consumer = None
 
 
-@contextlib.contextmanager
-def _client_silent() -> Iterator[None]:
-    """While the client is being closed, what it says of its last requests is no news."""
+def _close(consumer: KafkaConsumer) -> None:
+    """Close in silence: what the client says of the requests it cancels then is no news."""
     client_log = logging.getLogger("kafka")
     level = client_log.level
     client_log.setLevel(logging.CRITICAL)
     try:
-        yield
+        consumer.close(autocommit=False)
     finally:
         client_log.setLevel(level)
 

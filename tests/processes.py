@@ -26,7 +26,7 @@ def free_port() -> int:
 
 
 class Program:
-    """A command that serves HTTP on `port`, in a process group of its own like a terminal's."""
+    """A command that serves HTTP on `port`, in a session of its own like a terminal's."""
 
     def __init__(
         self, command: Sequence[str], port: int, environ: Mapping[str, str], log: Path, cwd: Path
@@ -41,7 +41,7 @@ class Program:
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                process_group=0,
+                start_new_session=True,
             )
 
     @property

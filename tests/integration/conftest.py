@@ -53,6 +53,18 @@ def admin(bootstrap_servers: str) -> AdminClient:
 
 
 @pytest.fixture
+def groups(admin: AdminClient) -> Callable[[], set[str]]:
+    """Ask the broker for the consumer groups it has."""
+    return lambda: {group.group_id for group in admin.list_consumer_groups().result(10).valid}
+
+
+@pytest.fixture
+def topic_name() -> str:
+    """A name that no topic has."""
+    return f"test-{uuid.uuid4().hex}"
+
+
+@pytest.fixture
 def make_topic(
     pytestconfig: pytest.Config, bootstrap_servers: str, admin: AdminClient
 ) -> Callable[..., Topic]:

@@ -6,7 +6,7 @@ import logging
 import subprocess
 
 import pytest
-from confluent_kafka.admin import NewPartitions
+from confluent_kafka.admin import NewPartitions, NewTopic
 
 from app.consumer import Consumer
 from dev import apache_kafka
@@ -72,21 +72,18 @@ def test_notices_partitions_that_are_added(topic, serve, admin):
 
 
 @pytest.mark.apache_kafka
-def test_creates_a_topic_that_is_missing(serve, admin, bootstrap_servers):
-    name = "test-created-by-the-service"
-    assert serve(name).first_state() == 0
-    assert len(admin.list_topics(timeout=10).topics[name].partitions) == 1
+def test_creates_a_topic_that_is_missing(serve, admin, topic_name):
+    assert serve(topic_name).first_state() == 0
+    assert len(admin.list_topics(timeout=10).topics[topic_name].partitions) == 1
 
 
 @pytest.mark.apache_kafka
-def test_waits_for_a_topic_that_it_may_not_create(serve, make_topic, bootstrap_servers, admin):
-    from confluent_kafka.admin import NewTopic
-
-    name = "test-created-by-somebody-else"
-    service = serve(name, topic_auto_create=False)
-    eventually(lambda: service.get("/readyz").json["detail"] == f"topic {name} does not exist")
+def test_waits_for_a_topic_that_it_may_not_create(serve, admin, topic_name):
+    service = serve(topic_name, topic_auto_create=False)
+    reason = f"topic {topic_name} does not exist"
+    eventually(lambda: service.get("/readyz").json["detail"] == reason)
     assert service.get("/healthz").status_code == 200
-    admin.create_topics([NewTopic(name, 1)])[name].result(30)
+    admin.create_topics([NewTopic(topic_name, 1)])[topic_name].result(30)
     assert service.first_state() == 0
 
 
@@ -115,13 +112,10 @@ def test_kafkas_own_tool_shows_the_group_and_its_lag(topic, serve, bootstrap_ser
 
 
 @pytest.mark.apache_kafka
-def test_deletes_its_group_at_a_clean_stop(topic, serve, admin):
+def test_deletes_its_group_at_a_clean_stop(topic, serve, groups):
     service = serve(topic)
     service.first_state()
     group = service.consumer.group_id
-
-    def groups() -> set[str]:
-        return {listed.group_id for listed in admin.list_consumer_groups().result(10).valid}
 
     eventually(lambda: group in groups())
     service.consumer.stop(10)

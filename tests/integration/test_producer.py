@@ -21,13 +21,19 @@ from tests.waiting import eventually
 WITHIN_SECONDS = 10
 
 
+def environment(topic: str, servers: str) -> dict[str, str]:
+    return {**os.environ, "KAFKA_TOPIC": topic, "KAFKA_BOOTSTRAP_SERVERS": servers}
+
+
 @pytest.fixture
 def produce(topic):
-    def run(*options: str, stdin: str = "", servers: str = topic.servers):
+    """Run producer.py with options, to `topic` unless told of another."""
+
+    def run(*options: str, stdin: str = "", to=topic, servers: str = topic.servers):
         return subprocess.run(
             [sys.executable, "producer.py", *options],
             cwd=ROOT,
-            env={**os.environ, "KAFKA_TOPIC": topic.name, "KAFKA_BOOTSTRAP_SERVERS": servers},
+            env=environment(to.name, servers),
             input=stdin,
             capture_output=True,
             text=True,
@@ -122,16 +128,8 @@ def test_a_broker_that_accepts_and_says_nothing_is_one_line_soon(produce):
 @pytest.mark.apache_kafka
 def test_messages_the_broker_refuses_are_counted_as_failed(produce, make_topic):
     small = make_topic(max_message_bytes="1000")
-    ended = subprocess.run(
-        [sys.executable, "producer.py", "--stdin"],
-        cwd=ROOT,
-        env={**os.environ, "KAFKA_TOPIC": small.name, "KAFKA_BOOTSTRAP_SERVERS": small.servers},
-        input='{"state": 1}\n{"state": "%s"}\n{"state": 3}\n' % ("large" * 1000),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    lines = '{"state": 1}\n{"state": "%s"}\n{"state": 3}\n' % ("large" * 1000)
+    ended = produce("--stdin", stdin=lines, to=small)
     assert ended.returncode == 1
     assert "Refused by the broker: " in ended.stderr
     assert ended.stderr.endswith("Error: 2 acknowledged, 1 failed, 0 refused\n")
@@ -145,7 +143,7 @@ def test_a_broker_that_goes_away_ends_the_sending_and_every_message_is_accounted
         sending = subprocess.Popen(
             [sys.executable, "producer.py", "--count", "100000", "--rate", "1000"],
             cwd=ROOT,
-            env={**os.environ, "KAFKA_TOPIC": "t", "KAFKA_BOOTSTRAP_SERVERS": servers},
+            env=environment("t", servers),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -168,7 +166,7 @@ def test_a_standard_input_that_is_closed_is_an_error(topic):
         f"{sys.executable} producer.py --stdin <&-",
         shell=True,
         cwd=ROOT,
-        env={**os.environ, "KAFKA_TOPIC": topic.name, "KAFKA_BOOTSTRAP_SERVERS": topic.servers},
+        env=environment(topic.name, topic.servers),
         capture_output=True,
         text=True,
         timeout=60,

@@ -84,11 +84,8 @@ def test_a_reload_brings_the_code_that_is_on_disk(topic, serve_with_gunicorn, tm
 
 @pytest.mark.apache_kafka
 @pytest.mark.parametrize("options", KINDS)
-def test_no_group_is_left_behind_by_a_clean_stop(topic, serve_with_gunicorn, admin, options):
+def test_no_group_is_left_behind_by_a_clean_stop(topic, serve_with_gunicorn, groups, options):
     topic.send_state("before")
-
-    def groups() -> set[str]:
-        return {group.group_id for group in admin.list_consumer_groups().result(10).valid}
 
     with serve_with_gunicorn("--workers", "2", *options) as program:
         eventually(lambda: len(followers(program)) == 2)
