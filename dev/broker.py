@@ -18,18 +18,23 @@ PROBE_SECONDS = 2.0
 TIMEOUT_SECONDS = 10.0
 
 
-def answers(server: str) -> bool:
-    """Whether a Kafka broker answers at this host:port."""
+def brokers(server: str) -> set[str]:
+    """The host:port of each broker of the cluster, as the one at `server` tells; none if mute."""
     host, _, port = server.rpartition(":")
     try:
         # at once where nothing listens, which the client below would go on trying
         socket.create_connection((host, int(port)), PROBE_SECONDS).close()
-        AdminClient({"bootstrap.servers": server, "log_level": 0}).list_topics(
+        metadata = AdminClient({"bootstrap.servers": server, "log_level": 0}).list_topics(
             timeout=PROBE_SECONDS
         )
     except (OSError, KafkaException):
-        return False
-    return True
+        return set()
+    return {f"{broker.host}:{broker.port}" for broker in metadata.brokers.values()}
+
+
+def answers(server: str) -> bool:
+    """Whether a Kafka broker answers at this host:port."""
+    return bool(brokers(server))
 
 
 class EmbeddedBroker:

@@ -65,7 +65,13 @@ def _container_running() -> Iterator[str]:
 def maven() -> Broker | None:
     if not apache_kafka.available():
         return None
-    return Broker(f"Apache Kafka {apache_kafka.version()} (Maven)", apache_kafka.running)
+    return Broker(f"Apache Kafka {apache_kafka.version()} (Maven)", _maven_running)
+
+
+@contextlib.contextmanager
+def _maven_running() -> Iterator[str]:
+    with apache_kafka.running() as kafka:
+        yield kafka.address
 
 
 def embedded() -> Broker:

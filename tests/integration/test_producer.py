@@ -139,16 +139,16 @@ def test_messages_the_broker_refuses_are_counted_as_failed(produce, make_topic):
 def test_a_broker_that_goes_away_ends_the_sending_and_every_message_is_accounted_for():
     if not apache_kafka.available():
         pytest.skip("a broker of the test's own needs java and mvn")
-    with apache_kafka.running() as servers:
+    with apache_kafka.running() as kafka:
         sending = subprocess.Popen(
             [sys.executable, "producer.py", "--count", "100000", "--rate", "1000"],
             cwd=ROOT,
-            env=environment("t", servers),
+            env=environment("t", kafka.address),
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
-        reader = Consumer({"bootstrap.servers": servers, "group.id": "unused"})
+        reader = Consumer({"bootstrap.servers": kafka.address, "group.id": "unused"})
         reader.assign([TopicPartition("t", 0, 100)])
         eventually(lambda: (message := reader.poll(1)) and not message.error())
         reader.close()
