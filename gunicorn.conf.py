@@ -26,10 +26,15 @@ threads = 256
 graceful_timeout = 4
 control_socket_disable = True
 
+# a new worker takes connections only when it knows the state, or that it will not soon: none of
+# them is answered 503 at a reload, and it serves at once all the same
+SETTLE_SECONDS = 2.0
+
 
 def post_worker_init(worker):
     consumer = worker.wsgi.extensions["consumer"]
     consumer.start()
+    consumer.settled.wait(SETTLE_SECONDS)
 
     exit_gracefully = signal.getsignal(signal.SIGTERM)
 

@@ -7,7 +7,7 @@ import os
 
 from flask import Flask
 
-from app import logs, problems, views
+from app import logs, problems, protection, views
 from app.consumer import Consumer
 from app.settings import Settings
 from app.state import State
@@ -32,6 +32,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     app.extensions["consumer"] = consumer
     app.register_blueprint(views.blueprint)
     problems.register(app)
+    protection.register(app, settings.api_token)
 
     if starts_consumer:
         consumer.start()

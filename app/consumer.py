@@ -2,24 +2,40 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
+import random
 import secrets
 import threading
+import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import datetime, timezone
+from typing import Any
 
 from app.locate import locate, newest_accepted, newest_tail
 from app.logs import Throttle
 from app.message import InvalidMessage, Message, state_json
 from app.settings import Settings
 from app.state import Snapshot, State
-from app.topic_log import KafkaError, TopicLog
+from app.status import LastError, Progress, Status
+from app.topic_log import CLIENT, KafkaError, TopicLog, TopicLogError, explain
 
 log = logging.getLogger(__name__)
 
-RETRY_SECONDS = 1.0
+FIRST_PAUSE_SECONDS = 0.1
+LONGEST_PAUSE_SECONDS = 2.0
+# a connection that lasts this long was a good one, and what ends it is a failure of its own
+LASTING_SECONDS = 30.0
 TOPIC_SECONDS = 0.2
 VIEW_CHARACTERS = 100
+
+
+def pause_seconds(failures: int, chance: Callable[[], float] = random.random) -> float:
+    """How long to wait after so many failures in a row: growing, and jittered so that a
+    thousand instances do not all come back at once."""
+    longest = min(FIRST_PAUSE_SECONDS * 2.0 ** min(failures, 10), LONGEST_PAUSE_SECONDS)
+    return longest * (0.5 + chance() / 2)
 
 
 class _Stopping(Exception):
@@ -29,11 +45,12 @@ class _Stopping(Exception):
 class Consumer:
     """Follows the topic in a daemon thread of its own and publishes to `state`.
 
-    `_stopping` is what other threads tell it; all else belongs to the thread, and others may
-    only look at it.
+    `_stopping` is what other threads tell it; `settled`, `status` and the time of `_last_loop` are
+    what it tells them, each replaced as a whole. All else belongs to the thread alone.
 
     Attributes:
-        invalid_messages: how many were skipped, by reason.
+        settled: set as soon as the state is known, or something keeps it from becoming so.
+        status: how it goes.
     """
 
     def __init__(self, settings: Settings, state: State) -> None:
@@ -41,18 +58,25 @@ class Consumer:
         self._state = state
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
+        self._last_loop = 0.0
         self._tails: dict[int, Snapshot] = {}
         self._positions: dict[int, int] = {}
+        self._topic_id: str | None = None
         self._published: Snapshot | None = None
+        self._failures_in_a_row = 0
+        self._last_failure = ""
+        self._invalid_messages: Counter[str] = Counter()
+        self._warned: set[str] = set()
         self._log_invalid = Throttle(log.warning)
         self._log_update = Throttle(log.info)
-        self._last_failure = ""
-        self.invalid_messages: Counter[str] = Counter()
-        self.group_id = ""
+        self._log_connection = Throttle(log.warning, limit=3, period=60.0)
+        self.settled = threading.Event()
+        self.status = Status(settings.topic, CLIENT)
 
     def start(self) -> None:
         """Start the thread, in the process that is to serve: a thread does not survive a fork."""
-        self.group_id = f"{self._settings.group_prefix}-{secrets.token_hex(8)}"
+        self._report(group_id=f"{self._settings.group_prefix}-{secrets.token_hex(8)}")
+        self._last_loop = time.monotonic()
         self._thread = threading.Thread(target=self._run, name="consumer", daemon=True)
         self._thread.start()
 
@@ -65,33 +89,53 @@ class Consumer:
     def is_alive(self) -> bool:
         return self._thread is not None and self._thread.is_alive()
 
+    def seconds_since_loop(self) -> float:
+        return time.monotonic() - self._last_loop
+
+    def _report(self, **changes: Any) -> None:
+        self.status = dataclasses.replace(self.status, **changes)
+
     def _run(self) -> None:
-        log.info("Following as %s: %s", self.group_id, self._settings)
+        log.info("Following as %s: %s", self.status.group_id, self._settings)
+        self._state.explain(f"connecting to {self._settings.bootstrap_servers}")
         while not self._stopping.is_set():
-            self._state.explain(f"connecting to {self._settings.bootstrap_servers}")
+            began = time.monotonic()
             try:
                 self._follow_one_connection()
             except _Stopping:
                 break
-            except KafkaError as error:
-                self._note_failure(str(error))
-            except Exception as error:
-                log.exception("The consumer failed; it will connect anew")
-                self._note_failure(repr(error))
-            self._stopping.wait(RETRY_SECONDS)
+            except Exception as error:  # noqa: BLE001  # whatever it is, following goes on
+                if time.monotonic() - began > LASTING_SECONDS:
+                    self._failures_in_a_row = 0
+                self._note_failure(error)
+                self._failures_in_a_row += 1
+                self._last_loop = time.monotonic()
+                self._stopping.wait(pause_seconds(self._failures_in_a_row))
 
-    def _note_failure(self, reason: str) -> None:
+    def _note_failure(self, error: Exception) -> None:
+        reason = explain(error, self._settings)
+        news = reason != self._last_failure
+        if news or self.status.connected_since:
+            self._log_connection(
+                "Not following %s: %s",
+                self._settings.topic,
+                reason,
+                exc_info=None if isinstance(error, KafkaError) or not news else error,
+            )
+        self._last_failure = reason
         self._state.explain(reason)
-        if reason != self._last_failure:
-            log.warning("Not following %s: %s", self._settings.topic, reason)
-            self._last_failure = reason
+        self._report(
+            connected_since=None,
+            failures=self.status.failures + 1,
+            last_error=LastError(datetime.now(timezone.utc), reason),
+        )
+        self.settled.set()
 
     def _follow_one_connection(self) -> None:
-        topic_log = TopicLog(
-            self._settings, self.group_id, self._note_unreadable, self._raise_if_stopping
-        )
+        topic_log = TopicLog(self._settings, self.status.group_id, listener=self)
         try:
             self._wait_for_topic(topic_log)
+            self._topic_id = topic_log.topic_id
             self._tails, self._positions = {}, {}
             while True:
                 self._follow(topic_log)
@@ -105,19 +149,22 @@ class Consumer:
         try:
             topic_log.delete_group()
         except Exception as error:  # noqa: BLE001  # a client cut off raises assertions too
-            log.warning("The group %s is left behind: %r", self.group_id, error)
-
-    def _raise_if_stopping(self) -> None:
-        if self._stopping.is_set():
-            raise _Stopping
+            log.warning("The group %s is left behind: %r", self.status.group_id, error)
 
     def _wait_for_topic(self, topic_log: TopicLog) -> None:
+        if topic_log.partitions():
+            return
+        if not self._settings.topic_auto_create:
+            self._note_failure(
+                TopicLogError(
+                    f"the topic {self._settings.topic} does not exist, and "
+                    "KAFKA_TOPIC_AUTO_CREATE is false"
+                )
+            )
         while not topic_log.partitions():
-            self._raise_if_stopping()
             if self._settings.topic_auto_create:
                 topic_log.create_topic()
-            else:
-                self._note_failure(f"topic {self._settings.topic} does not exist")
+            self.before_wait()
             self._stopping.wait(TOPIC_SECONDS)
 
     def _follow(self, topic_log: TopicLog) -> None:
@@ -125,7 +172,7 @@ class Consumer:
         if new_partitions:
             self._state.explain(f"locating the last valid message of {self._settings.topic}")
             self._catch_up(topic_log, topic_log.ranges(new_partitions))
-            self._last_failure = ""
+            self._note_connected()
         runs = topic_log.poll()
         for run in runs:
             newest = newest_accepted(run, self._judge)
@@ -138,8 +185,10 @@ class Consumer:
             if backlog:
                 self._catch_up(topic_log, backlog)
         topic_log.commit(self._positions)
+        self._report_progress(topic_log.ends())
         self._log_invalid.flush()
         self._log_update.flush()
+        self._log_connection.flush()
 
     def _catch_up(self, topic_log: TopicLog, ranges: Mapping[int, range]) -> None:
         self._tails.update(locate(topic_log, ranges, self._judge))
@@ -147,11 +196,33 @@ class Consumer:
         topic_log.seek(self._positions)
         self._publish()
 
+    def _note_connected(self) -> None:
+        if self.status.connected_since:
+            return
+        if self._last_failure:
+            self._log_connection("Following %s again", self._settings.topic)
+        self._report(
+            connected_since=datetime.now(timezone.utc),
+            topic_id=self._topic_id,
+            connections=self.status.connections + 1,
+        )
+
+    def _report_progress(self, ends: Mapping[int, int]) -> None:
+        self._report(
+            partitions={
+                partition: Progress(position, ends.get(partition, position))
+                for partition, position in self._positions.items()
+            }
+        )
+
     def _publish(self) -> None:
+        self._report(invalid_messages=dict(self._invalid_messages))
         newest = newest_tail(self._tails) or self._published or Snapshot(self._settings.initial)
         if newest == self._published:
             return
         self._state.publish(newest)
+        self._report(updates=self.status.updates + 1)
+        self.settled.set()
         if self._published is None:
             self._log_first(newest)
         else:
@@ -178,17 +249,18 @@ class Consumer:
     def _judge(self, message: Message) -> Snapshot | None:
         try:
             return Snapshot(
-                state_json(message.value), message.timestamp, message.partition, message.offset
+                state_json(message.value),
+                message.timestamp,
+                message.partition,
+                message.offset,
+                self._topic_id,
             )
         except InvalidMessage as error:
             self._note_invalid(message.partition, message.offset, error.reason, str(error))
             return None
 
-    def _note_unreadable(self, partition: int, offset: int, detail: str) -> None:
-        self._note_invalid(partition, offset, "unreadable", detail)
-
     def _note_invalid(self, partition: int, offset: int, reason: str, detail: str) -> None:
-        self.invalid_messages[reason] += 1
+        self._invalid_messages[reason] += 1
         self._log_invalid(
             "Skipped an invalid message: partition %d, offset %d, %s: %s",
             partition,
@@ -196,6 +268,34 @@ class Consumer:
             reason,
             _view(detail),
         )
+
+    def before_wait(self) -> None:
+        self._last_loop = time.monotonic()
+        if self._stopping.is_set():
+            raise _Stopping
+
+    def skipped_unreadable(self, partition: int, offset: int, detail: str) -> None:
+        self._note_invalid(partition, offset, "unreadable", detail)
+
+    def saw_aborted(self) -> None:
+        if self._settings.isolation_level is None:
+            self._warn_once(
+                f"There are aborted transactions in {self._settings.topic}, and {CLIENT} cannot "
+                "tell their messages from others: a state may be served that was never "
+                "committed. kafka-python 3 can (make install KAFKA_CLIENT=kafka-python); "
+                "KAFKA_ISOLATION_LEVEL=read_uncommitted says that it is all right"
+            )
+
+    def may_not_commit(self) -> None:
+        self._warn_once(
+            f"The ACLs do not let {self._settings.who} use the group {self.status.group_id} "
+            "(READ on groups with that prefix): following goes on, and Kafka's tools do not see it"
+        )
+
+    def _warn_once(self, line: str) -> None:
+        if line not in self._warned:
+            self._warned.add(line)
+            log.warning(line)
 
 
 def _view(text: str) -> str:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from typing import Any
+
+log = logging.getLogger(__name__)
 
 # gunicorn's own format, so that a terminal shows one kind of line
 FORMAT = "[%(asctime)s] [%(process)d] [%(levelname)s] %(message)s"
@@ -14,8 +17,26 @@ DATE_FORMAT = "%Y-%m-%d %H:%M:%S %z"
 def configure(level: str) -> None:
     """Log to stderr, unless the embedding program has already said where to."""
     logging.basicConfig(level=level, format=FORMAT, datefmt=DATE_FORMAT)
-    # below this the client tells of every request
-    logging.getLogger("kafka").setLevel(max(logging.ERROR, logging.getLogger().level))
+    client_log = logging.getLogger("kafka")
+    # below this the client tells of every request, and of what is in it
+    client_log.setLevel(max(logging.ERROR, logging.getLogger().level))
+    client_log.propagate = False
+    client_log.handlers = [_FewOf("The Kafka client says")]
+
+
+class _FewOf(logging.Handler):
+    """Lets a few lines a minute of a talkative library into the log, without their tracebacks.
+
+    A handler, because a logger's filters do not see what its children log.
+    """
+
+    def __init__(self, who: str) -> None:
+        super().__init__()
+        self._who = who
+        self._log = Throttle(log.warning, limit=2, period=60.0)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._log("%s: %s", self._who, record.getMessage())
 
 
 class Throttle:
@@ -38,25 +59,25 @@ class Throttle:
         self._clock = clock
         self._period_began = clock()
         self._logged = 0
-        self._held: tuple[str, tuple[object, ...]] | None = None
+        self._held: tuple[str, tuple[object, ...], dict[str, Any]] | None = None
         self._left_out = 0
 
-    def __call__(self, line: str, *args: object) -> None:
+    def __call__(self, line: str, *args: object, **options: Any) -> None:
         if self._held:
             self._left_out += 1
-            self._held = line, args
+            self._held = line, args, options
             self.flush()
         elif self._has_room():
-            self._log(line, *args)
+            self._log(line, *args, **options)
         else:
-            self._held = line, args
+            self._held = line, args, options
 
     def flush(self) -> None:
         if self._held and self._has_room():
-            line, args = self._held
+            line, args, options = self._held
             if self._left_out:
                 line, args = line + " (%d like it left out)", (*args, self._left_out)
-            self._log(line, *args)
+            self._log(line, *args, **options)
             self._held, self._left_out = None, 0
 
     def _has_room(self) -> bool:

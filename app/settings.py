@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import ssl
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
-from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate
+from marshmallow import (
+    EXCLUDE,
+    Schema,
+    ValidationError,
+    fields,
+    post_load,
+    validate,
+    validates_schema,
+)
 
 from app.message import InvalidMessage, canonical_json, parse_json
+from app.topic_log.client import CLIENT, CLIENT_READS_COMMITTED
+
+SECRETS = {"KAFKA_SASL_PASSWORD", "API_TOKEN"}
 
 
 class SettingsError(ValueError):
@@ -42,6 +55,26 @@ class _Json(fields.Field[str]):
             return canonical_json(parse_json(value))
         except InvalidMessage as error:
             raise ValidationError("accepted is a JSON value") from error
+
+
+def _one_of(*choices: str) -> validate.OneOf:
+    return validate.OneOf(choices, error="accepted are {choices}")
+
+
+def _readable_file(given: str) -> None:
+    try:
+        Path(given).read_bytes()
+    except OSError as error:
+        raise ValidationError(f"accepted is a file that can be read ({error.strerror})") from error
+
+
+def _isolation_level(given: str) -> None:
+    _one_of("read_committed", "read_uncommitted")(given)
+    if given == "read_committed" and not CLIENT_READS_COMMITTED:
+        raise ValidationError(
+            f"accepted is read_uncommitted with {CLIENT}; for read_committed install "
+            "kafka-python 3 in its place (make install KAFKA_CLIENT=kafka-python)"
+        )
 
 
 class _UpperCase(fields.String):
@@ -87,10 +120,66 @@ class _Environment(Schema):
     log_level = _UpperCase(
         load_default="INFO",
         data_key="LOG_LEVEL",
-        validate=validate.OneOf(
-            ["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], error="accepted are {choices}"
+        validate=_one_of("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"),
+    )
+    isolation_level = fields.String(data_key="KAFKA_ISOLATION_LEVEL", validate=_isolation_level)
+    security_protocol = _UpperCase(
+        data_key="KAFKA_SECURITY_PROTOCOL",
+        validate=_one_of("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"),
+    )
+    sasl_mechanism = _UpperCase(
+        data_key="KAFKA_SASL_MECHANISM",
+        validate=_one_of("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"),
+    )
+    sasl_username = fields.String(data_key="KAFKA_SASL_USERNAME")
+    sasl_password = fields.String(data_key="KAFKA_SASL_PASSWORD")
+    ssl_cafile = fields.String(data_key="KAFKA_SSL_CAFILE", validate=_readable_file)
+    ssl_certfile = fields.String(data_key="KAFKA_SSL_CERTFILE", validate=_readable_file)
+    ssl_keyfile = fields.String(data_key="KAFKA_SSL_KEYFILE", validate=_readable_file)
+    ssl_check_hostname = fields.Boolean(
+        data_key="KAFKA_SSL_CHECK_HOSTNAME",
+        error_messages={"invalid": "accepted are true and false"},
+    )
+    api_token = fields.String(
+        data_key="API_TOKEN",
+        # RFC 6750, section 2.1
+        validate=validate.Regexp(
+            r"[A-Za-z0-9._~+/-]+=*\Z", error="accepted are letters, digits and '-._~+/', then '='"
         ),
     )
+
+    @validates_schema
+    def _require_what_belongs_together(self, data: dict[str, Any], **kwargs: Any) -> None:
+        protocol = data.get("security_protocol", "PLAINTEXT")
+        for name, field in self.fields.items():
+            needs = {"sasl_": "SASL_", "ssl_": "SSL"}.get(name[: name.find("_") + 1])
+            if needs and name in data and needs not in protocol:
+                raise ValidationError(
+                    f"accepted only where KAFKA_SECURITY_PROTOCOL has {needs}; it is {protocol}",
+                    field.data_key or name,
+                )
+            if needs == "SASL_" and name not in data and needs in protocol:
+                raise ValidationError(
+                    f"accepted is what the brokers know: KAFKA_SECURITY_PROTOCOL is {protocol}",
+                    field.data_key or name,
+                )
+        if "ssl_keyfile" in data and "ssl_certfile" not in data:
+            raise ValidationError("accepted only with KAFKA_SSL_CERTFILE", "KAFKA_SSL_KEYFILE")
+
+    @post_load
+    def _settings(self, data: dict[str, Any], **kwargs: Any) -> Settings:
+        settings = Settings(**data)
+        for variable, load in (
+            ("KAFKA_SSL_CAFILE", settings._trusting_context),
+            ("KAFKA_SSL_CERTFILE", settings.tls_context),
+        ):
+            try:
+                load()
+            except OSError as error:
+                raise ValidationError(
+                    f"accepted is PEM, and a key without a password ({error})", variable
+                ) from error
+        return settings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -108,6 +197,45 @@ class Settings:
     metadata_max_age_ms: int = 30_000
     initial: str = "0"
     log_level: str = "INFO"
+    isolation_level: str | None = None
+    security_protocol: str = "PLAINTEXT"
+    sasl_mechanism: str | None = None
+    sasl_username: str | None = None
+    sasl_password: str | None = dataclasses.field(default=None, repr=False)
+    ssl_cafile: str | None = None
+    ssl_certfile: str | None = None
+    ssl_keyfile: str | None = None
+    ssl_check_hostname: bool = True
+    api_token: str | None = dataclasses.field(default=None, repr=False)
+
+    @property
+    def uses_tls(self) -> bool:
+        return self.security_protocol.endswith("SSL")
+
+    @property
+    def uses_sasl(self) -> bool:
+        return self.security_protocol.startswith("SASL_")
+
+    @property
+    def who(self) -> str:
+        """Who the brokers take this program for, as far as it knows."""
+        return f"the user {self.sasl_username}" if self.uses_sasl else "this client"
+
+    def tls_context(self) -> ssl.SSLContext:
+        """What TLS connections to the brokers are made with, by the files as they are now.
+
+        Raises:
+            OSError: a file cannot be read, or is not PEM.
+        """
+        context = self._trusting_context()
+        context.check_hostname = self.ssl_check_hostname
+        if self.ssl_certfile:
+            # without the last argument OpenSSL asks for a password on the terminal
+            context.load_cert_chain(self.ssl_certfile, self.ssl_keyfile, password="")
+        return context
+
+    def _trusting_context(self) -> ssl.SSLContext:
+        return ssl.create_default_context(cafile=self.ssl_cafile)
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Settings:
@@ -119,11 +247,12 @@ class Settings:
         schema = _Environment()
         given = {name: value for name, value in environ.items() if value}
         try:
-            return cls(**schema.load(given))
+            return schema.load(given)  # type: ignore[no-any-return]
         except ValidationError as error:
             raise SettingsError(
                 "; ".join(
-                    f"{name} is {given[name]!r}: {messages[0]}"
+                    f"{name} is {'(hidden)' if name in SECRETS else repr(given[name])}: "
+                    f"{messages[0]}"
                     if name in given
                     else f"{name} is not set: {messages[0]}"
                     for name, messages in error.messages_dict.items()
@@ -131,4 +260,6 @@ class Settings:
             ) from error
 
     def __str__(self) -> str:
-        return ", ".join(f"{name}={value}" for name, value in dataclasses.asdict(self).items())
+        shown = [field.name for field in dataclasses.fields(self) if field.repr]
+        values = ((name, getattr(self, name)) for name in shown)
+        return ", ".join(f"{name}={value}" for name, value in values if value is not None)

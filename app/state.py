@@ -14,12 +14,14 @@ class Snapshot:
         json: the state as JSON text.
         timestamp: of the message, milliseconds since the epoch; like `partition` and `offset`
             None for the initial value, which comes from no message.
+        topic_id: of the topic it was in; None where the brokers know none.
     """
 
     json: str
     timestamp: int | None = None
     partition: int | None = None
     offset: int | None = None
+    topic_id: str | None = None
 
 
 class StateUnknown(Exception):

@@ -100,6 +100,10 @@ class Service:
     def get(self, path: str = "/state"):
         return self.client.get(path)
 
+    @property
+    def status(self) -> dict[str, Any]:
+        return self.get("/status").json
+
     def first_state(self) -> Any:
         """The state in the first answer that is not 503."""
         answer = eventually(lambda: self._unless_503())

@@ -49,7 +49,7 @@ def test_logs_invalid_messages_at_a_bounded_rate_and_without_their_value(topic, 
     service = serve(topic)
     service.first_state()
     topic.send(*[b'{"stat":"s3cret"}'] * 1000)
-    eventually(lambda: service.consumer.invalid_messages["schema"] == 1000)
+    eventually(lambda: service.status["invalid_messages"].get("schema") == 1000)
     eventually(lambda: any("like it left out" in line for line in caplog.messages))
     lines = [line for line in caplog.messages if "invalid message" in line]
     assert "Skipped an invalid message: partition 0, offset " in lines[0]
@@ -80,7 +80,7 @@ def test_creates_a_topic_that_is_missing(serve, admin, topic_name):
 @pytest.mark.apache_kafka
 def test_waits_for_a_topic_that_it_may_not_create(serve, admin, topic_name):
     service = serve(topic_name, topic_auto_create=False)
-    reason = f"topic {topic_name} does not exist"
+    reason = f"the topic {topic_name} does not exist, and KAFKA_TOPIC_AUTO_CREATE is false"
     eventually(lambda: service.get("/readyz").json["detail"] == reason)
     assert service.get("/healthz").status_code == 200
     admin.create_topics([NewTopic(topic_name, 1)])[topic_name].result(30)
@@ -95,7 +95,7 @@ def test_kafkas_own_tool_shows_the_group_and_its_lag(topic, serve, bootstrap_ser
     topic.send_state(*range(10))
     service = serve(topic, group_prefix="shown")
     service.first_state()
-    group = service.consumer.group_id
+    group = service.status["group_id"]
     assert group.startswith("shown-")
     command = apache_kafka.java(
         "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand",
@@ -115,7 +115,7 @@ def test_kafkas_own_tool_shows_the_group_and_its_lag(topic, serve, bootstrap_ser
 def test_deletes_its_group_at_a_clean_stop(topic, serve, groups):
     service = serve(topic)
     service.first_state()
-    group = service.consumer.group_id
+    group = service.status["group_id"]
 
     eventually(lambda: group in groups())
     service.consumer.stop(10)

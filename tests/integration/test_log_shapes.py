@@ -17,6 +17,13 @@ from tests.waiting import eventually
 NOW = int(time.time() * 1000)
 
 
+class SilentListener:
+    def before_wait(self) -> None: ...
+    def skipped_unreadable(self, partition: int, offset: int, detail: str) -> None: ...
+    def saw_aborted(self) -> None: ...
+    def may_not_commit(self) -> None: ...
+
+
 def test_serves_the_initial_value_on_an_empty_topic(topic, serve):
     service = serve(topic, initial='{"model":null}')
     assert service.first_state() == {"model": None}
@@ -37,7 +44,7 @@ def test_serves_the_last_valid_message_when_thousands_of_invalid_ones_follow_it(
     topic.send(*[b"invalid"] * 20_000)
     service = serve(topic)
     assert service.first_state() == "valid"
-    assert service.consumer.invalid_messages == {"json": 20_000}
+    assert service.status["invalid_messages"] == {"json": 20_000}
 
 
 def test_goes_on_past_thousands_of_invalid_messages_that_arrive_while_following(topic, serve):
@@ -56,7 +63,7 @@ def test_serves_the_initial_value_when_every_message_is_invalid(topic, serve):
     topic.send(b"", b"\xff", b"[]", None, b'{"state":NaN}')
     service = serve(topic)
     assert service.first_state() == 0
-    assert sum(service.consumer.invalid_messages.values()) == 5
+    assert sum(service.status["invalid_messages"].values()) == 5
 
 
 def test_serves_the_last_valid_message_when_the_tail_is_a_tombstone(topic, serve):
@@ -137,7 +144,7 @@ def test_serves_the_last_valid_message_when_the_tail_is_a_transaction_marker(top
     topic.send_state("third", producer=producer)
     producer.commit_transaction()
     assert service.comes_to("third")
-    assert service.consumer.invalid_messages == {}
+    assert service.status["invalid_messages"] == {}
 
 
 @pytest.mark.apache_kafka
@@ -237,7 +244,7 @@ def test_steps_over_messages_that_the_client_cannot_decode(make_topic, serve):
     send_undecodable(topic, count=5, partition=1)
     topic.send_state("next", partition=1)
     assert service.comes_to("next")
-    assert service.consumer.invalid_messages == {"unreadable": 28}
+    assert service.status["invalid_messages"] == {"unreadable": 28}
 
 
 def _offsets(topic) -> tuple[int, int]:
@@ -266,12 +273,9 @@ def _read(topic) -> list[int]:
 
 @pytest.mark.apache_kafka
 def test_a_log_that_became_shorter_is_an_error_and_no_wait_for_what_is_gone(topic, admin):
-    def keep_on() -> None:
-        pass
-
     topic.send_state(*range(100))
     settings = Settings(topic=topic.name, bootstrap_servers=topic.servers)
-    log = TopicLog(settings, "unused", lambda *_: None, check_stop=keep_on)
+    log = TopicLog(settings, "unused", SilentListener())
     ranges = log.ranges(log.partitions())
     assert ranges == {0: range(100)}
     admin.delete_topics([topic.name])[topic.name].result(30)

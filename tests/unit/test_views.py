@@ -13,9 +13,13 @@ from app.state import Snapshot, State
 
 class StillConsumer:
     alive = True
+    silent_seconds = 0.0
 
     def is_alive(self) -> bool:
         return self.alive
+
+    def seconds_since_loop(self) -> float:
+        return self.silent_seconds
 
 
 @pytest.fixture
@@ -97,6 +101,15 @@ def test_healthz_tells_whether_the_thread_lives(client, app):
     assert client.get("/healthz").json == {"status": "alive"}
     app.extensions["consumer"].alive = False
     assert client.get("/healthz").status_code == 503
+
+
+def test_healthz_tells_of_a_thread_that_has_made_no_loop_for_a_minute(client, app):
+    app.extensions["consumer"].silent_seconds = 59.0
+    assert client.get("/healthz").status_code == 200
+    app.extensions["consumer"].silent_seconds = 61.0
+    answer = client.get("/healthz")
+    assert answer.status_code == 503
+    assert answer.json["detail"] == "the consumer thread has made no loop for 61 s"
 
 
 @pytest.mark.parametrize(

@@ -1,58 +1,65 @@
-"""The topic as a log that is read by offset: the only module that knows the Kafka client.
-
-It runs on kafka-python-ng 2.2 and, unchanged, on kafka-python 3; where a line is there for one of
-them, it says so.
-"""
+"""One topic's log, read by offset."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
-import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka.admin import KafkaAdminClient, NewTopic
 from kafka.errors import (
+    ClusterAuthorizationFailedError,
     CorruptRecordException,
-    IncompatibleBrokerVersion,
-    KafkaError,
     TopicAlreadyExistsError,
+    TopicAuthorizationFailedError,
 )
-from kafka.structs import OffsetAndMetadata
 
 from app.message import Message
-from app.settings import Settings
+from app.topic_log.client import (
+    CLIENT_READS_COMMITTED,
+    IS_KAFKA_PYTHON_3,
+    NotAllowed,
+    TopicLogError,
+    connection_options,
+)
+from app.topic_log.group import Group, close_quietly
+from app.topic_log.metadata import TopicMetadata
+from app.topic_log.reach import require_reachable
 
-__all__ = ["KafkaError", "TopicLog", "connection_options"]
+if not IS_KAFKA_PYTHON_3:
+    from app.topic_log.ng_metadata import MetadataClient
+
+if TYPE_CHECKING:
+    from app.settings import Settings
 
 log = logging.getLogger(__name__)
 
 POLL_MS = 500
 FETCH_BYTES = 256 * 1024
-REQUEST_TIMEOUT_MS = 15_000
-BOOTSTRAP_TIMEOUT_MS = 5_000
-FIRST_COMMIT_SECONDS = 0.25
-COMMIT_SECONDS = 5.0
-COMMIT_UNCHANGED_SECONDS = 600.0  # far below offsets.retention.minutes, seven days by default
-
-CLIENT_READS_COMMITTED = "isolation_level" in KafkaConsumer.DEFAULT_CONFIG
+# how the key of a marker ends: version 0, then 0 for an abort or 1 for a commit (KIP-98)
+ABORT = b"\x00\x00"
 
 
-def connection_options(settings: Settings) -> dict[str, Any]:
-    """What every client of the cluster, consumer, producer or admin, is opened with."""
-    options = {
-        "bootstrap_servers": settings.bootstrap_servers.split(","),
-        "request_timeout_ms": REQUEST_TIMEOUT_MS,
-        "metadata_max_age_ms": settings.metadata_max_age_ms,
-    }
-    if "bootstrap_timeout_ms" in KafkaConsumer.DEFAULT_CONFIG:  # kafka-python 3's, 30 s
-        options["bootstrap_timeout_ms"] = BOOTSTRAP_TIMEOUT_MS
-    return options
-
-
-class LogTruncated(KafkaError):  # type: ignore[misc]  # the client has no types
+class LogTruncated(TopicLogError):
     """The log ends before an offset it used to reach."""
+
+
+class Listener(Protocol):
+    """What a log tells the one that reads it."""
+
+    def before_wait(self) -> None:
+        """Called before each wait, some seconds long at most; may raise to end the reading."""
+
+    def skipped_unreadable(self, partition: int, offset: int, detail: str) -> None:
+        """The client cannot decode what is at this offset, and it is stepped over."""
+
+    def saw_aborted(self) -> None:
+        """There are aborted transactions, and this client hands out their messages too."""
+
+    def may_not_commit(self) -> None:
+        """The ACLs forbid the group: the positions are not committed."""
 
 
 class TopicLog:
@@ -61,34 +68,26 @@ class TopicLog:
     It reads with a consumer that has no group, because kafka-python-ng's `poll` waits without
     end for the coordinator of one that has; `commit` uses a second consumer.
 
-    Args:
-        on_unreadable: called with partition, offset and what the client says, for each offset
-            that the client cannot decode and that is stepped over.
-        check_stop: called before each wait; raises to end it.
-
     Raises (every method):
         KafkaError: the log cannot be read on from here; a new TopicLog may be able to.
     """
 
-    def __init__(
-        self,
-        settings: Settings,
-        group_id: str,
-        on_unreadable: Callable[[int, int, str], None],
-        check_stop: Callable[[], None],
-    ) -> None:
+    def __init__(self, settings: Settings, group_id: str, listener: Listener) -> None:
+        require_reachable(settings)
         self._settings = settings
         self._topic = settings.topic
-        self._on_unreadable = on_unreadable
-        self._check_stop = check_stop
+        self._listener = listener
         self._consumer = self._open_consumer()
+        self._metadata = TopicMetadata(self._consumer, self._topic, listener.before_wait)
         self._single_batches: KafkaConsumer | None = None
-        self._group = _Group(self._open_consumer, group_id)
+        self._group = Group(group_id, self._open_consumer, listener.may_not_commit)
 
     def _open_consumer(self, **options: Any) -> KafkaConsumer:
         if CLIENT_READS_COMMITTED:
-            options["isolation_level"] = "read_committed"
-        return KafkaConsumer(
+            options["isolation_level"] = self._settings.isolation_level or "read_committed"
+        if not IS_KAFKA_PYTHON_3:
+            options["kafka_client"] = MetadataClient
+        consumer = KafkaConsumer(
             **connection_options(self._settings),
             auto_offset_reset="none",
             enable_auto_commit=False,
@@ -96,9 +95,16 @@ class TopicLog:
             max_poll_records=2**31 - 1,
             **{"max_partition_fetch_bytes": FETCH_BYTES, **options},
         )
+        # kafka-python 3.0.12 takes this as an option, and does not hand it on
+        consumer._client.cluster.config["allow_auto_create_topics"] = False
+        return consumer
 
     def create_topic(self) -> None:
-        """Create the topic: one partition, the broker's default replication."""
+        """Create the topic: one partition, the broker's default replication.
+
+        Raises:
+            NotAllowed: by the ACLs.
+        """
         topic = NewTopic(self._topic, num_partitions=1, replication_factor=1)
         topic.replication_factor = -1  # kafka-python-ng's constructor refuses it
         admin = KafkaAdminClient(**connection_options(self._settings))
@@ -107,12 +113,21 @@ class TopicLog:
             log.info("Created the topic %s", self._topic)
         except TopicAlreadyExistsError:
             pass  # another instance was faster
+        except (TopicAuthorizationFailedError, ClusterAuthorizationFailedError) as error:
+            raise NotAllowed(
+                f"the topic {self._topic} does not exist, and the ACLs do not let "
+                f"{self._settings.who} create it: it needs CREATE on the topic or the cluster"
+            ) from error
         finally:
             admin.close()
 
+    @property
+    def topic_id(self) -> str | None:
+        return self._metadata.topic_id
+
     def partitions(self) -> frozenset[int]:
-        """The topic's partitions as the client's metadata has them; none if it does not exist."""
-        return frozenset(self._consumer.partitions_for_topic(self._topic) or ())
+        """The topic's partitions as far as the client knows by now; none if it does not exist."""
+        return self._metadata.partitions()
 
     def ranges(self, partitions: Collection[int]) -> dict[int, range]:
         """Each partition's offsets from its beginning to its end."""
@@ -130,6 +145,11 @@ class TopicLog:
     def positions(self) -> dict[int, int]:
         """By partition, the offset that is read next."""
         return {key.partition: self._consumer.position(key) for key in self._consumer.assignment()}
+
+    def ends(self) -> dict[int, int]:
+        """By partition, where the log ended when it was last fetched from."""
+        ends = {key.partition: self._consumer.highwater(key) for key in self._consumer.assignment()}
+        return {partition: end for partition, end in ends.items() if end is not None}
 
     def backlog(self) -> dict[int, range]:
         """The offsets between position and end, of the partitions known to have some."""
@@ -153,13 +173,21 @@ class TopicLog:
         Args:
             stops: by partition, the offset that need not be reached; if not given, the end.
         """
-        self._check_stop()
+        self._listener.before_wait()
         try:
             batches = self._consumer.poll(timeout_ms=POLL_MS)
         except CorruptRecordException as error:
             batches = self._poll_past_unreadable(str(error), stops)
-        runs = ([record for record in run if not _is_marker(record)] for run in batches.values())
+        runs = (self._without_markers(run) for run in batches.values())
         return [run for run in runs if run]
+
+    def _without_markers(self, records: Sequence[Any]) -> Sequence[Message]:
+        markers = [record for record in records if _is_marker(record)]
+        if not markers:
+            return records
+        if any(record.key.endswith(ABORT) for record in markers):
+            self._listener.saw_aborted()
+        return [record for record in records if not _is_marker(record)]
 
     def read(self, ranges: Mapping[int, range]) -> Iterator[Sequence[Message]]:
         """Read the offsets of `ranges` (by partition), which may hold no messages at all.
@@ -213,13 +241,13 @@ class TopicLog:
             reader.seek(key, self._consumer.position(key))
             size, stepped_over = 0, False
             while (offset := reader.position(key)) < ends[key] and size < FETCH_BYTES:
-                self._check_stop()
+                self._listener.before_wait()
                 try:
                     records = reader.poll(timeout_ms=POLL_MS).get(key, [])
                 except CorruptRecordException:
                     stepped_over = True
                     offset = reader.position(key)
-                    self._on_unreadable(key.partition, offset, error)
+                    self._listener.skipped_unreadable(key.partition, offset, error)
                     reader.seek(key, offset + 1)
                     continue
                 batches.setdefault(key, []).extend(records)
@@ -235,79 +263,19 @@ class TopicLog:
 
     def delete_group(self) -> None:
         """Leave no group behind."""
-        self._group.close()
-        admin = KafkaAdminClient(**connection_options(self._settings))
-        try:
-            # one operation under two names: kafka-python's first, kafka-python-ng's second
-            delete = getattr(admin, "delete_groups", None) or admin.delete_consumer_groups
-            delete([self._group.group_id])
-        except IncompatibleBrokerVersion:
-            pass  # such a broker, the embedded one for example, keeps no groups for long
-        finally:
-            admin.close()
+        self._group.delete(**connection_options(self._settings))
 
     def close(self) -> None:
-        self._group.close()
-        if self._single_batches:
-            _close(self._single_batches)
-        _close(self._consumer)
+        with contextlib.ExitStack() as closing:
+            for consumer in filter(None, (self._consumer, self._single_batches)):
+                closing.callback(close_quietly, consumer)
+            closing.callback(self._group.close)
 
     def _key(self, partition: int) -> TopicPartition:
         return TopicPartition(self._topic, partition)
 
     def _keys(self, partitions: Collection[int]) -> list[TopicPartition]:
         return [self._key(partition) for partition in partitions]
-
-
-class _Group:
-    """The consumer group that the positions are committed under, now and then."""
-
-    def __init__(self, open_consumer: Callable[..., KafkaConsumer], group_id: str) -> None:
-        self.group_id = group_id
-        self._open_consumer = open_consumer
-        self._consumer: KafkaConsumer | None = None
-        self._committed: Mapping[TopicPartition, int] = {}
-        self._next_attempt = 0.0
-        self._pause = FIRST_COMMIT_SECONDS
-
-    def commit(self, positions: Mapping[TopicPartition, int]) -> None:
-        now = time.monotonic()
-        unchanged = positions == self._committed
-        if now < self._next_attempt + (COMMIT_UNCHANGED_SECONDS if unchanged else 0):
-            return
-        if self._consumer is None:
-            self._consumer = self._open_consumer(group_id=self.group_id)
-        self._next_attempt = now + self._pause
-        # short at first: kafka-python-ng takes its network steps during calls of the next line
-        # only, so that the first commit needs several
-        self._pause = min(2 * self._pause, COMMIT_SECONDS)
-        self._consumer.commit_async(
-            # (offset, metadata) and, in kafka-python 3, a leader epoch that has a default
-            {key: OffsetAndMetadata(offset, "") for key, offset in positions.items()},
-            callback=self._note_outcome,
-        )
-
-    def _note_outcome(self, offsets: Mapping[TopicPartition, Any], outcome: object) -> None:
-        if isinstance(outcome, Exception):
-            log.debug("Committing under %s failed: %s", self.group_id, outcome)
-        else:
-            self._committed = {key: committed.offset for key, committed in offsets.items()}
-
-    def close(self) -> None:
-        if self._consumer:
-            _close(self._consumer)
-            self._consumer = None
-
-
-def _close(consumer: KafkaConsumer) -> None:
-    """Close in silence: what the client says of the requests it cancels then is no news."""
-    client_log = logging.getLogger("kafka")
-    level = client_log.level
-    client_log.setLevel(logging.CRITICAL)
-    try:
-        consumer.close(autocommit=False)
-    finally:
-        client_log.setLevel(level)
 
 
 def _is_marker(record: Any) -> bool:

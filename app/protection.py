@@ -1,0 +1,50 @@
+"""Who is answered, and what a browser may do with the answer."""
+
+from __future__ import annotations
+
+import hmac
+
+from flask import Flask, Response, request
+from werkzeug.datastructures import WWWAuthenticate
+from werkzeug.exceptions import Unauthorized
+
+# orchestrators ask these, and have no token
+OPEN_TO_ALL = {"views.healthz", "views.readyz"}
+
+HEADERS = {
+    "Cache-Control": "no-store",
+    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+}
+
+
+def register(app: Flask, token: str | None) -> None:
+    """Ask for `token` as a bearer token (RFC 6750) if there is one, and set the headers."""
+    if token:
+        app.before_request(lambda: _require(token))
+    app.after_request(_set_headers)
+
+
+def _require(token: str) -> None:
+    if request.endpoint in OPEN_TO_ALL:
+        return
+    given = request.authorization
+    if given is None or given.type != "bearer" or given.token is None:
+        raise Unauthorized(
+            "a bearer token is needed: Authorization: Bearer ...",
+            www_authenticate=WWWAuthenticate("bearer", {"realm": "kafka-state"}),
+        )
+    if not hmac.compare_digest(given.token.encode(), token.encode()):
+        raise Unauthorized(
+            "this is not the bearer token",
+            www_authenticate=WWWAuthenticate(
+                "bearer", {"realm": "kafka-state", "error": "invalid_token"}
+            ),
+        )
+
+
+def _set_headers(response: Response) -> Response:
+    for name, value in HEADERS.items():
+        response.headers.setdefault(name, value)
+    return response

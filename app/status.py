@@ -1,0 +1,51 @@
+"""How following goes, for those who look after it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+
+@dataclass(frozen=True)
+class Progress:
+    """Where a partition is read next, and where it ends: offsets."""
+
+    position: int
+    end: int
+
+    @property
+    def lag(self) -> int:
+        return max(self.end - self.position, 0)
+
+
+@dataclass(frozen=True)
+class LastError:
+    at: datetime
+    error: str
+
+
+@dataclass(frozen=True)
+class Status:
+    """What the consumer thread last said of itself.
+
+    Attributes:
+        connected_since: None while it is not following.
+        partitions: by number.
+        connections: how often following began.
+        failures: how often it ended, or could not begin.
+        updates: how many states were published.
+        invalid_messages: how many were skipped, by reason.
+    """
+
+    topic: str
+    client: str
+    group_id: str = ""
+    topic_id: str | None = None
+    connected_since: datetime | None = None
+    partitions: Mapping[int, Progress] = field(default_factory=dict)
+    connections: int = 0
+    failures: int = 0
+    updates: int = 0
+    invalid_messages: Mapping[str, int] = field(default_factory=dict)
+    last_error: LastError | None = None

@@ -1,0 +1,26 @@
+"""The topic as a log that is read by offset: the only package that knows the Kafka client.
+
+It runs on kafka-python-ng 2.2 and, unchanged, on kafka-python 3; where a line is there for one of
+them, it says so.
+"""
+
+from kafka.errors import KafkaError
+
+from app.topic_log.client import (
+    CLIENT,
+    CLIENT_READS_COMMITTED,
+    TopicLogError,
+    connection_options,
+    explain,
+)
+from app.topic_log.log import TopicLog
+
+__all__ = [
+    "CLIENT",
+    "CLIENT_READS_COMMITTED",
+    "KafkaError",
+    "TopicLog",
+    "TopicLogError",
+    "connection_options",
+    "explain",
+]

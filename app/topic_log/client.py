@@ -1,0 +1,86 @@
+"""What every client of the cluster is opened with, and its errors in an operator's words."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from typing import TYPE_CHECKING, Any
+
+import kafka
+from kafka import KafkaConsumer, errors
+from kafka.errors import KafkaError, KafkaTimeoutError, TopicAuthorizationFailedError
+
+if TYPE_CHECKING:
+    from app.settings import Settings
+
+REQUEST_TIMEOUT_MS = 15_000
+BOOTSTRAP_TIMEOUT_MS = 5_000
+LONGEST_RECONNECT_PAUSE_MS = 1_000
+
+IS_KAFKA_PYTHON_3 = importlib.util.find_spec("kafka.net") is not None
+CLIENT = f"{'kafka-python' if IS_KAFKA_PYTHON_3 else 'kafka-python-ng'} {kafka.__version__}"
+CLIENT_READS_COMMITTED = "isolation_level" in KafkaConsumer.DEFAULT_CONFIG
+# what the one and the other raise when they cannot start to talk to the cluster
+NO_START = (KafkaTimeoutError, getattr(errors, "NoBrokersAvailable", KafkaTimeoutError))
+
+# of a missing topic and of one that the ACLs hide TopicMetadata speaks
+logging.getLogger("kafka.cluster").setLevel(logging.CRITICAL)
+
+if not IS_KAFKA_PYTHON_3:
+    from kafka.sasl import scram
+
+    # it logs to the root logger, where a wrong password makes hundreds of lines
+    scram.log = logging.getLogger(scram.__name__)
+
+
+class TopicLogError(KafkaError):  # type: ignore[misc]  # the client has no types
+    """What this package itself has to say, in an operator's words."""
+
+    __str__ = Exception.__str__
+
+
+class NotAllowed(TopicLogError):
+    """The cluster's ACLs forbid what is needed; the text says what that is."""
+
+
+def connection_options(settings: Settings) -> dict[str, Any]:
+    """What every client of the cluster, consumer, producer or admin, is opened with.
+
+    Raises:
+        OSError: a file of certificates or keys can no longer be read.
+    """
+    options = {
+        "bootstrap_servers": settings.bootstrap_servers.split(","),
+        "request_timeout_ms": REQUEST_TIMEOUT_MS,
+        "reconnect_backoff_max_ms": LONGEST_RECONNECT_PAUSE_MS,
+        "metadata_max_age_ms": settings.metadata_max_age_ms,
+        "security_protocol": settings.security_protocol,
+    }
+    if settings.uses_tls:
+        options["ssl_context"] = settings.tls_context()
+    if settings.uses_sasl:
+        options["sasl_mechanism"] = settings.sasl_mechanism
+        options["sasl_plain_username"] = settings.sasl_username
+        options["sasl_plain_password"] = settings.sasl_password
+    if IS_KAFKA_PYTHON_3:
+        options["bootstrap_timeout_ms"] = BOOTSTRAP_TIMEOUT_MS
+    return options
+
+
+def explain(error: Exception, settings: Settings) -> str:
+    """Say what went wrong in words that an operator can act on, without secrets."""
+    if isinstance(error, TopicAuthorizationFailedError):
+        return (
+            f"the ACLs do not let {settings.who} follow the topic {settings.topic}: "
+            "it needs DESCRIBE and READ"
+        )
+    if isinstance(error, NO_START) and settings.uses_sasl:
+        return (
+            f"a broker of {settings.bootstrap_servers} answers and then ends the connection of "
+            f"{settings.who}: user name or password are wrong for {settings.sasl_mechanism}"
+        )
+    if isinstance(error, NO_START):
+        return f"a broker of {settings.bootstrap_servers} answers, and then no more: {error}"
+    if isinstance(error, KafkaError):
+        return str(error)
+    return repr(error)

@@ -1,0 +1,99 @@
+"""What the cluster says of the topic: which partitions it has, and whether it is still the same."""
+
+from __future__ import annotations
+
+import base64
+import threading
+import time
+import uuid
+from collections.abc import Callable
+
+from kafka import KafkaConsumer
+from kafka.errors import KafkaTimeoutError, TopicAuthorizationFailedError
+
+from app.topic_log.client import IS_KAFKA_PYTHON_3, REQUEST_TIMEOUT_MS, TopicLogError
+
+STEP_SECONDS = 0.1
+LOST_SECONDS = 3.0
+
+
+class TopicReplaced(TopicLogError):
+    """The topic is gone, or it is another of the same name."""
+
+
+class BrokersLost(TopicLogError):
+    """No broker that the client knows answers any more; there may be others by now."""
+
+
+class TopicMetadata:
+    """One topic in a consumer's metadata, which the client renews by itself.
+
+    Attributes:
+        topic_id: names the topic for as long as it exists, and not another of the same name
+            (KIP-516), as Kafka's own tools write it; None until the topic is found, and with
+            brokers older than 2.8.
+    """
+
+    def __init__(
+        self, consumer: KafkaConsumer, topic: str, before_wait: Callable[[], None]
+    ) -> None:
+        self._client = consumer._client
+        self._cluster = self._client.cluster
+        self._topic = topic
+        self._before_wait = before_wait
+        self._answered_at = 0.0
+        self._wanted_since = time.monotonic()
+        self._partitions: frozenset[int] = frozenset()
+        self.topic_id: str | None = None
+
+    def partitions(self) -> frozenset[int]:
+        """The topic's partitions; none if it does not exist.
+
+        Raises:
+            TopicReplaced: it did exist before.
+            BrokersLost: a question for metadata has gone without an answer for some time.
+            TopicAuthorizationFailedError: the ACLs do not let this client see the topic.
+        """
+        if self._partitions:
+            self._require_answers()
+        else:
+            self._ask()
+        if self._topic in self._cluster.unauthorized_topics:
+            raise TopicAuthorizationFailedError
+        partitions = frozenset(self._cluster.partitions_for_topic(self._topic) or ())
+        topic_id = _text(self._cluster.topic_id(self._topic)) if partitions else None
+        if self._partitions and topic_id != self.topic_id:
+            raise TopicReplaced(f"the topic {self._topic} was deleted")
+        self._partitions, self.topic_id = partitions, topic_id
+        return partitions
+
+    def _ask(self) -> None:
+        # kafka-python-ng's client has it, and kafka-python 3's cluster
+        set_topics = getattr(self._client, "set_topics", None) or self._cluster.set_topics
+        set_topics([self._topic])
+        answered = threading.Event()
+        self._cluster.request_update().add_both(lambda _: answered.set())
+        deadline = time.monotonic() + REQUEST_TIMEOUT_MS / 1000
+        while not answered.is_set():
+            if time.monotonic() > deadline:
+                raise KafkaTimeoutError("no answer to a question for metadata")
+            self._before_wait()
+            if IS_KAFKA_PYTHON_3:  # it has a thread of its own for this
+                answered.wait(STEP_SECONDS)
+            else:
+                self._client.poll(timeout_ms=STEP_SECONDS * 1000)
+
+    def _require_answers(self) -> None:
+        """A client whose connections are lost wants metadata until it has some."""
+        now = time.monotonic()
+        answered_at = self._cluster._last_successful_refresh_ms
+        if answered_at != self._answered_at or not self._cluster._need_update:
+            self._answered_at, self._wanted_since = answered_at, now
+        elif now - self._wanted_since > LOST_SECONDS:
+            raise BrokersLost("no broker answers any more")
+
+
+def _text(topic_id: uuid.UUID | None) -> str | None:
+    if topic_id is None:
+        return None
+    return base64.urlsafe_b64encode(topic_id.bytes).decode().rstrip("=")
