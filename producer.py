@@ -20,11 +20,11 @@ from typing import Any
 
 import click
 from kafka import KafkaProducer
-from kafka.errors import BrokerResponseError, KafkaError
+from kafka.errors import BrokerResponseError, KafkaError, TopicAuthorizationFailedError
 
 from app.message import InvalidMessage, parse_json, state_json
 from app.settings import Settings, SettingsError
-from app.topic_log import connection_options
+from app.topic_log import connection_options, explain, require_reachable
 
 SEND_SECONDS = 5.0
 REQUEST_TIMEOUT_MS = 8_000
@@ -78,7 +78,7 @@ def main(state: list[Any] | None, count: int | None, rate: float | None, stdin: 
         if more is not None:
             delivery.send_many(itertools.chain([more], values), total)
     except KafkaError as error:
-        trouble = f": {error}"
+        trouble = f": {_words(error, settings)}"
     finally:
         delivery.close()
     failed = (total or delivery.sent) - delivery.acknowledged
@@ -87,6 +87,15 @@ def main(state: list[Any] | None, count: int | None, rate: float | None, stdin: 
             f"{delivery.acknowledged} acknowledged, {failed} failed, "
             f"{lines.refused} refused{trouble}"
         )
+
+
+def _words(error: KafkaError, settings: Settings) -> str:
+    if isinstance(error, TopicAuthorizationFailedError):
+        return (
+            f"the ACLs do not let {settings.who} write to {settings.topic}: "
+            "it needs DESCRIBE and WRITE"
+        )
+    return str(error)
 
 
 def _message(state: list[Any] | None) -> bytes:
@@ -145,7 +154,7 @@ class Delivery:
         Raises:
             click.ClickException: no broker answers.
         """
-        self._topic = settings.topic
+        self._settings = settings
         self.sent = 0
         self.acknowledged = 0
         self._trouble: Exception | None = None
@@ -155,14 +164,13 @@ class Delivery:
             # with it, a message that is refused takes the next one with it
             options["enable_idempotence"] = False
         try:
+            require_reachable(settings)
             self._producer = KafkaProducer(
                 **options, acks="all", max_block_ms=int(SEND_SECONDS * 1000)
             )
         # kafka-python-ng raises a ValueError where a connection is closed as soon as it is open
-        except (KafkaError, ValueError) as error:
-            raise click.ClickException(
-                f"No broker answers at {settings.bootstrap_servers}: {error}"
-            ) from error
+        except (KafkaError, ValueError, OSError) as error:
+            raise click.ClickException(explain(error, settings)) from error
 
     def send_each(self, values: Iterable[bytes]) -> None:
         """Send one after the other, and show each and where the broker put it."""
@@ -171,7 +179,7 @@ class Delivery:
             try:
                 placed = self._send(value).get(timeout=ACKNOWLEDGE_SECONDS)
             except BrokerResponseError as error:
-                click.echo(f"Refused by the broker: {error}", err=True)
+                click.echo(f"Refused by the broker: {_words(error, self._settings)}", err=True)
             else:
                 click.echo(
                     f"Delivered to {placed.topic}, partition {placed.partition}, "
@@ -187,7 +195,7 @@ class Delivery:
                     self._send(value)
         self._producer.flush(timeout=ACKNOWLEDGE_SECONDS)
         self._raise_trouble()
-        click.echo(f"Delivered {self.acknowledged} messages to {self._topic}")
+        click.echo(f"Delivered {self.acknowledged} messages to {self._settings.topic}")
 
     def close(self) -> None:
         with contextlib.suppress(KafkaError):  # what is still under way is counted as failed
@@ -195,7 +203,7 @@ class Delivery:
 
     def _send(self, value: bytes) -> Any:
         self.sent += 1
-        future = self._producer.send(self._topic, value=value)
+        future = self._producer.send(self._settings.topic, value=value)
         return future.add_callback(self._note_acknowledged).add_errback(self._note_trouble)
 
     def _note_acknowledged(self, _: object) -> None:

@@ -23,7 +23,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         SettingsError: a variable of the environment makes no sense.
     """
     settings = settings or Settings.from_environ(os.environ)
-    logs.configure(settings.log_level)
+    logs.configure(settings.log_level, settings.hide)
     state = State()
     consumer = Consumer(settings, state)
 

@@ -14,14 +14,29 @@ FORMAT = "[%(asctime)s] [%(process)d] [%(levelname)s] %(message)s"
 DATE_FORMAT = "%Y-%m-%d %H:%M:%S %z"
 
 
-def configure(level: str) -> None:
-    """Log to stderr, unless the embedding program has already said where to."""
-    logging.basicConfig(level=level, format=FORMAT, datefmt=DATE_FORMAT)
+def configure(level: str, hide: Callable[[str], str]) -> None:
+    """Log to stderr, unless the embedding program has already said where to.
+
+    Args:
+        hide: takes out of a line, or of a traceback, what no one may read there.
+    """
+    handler = logging.StreamHandler()
+    handler.setFormatter(_Discreet(hide))
+    logging.basicConfig(level=level, handlers=[handler])
     client_log = logging.getLogger("kafka")
     # below this the client tells of every request, and of what is in it
     client_log.setLevel(max(logging.ERROR, logging.getLogger().level))
     client_log.propagate = False
     client_log.handlers = [_FewOf("The Kafka client says")]
+
+
+class _Discreet(logging.Formatter):
+    def __init__(self, hide: Callable[[str], str]) -> None:
+        super().__init__(FORMAT, DATE_FORMAT)
+        self._hide = hide
+
+    def format(self, record: logging.LogRecord) -> str:
+        return self._hide(super().format(record))
 
 
 class _FewOf(logging.Handler):
@@ -33,7 +48,7 @@ class _FewOf(logging.Handler):
     def __init__(self, who: str) -> None:
         super().__init__()
         self._who = who
-        self._log = Throttle(log.warning, limit=2, period=60.0)
+        self._log = Throttle(log.info, limit=2, period=60.0)
 
     def emit(self, record: logging.LogRecord) -> None:
         self._log("%s: %s", self._who, record.getMessage())

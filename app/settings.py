@@ -237,6 +237,13 @@ class Settings:
     def _trusting_context(self) -> ssl.SSLContext:
         return ssl.create_default_context(cafile=self.ssl_cafile)
 
+    def hide(self, text: str) -> str:
+        """Take the secrets out of a text that is meant for eyes."""
+        for secret in filter(None, (self.sasl_password, self.api_token)):
+            for form in (secret, repr(secret)[1:-1]):
+                text = text.replace(form, "(hidden)")
+        return text
+
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Settings:
         """Read the variables the README lists; one that is empty counts as not set.

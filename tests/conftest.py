@@ -4,6 +4,7 @@ import os
 
 import pytest
 
+from dev import apache_kafka
 from tests import brokers
 from tests.brokers import CHOSEN
 
@@ -31,11 +32,16 @@ def pytest_report_header(config: pytest.Config) -> str:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    skips = {}
     if not config.stash[CHOSEN].is_apache_kafka:
-        skip = pytest.mark.skip(reason="the embedded broker cannot do this; Apache Kafka can")
-        for item in items:
-            if item.get_closest_marker("apache_kafka"):
-                item.add_marker(skip)
+        skips["apache_kafka"] = "the embedded broker cannot do this; Apache Kafka can"
+        skips["own_kafka"] = "an Apache Kafka of its own is not tried beside the embedded broker"
+    elif not apache_kafka.available():
+        skips["own_kafka"] = "an Apache Kafka of its own needs java, and mvn to fetch it"
+    for item in items:
+        for marker, reason in skips.items():
+            if item.get_closest_marker(marker):
+                item.add_marker(pytest.mark.skip(reason=reason))
 
 
 @pytest.fixture(scope="session")

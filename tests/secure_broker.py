@@ -27,7 +27,8 @@ from dev import apache_kafka
 from dev.apache_kafka import ApacheKafka
 from tests.waiting import eventually
 
-# what each speaks; MUTUAL asks for a certificate, and WRONG_HOST shows that of another host
+# what each speaks; MUTUAL asks for a certificate, WRONG_HOST shows that of another host, and
+# ONLY_PLAIN knows no other mechanism
 LISTENERS = {
     "PLAINTEXT": "PLAINTEXT",
     "CONTROLLER": "PLAINTEXT",
@@ -36,6 +37,7 @@ LISTENERS = {
     "WRONG_HOST": "SSL",
     "SASL_PLAINTEXT": "SASL_PLAINTEXT",
     "SASL_SSL": "SASL_SSL",
+    "ONLY_PLAIN": "SASL_SSL",
 }
 # with what configuration files and JAAS might take for their own
 USERS = {"alice": "s3cret of=alice; 100%", "bob": "s3cret of bob"}
@@ -185,10 +187,12 @@ def _properties(folder: Path) -> dict[str, str]:
         "listener.name.wrong_host.ssl.keystore.type": "PEM",
         "listener.name.wrong_host.ssl.keystore.location": f"{folder}/elsewhere.pem",
     }
-    for listener in ("sasl_plaintext", "sasl_ssl"):
+    for listener in ("sasl_plaintext", "sasl_ssl", "only_plain"):
         prefix = f"listener.name.{listener}"
         properties |= {
-            f"{prefix}.sasl.enabled.mechanisms": "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512",
+            f"{prefix}.sasl.enabled.mechanisms": "PLAIN"
+            if listener == "only_plain"
+            else "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512",
             f"{prefix}.plain.sasl.jaas.config": module.format("plain.Plain", f" {passwords}"),
             f"{prefix}.scram-sha-256.sasl.jaas.config": module.format("scram.Scram", ""),
             f"{prefix}.scram-sha-512.sasl.jaas.config": module.format("scram.Scram", ""),

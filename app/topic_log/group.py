@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kafka import KafkaConsumer, TopicPartition
-from kafka.admin import KafkaAdminClient
 from kafka.errors import GroupAuthorizationFailedError, IncompatibleBrokerVersion
 from kafka.structs import OffsetAndMetadata
+
+from app.topic_log.admin import admin_client
+
+if TYPE_CHECKING:
+    from app.settings import Settings
 
 log = logging.getLogger(__name__)
 
@@ -70,20 +75,16 @@ class Group:
         else:
             self._committed = {key: committed.offset for key, committed in offsets.items()}
 
-    def delete(self, **connection_options: Any) -> None:
+    def delete(self, settings: Settings) -> None:
         """Leave no group behind."""
         self.close()
         if self._refused:
             return
-        admin = KafkaAdminClient(**connection_options)
-        try:
+        with admin_client(settings) as admin, contextlib.suppress(IncompatibleBrokerVersion):
             # one operation under two names: kafka-python's first, kafka-python-ng's second
             delete = getattr(admin, "delete_groups", None) or admin.delete_consumer_groups
+            # a broker that does not know it, the embedded one for example, keeps no groups for long
             delete([self.group_id])
-        except IncompatibleBrokerVersion:
-            pass  # such a broker, the embedded one for example, keeps no groups for long
-        finally:
-            admin.close()
 
     def close(self) -> None:
         if self._consumer:

@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kafka import KafkaConsumer, TopicPartition
-from kafka.admin import KafkaAdminClient, NewTopic
+from kafka.admin import NewTopic
 from kafka.errors import (
     ClusterAuthorizationFailedError,
     CorruptRecordException,
@@ -17,6 +17,7 @@ from kafka.errors import (
 )
 
 from app.message import Message
+from app.topic_log.admin import admin_client
 from app.topic_log.client import (
     CLIENT_READS_COMMITTED,
     IS_KAFKA_PYTHON_3,
@@ -107,9 +108,9 @@ class TopicLog:
         """
         topic = NewTopic(self._topic, num_partitions=1, replication_factor=1)
         topic.replication_factor = -1  # kafka-python-ng's constructor refuses it
-        admin = KafkaAdminClient(**connection_options(self._settings))
         try:
-            admin.create_topics([topic])
+            with admin_client(self._settings) as admin:
+                admin.create_topics([topic])
             log.info("Created the topic %s", self._topic)
         except TopicAlreadyExistsError:
             pass  # another instance was faster
@@ -118,8 +119,6 @@ class TopicLog:
                 f"the topic {self._topic} does not exist, and the ACLs do not let "
                 f"{self._settings.who} create it: it needs CREATE on the topic or the cluster"
             ) from error
-        finally:
-            admin.close()
 
     @property
     def topic_id(self) -> str | None:
@@ -263,7 +262,7 @@ class TopicLog:
 
     def delete_group(self) -> None:
         """Leave no group behind."""
-        self._group.delete(**connection_options(self._settings))
+        self._group.delete(self._settings)
 
     def close(self) -> None:
         with contextlib.ExitStack() as closing:

@@ -9,11 +9,16 @@ import uuid
 from collections.abc import Callable
 
 from kafka import KafkaConsumer
-from kafka.errors import KafkaTimeoutError, TopicAuthorizationFailedError
+from kafka.errors import (
+    KafkaTimeoutError,
+    TopicAuthorizationFailedError,
+    UnknownTopicOrPartitionError,
+)
 
 from app.topic_log.client import IS_KAFKA_PYTHON_3, REQUEST_TIMEOUT_MS, TopicLogError
 
 STEP_SECONDS = 0.1
+TOLD_BY_THE_CLUSTER = (UnknownTopicOrPartitionError, TopicAuthorizationFailedError)
 LOST_SECONDS = 3.0
 
 
@@ -71,8 +76,9 @@ class TopicMetadata:
         # kafka-python-ng's client has it, and kafka-python 3's cluster
         set_topics = getattr(self._client, "set_topics", None) or self._cluster.set_topics
         set_topics([self._topic])
+        answer = self._cluster.request_update()
         answered = threading.Event()
-        self._cluster.request_update().add_both(lambda _: answered.set())
+        answer.add_both(lambda _: answered.set())
         deadline = time.monotonic() + REQUEST_TIMEOUT_MS / 1000
         while not answered.is_set():
             if time.monotonic() > deadline:
@@ -82,6 +88,8 @@ class TopicMetadata:
                 answered.wait(STEP_SECONDS)
             else:
                 self._client.poll(timeout_ms=STEP_SECONDS * 1000)
+        if answer.failed() and not isinstance(answer.exception, TOLD_BY_THE_CLUSTER):
+            raise answer.exception
 
     def _require_answers(self) -> None:
         """A client whose connections are lost wants metadata until it has some."""

@@ -22,7 +22,7 @@ ANSWER_SECONDS = 2.0
 LONGEST_ANSWER = 64 * 1024
 
 # https://kafka.apache.org/protocol#protocol_api_keys
-API_VERSIONS, SASL_HANDSHAKE = 18, 17
+METADATA, SASL_HANDSHAKE, API_VERSIONS = 3, 17, 18
 UNSUPPORTED_SASL_MECHANISM = 33
 
 
@@ -56,7 +56,10 @@ def _talk(server: str, context: ssl.SSLContext | None, sasl_mechanism: str | Non
             connection = context.wrap_socket(connection, server_hostname=host)
         with connection:
             _ask(connection, API_VERSIONS, version=0)
-            if sasl_mechanism:
+            if not sasl_mechanism:
+                # one that wants SASL ends the connection now; it asks for none of the topics
+                _ask(connection, METADATA, version=1, body=struct.pack(">i", 0))
+            else:
                 mechanism = sasl_mechanism.encode()
                 body = struct.pack(">h", len(mechanism)) + mechanism
                 answer = _ask(connection, SASL_HANDSHAKE, version=1, body=body)
@@ -75,7 +78,7 @@ def _ask(connection: socket.socket, api: int, version: int, body: bytes = b"") -
     connection.sendall(struct.pack(">i", len(request)) + request)
     (size,) = struct.unpack(">i", _receive(connection, 4))
     if not 4 <= size <= LONGEST_ANSWER:
-        raise Unreachable("what answers is not Kafka")
+        raise ConnectionError
     return _receive(connection, size)[4:]
 
 
@@ -84,7 +87,7 @@ def _receive(connection: socket.socket, size: int) -> bytes:
     while len(received) < size:
         chunk = connection.recv(size - len(received))
         if not chunk:
-            raise ConnectionResetError
+            raise ConnectionError
         received += chunk
     return received
 
@@ -92,17 +95,19 @@ def _receive(connection: socket.socket, size: int) -> bytes:
 def _reason(error: Exception, settings: Settings) -> str:
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not accepted: {error.verify_message} (KAFKA_SSL_CAFILE)"
-    if isinstance(error, ssl.SSLError):
-        return f"TLS fails: {error.reason} (KAFKA_SECURITY_PROTOCOL, KAFKA_SSL_CERTFILE)"
+    if isinstance(error, ssl.SSLError) and "ALERT" in (error.reason or ""):
+        if settings.ssl_certfile:
+            return f"it does not accept the certificate in KAFKA_SSL_CERTFILE ({error.reason})"
+        return f"it wants a certificate of its clients (KAFKA_SSL_CERTFILE; {error.reason})"
     if isinstance(error, TimeoutError):
         return f"no answer within {ANSWER_SECONDS:g} s"
     if isinstance(error, socket.gaierror):
         return "its name is not known"
     if isinstance(error, ConnectionRefusedError):
         return "connection refused"
-    if isinstance(error, ConnectionError):
+    if isinstance(error, (ConnectionError, ssl.SSLError)):
         return (
-            f"it ends the connection (is it Kafka, with {settings.security_protocol} as "
+            f"it does not answer as Kafka does (is it Kafka, with {settings.security_protocol} as "
             "KAFKA_SECURITY_PROTOCOL?)"
         )
     return str(error)

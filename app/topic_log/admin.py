@@ -1,0 +1,58 @@
+"""The client that creates topics and deletes groups, with an end to all its waiting."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from kafka.admin import KafkaAdminClient
+from kafka.errors import KafkaTimeoutError
+
+from app.topic_log.client import (
+    IS_KAFKA_PYTHON_3,
+    REQUEST_TIMEOUT_MS,
+    TopicLogError,
+    connection_options,
+)
+
+if TYPE_CHECKING:
+    from app.settings import Settings
+
+STEP_MS = 100
+
+if not IS_KAFKA_PYTHON_3:
+    from kafka.client_async import KafkaClient
+
+    class _BoundedClient(KafkaClient):  # type: ignore[misc]  # the client has no types
+        """kafka-python-ng's admin client polls until a node is ready, be it gone for good."""
+
+        def __init__(self, **config: Any) -> None:
+            self._deadline = time.monotonic() + REQUEST_TIMEOUT_MS / 1000
+            super().__init__(**config)
+
+        def poll(self, timeout_ms: float | None = None, future: Any = None) -> Any:
+            if time.monotonic() > self._deadline:
+                raise KafkaTimeoutError("no answer from the cluster's controller")
+            return super().poll(STEP_MS if timeout_ms is None else timeout_ms, future)
+
+
+@contextlib.contextmanager
+def admin_client(settings: Settings) -> Iterator[KafkaAdminClient]:
+    """For a few requests, soon done.
+
+    Raises:
+        KafkaError: as the requests do, or there is no controller to be asked.
+    """
+    options = connection_options(settings)
+    if not IS_KAFKA_PYTHON_3:
+        options["kafka_client"] = _BoundedClient
+    try:
+        admin = KafkaAdminClient(**options)
+    except AssertionError as error:  # kafka-python-ng's, where the metadata names no controller
+        raise TopicLogError("the cluster has no controller at the moment") from error
+    try:
+        yield admin
+    finally:
+        admin.close()

@@ -1,0 +1,290 @@
+"""Who may follow, and what an operator reads where something is missing: a broker with locks."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import subprocess
+import sys
+import uuid
+
+import pytest
+
+from app import create_app
+from app.settings import Settings
+from app.topic_log import CLIENT_READS_COMMITTED
+from tests import secure_broker
+from tests.integration.conftest import Service
+from tests.processes import ROOT, free_port, gunicorn, running
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.own_kafka
+
+MECHANISMS = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
+WRONG = "wr0ng: secret's \\ one"
+
+
+@pytest.fixture(scope="module")
+def broker():
+    with secure_broker.running() as broker:
+        yield broker
+
+
+@pytest.fixture
+def name(broker) -> str:
+    """The name of a topic that alice and the client with a certificate may do everything with."""
+    name = f"secure-{uuid.uuid4().hex}"
+    for user in ("alice", broker.client_user):
+        broker.allow(user, "topic", name, "describe", "create", "read", "write")
+        broker.allow(user, "group", "*", "read", "delete")
+    return name
+
+
+@pytest.fixture
+def environ(broker, name):
+    """What the environment holds for one of the broker's listeners."""
+
+    def environ(listener: str, mechanism: str = "", **others: str) -> dict[str, str]:
+        protocol = secure_broker.LISTENERS[listener]
+        given = {
+            "KAFKA_TOPIC": name,
+            "KAFKA_BOOTSTRAP_SERVERS": broker.address(listener),
+            "KAFKA_SECURITY_PROTOCOL": protocol,
+        }
+        if protocol.endswith("SSL"):
+            given["KAFKA_SSL_CAFILE"] = str(broker.ca)
+        if listener == "MUTUAL":
+            given["KAFKA_SSL_CERTFILE"] = str(broker.client_cert)
+            given["KAFKA_SSL_KEYFILE"] = str(broker.client_key)
+        if mechanism:
+            given["KAFKA_SASL_MECHANISM"] = mechanism
+            given["KAFKA_SASL_USERNAME"] = "alice"
+            given["KAFKA_SASL_PASSWORD"] = broker.users["alice"]
+        return given | others
+
+    return environ
+
+
+@pytest.fixture
+def serve():
+    with contextlib.ExitStack() as services:
+
+        def start(environ: dict[str, str]) -> Service:
+            service = Service(create_app(Settings.from_environ(environ)))
+            services.callback(service.consumer.stop, 10)
+            return service
+
+        yield start
+
+
+def produce(environ: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "producer.py", "--state", "77"],
+        cwd=ROOT,
+        env={**os.environ, **environ},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def own_lines(caplog) -> list[str]:
+    """Those of the service: pytest shows what the client says too, which has its own way out."""
+    return [line.getMessage() for line in caplog.records if line.name.startswith("app.")]
+
+
+def reason(service: Service) -> str:
+    """Why it is not ready, once it says more than that it tries."""
+
+    def detail() -> str:
+        answer = service.get("/readyz")
+        assert answer.status_code == 503
+        return answer.json["detail"] if service.status["failures"] else ""
+
+    return eventually(detail)
+
+
+@pytest.mark.parametrize(
+    ("listener", "mechanism"),
+    [
+        ("PLAINTEXT", ""),
+        ("SSL", ""),
+        ("MUTUAL", ""),
+        *[("SASL_PLAINTEXT", mechanism) for mechanism in MECHANISMS],
+        *[("SASL_SSL", mechanism) for mechanism in MECHANISMS],
+    ],
+)
+def test_follows_and_produces_over_every_protocol(serve, environ, listener, mechanism, caplog):
+    caplog.set_level(logging.WARNING)
+    given = environ(listener, mechanism)
+    service = serve(given)
+    assert service.first_state() == 0
+    produced = produce(given)
+    assert produced.returncode == 0, produced.stderr
+    service.comes_to(77)
+    assert own_lines(caplog) == []
+
+
+@pytest.mark.parametrize("mechanism", MECHANISMS)
+def test_a_wrong_password_is_named_and_never_shown(serve, environ, mechanism, caplog):
+    caplog.set_level(logging.DEBUG)
+    given = environ("SASL_SSL", mechanism, KAFKA_SASL_PASSWORD=WRONG)
+    expected = (
+        f"{given['KAFKA_BOOTSTRAP_SERVERS']} answers, and then refuses the user alice: the user "
+        f"name or the password is wrong for {mechanism}"
+    )
+    service = serve(given)
+    assert reason(service) == expected
+    eventually(lambda: service.status["failures"] > 1)
+    assert len([line for line in own_lines(caplog) if expected in line]) == 1
+    produced = produce(given)
+    assert produced.returncode == 1
+    assert expected in produced.stderr
+    for shown in (caplog.text, produced.stdout + produced.stderr, service.get("/status").text):
+        assert WRONG not in shown
+        assert repr(WRONG)[1:-1] not in shown
+
+
+@pytest.mark.parametrize(
+    ("listener", "others", "expected"),
+    [
+        (
+            "SSL",
+            {"KAFKA_SSL_CAFILE": "{unknown_ca}"},
+            "its certificate is not accepted: unable to get local issuer certificate",
+        ),
+        ("WRONG_HOST", {}, "its certificate is not accepted: Hostname mismatch"),
+        (
+            "MUTUAL",
+            {"KAFKA_SSL_CERTFILE": "", "KAFKA_SSL_KEYFILE": ""},
+            "it wants a certificate of its clients (KAFKA_SSL_CERTFILE;",
+        ),
+        (
+            "MUTUAL",
+            {"KAFKA_SSL_CERTFILE": "{unknown_cert}", "KAFKA_SSL_KEYFILE": "{unknown_key}"},
+            "it does not accept the certificate in KAFKA_SSL_CERTFILE",
+        ),
+        (
+            "SSL",
+            {"KAFKA_SECURITY_PROTOCOL": "PLAINTEXT", "KAFKA_SSL_CAFILE": ""},
+            "is it Kafka, with PLAINTEXT as KAFKA_SECURITY_PROTOCOL?",
+        ),
+        (
+            "PLAINTEXT",
+            {"KAFKA_SECURITY_PROTOCOL": "SSL"},
+            "is it Kafka, with SSL as KAFKA_SECURITY_PROTOCOL?",
+        ),
+        (
+            "SASL_PLAINTEXT",
+            {"KAFKA_SECURITY_PROTOCOL": "PLAINTEXT"},
+            "is it Kafka, with PLAINTEXT as KAFKA_SECURITY_PROTOCOL?",
+        ),
+    ],
+)
+def test_says_what_is_wrong_with_the_connection(serve, environ, broker, listener, others, expected):
+    files = {name: value.format_map(vars(broker)) for name, value in others.items()}
+    given = environ(listener, **files)
+    assert expected in reason(serve(given))
+    assert expected in produce(given).stderr
+
+
+def test_says_which_mechanism_is_not_offered(serve, environ):
+    service = serve(environ("ONLY_PLAIN", "SCRAM-SHA-256"))
+    assert "it does not offer the SASL mechanism SCRAM-SHA-256" in reason(service)
+
+
+def test_another_hosts_certificate_is_accepted_where_that_is_asked_for(serve, environ):
+    assert serve(environ("WRONG_HOST", KAFKA_SSL_CHECK_HOSTNAME="false")).first_state() == 0
+
+
+def test_names_the_missing_acls_and_goes_on_when_they_are_there(serve, environ, broker, caplog):
+    caplog.set_level(logging.WARNING)
+    name = f"locked-{uuid.uuid4().hex}"
+    given = environ("SASL_PLAINTEXT", "PLAIN", KAFKA_TOPIC=name)
+    service = serve(given)
+    follow = f"the ACLs do not let the user alice follow {name}: it needs DESCRIBE and READ"
+    create = (
+        f"the topic {name} does not exist, and the ACLs do not let the user alice create it: "
+        "it needs CREATE on the topic or the cluster"
+    )
+    assert reason(service) == follow
+    broker.allow("alice", "topic", name, "describe")
+    eventually(lambda: reason(service) == create)
+    assert produce(environ("PLAINTEXT", KAFKA_TOPIC=name)).returncode == 0
+    eventually(lambda: reason(service) == follow)
+    broker.allow("alice", "topic", name, "read")
+    assert service.first_state() == 77
+    for line in (follow, create):
+        assert len([logged for logged in own_lines(caplog) if line in logged]) <= 2
+    assert len(own_lines(caplog)) < 10
+
+
+def test_without_the_right_to_write_the_producer_says_so(environ, broker):
+    name = f"locked-{uuid.uuid4().hex}"
+    broker.allow("alice", "topic", name, "describe", "create", "read")
+    given = environ("SASL_PLAINTEXT", "PLAIN", KAFKA_TOPIC=name)
+    produced = produce(given)
+    assert produced.returncode == 1
+    assert "the ACLs do not let the user alice write to" in produced.stderr
+
+
+def test_follows_without_committing_where_the_group_is_forbidden(serve, environ, broker, caplog):
+    caplog.set_level(logging.WARNING)
+    name = f"groupless-{uuid.uuid4().hex}"
+    broker.allow("bob", "topic", name, "describe", "create", "read")
+    bob = {
+        "KAFKA_TOPIC": name,
+        "KAFKA_SASL_USERNAME": "bob",
+        "KAFKA_SASL_PASSWORD": broker.users["bob"],
+    }
+    service = serve(environ("SASL_PLAINTEXT", "SCRAM-SHA-256", **bob))
+    assert service.first_state() == 0
+    refused = "The ACLs do not let the user bob use the group group-"
+    eventually(lambda: any(line.startswith(refused) for line in own_lines(caplog)))
+    assert produce(environ("PLAINTEXT", KAFKA_TOPIC=name)).returncode == 0
+    service.comes_to(77)
+    assert service.status["failures"] == 0
+    service.consumer.stop(10)
+    assert [line[: len(refused)] for line in own_lines(caplog)] == [refused]
+
+
+def test_shows_no_secret_whatever_is_logged_or_raised(environ, tmp_path, broker):
+    port = free_port()
+    given = environ("SASL_PLAINTEXT", "SCRAM-SHA-512", KAFKA_SASL_PASSWORD=WRONG)
+    given |= {"LOG_LEVEL": "DEBUG", "API_TOKEN": "s3cret-token", "PORT": str(port)}
+    with running(gunicorn(), port, given, tmp_path / "output") as program:
+        eventually(lambda: "the password is wrong" in program.output)
+        pages = [program.get(path).text for path in ("/readyz", "/healthz", "/state", "/status")]
+        program.process.terminate()
+        program.process.wait(5)
+        for shown in [program.output, *pages]:
+            assert WRONG not in shown
+            assert "s3cret-token" not in shown
+        assert len(program.output.splitlines()) < 20
+
+
+def test_shows_no_secret_in_the_traceback_of_a_client_that_has_one_in_its_error(
+    serve, environ, monkeypatch, capsys
+):
+    def fail(*args: object, **config: object) -> None:
+        raise RuntimeError(f"cannot do with {config}")
+
+    monkeypatch.setattr("app.topic_log.log.KafkaConsumer", fail)
+    root = logging.getLogger()
+    monkeypatch.setattr(root, "handlers", [])
+    service = serve(environ("SASL_PLAINTEXT", "PLAIN", KAFKA_SASL_PASSWORD=WRONG))
+    assert "cannot do with" in reason(service)
+    logged = eventually(lambda: capsys.readouterr().err)
+    assert "Traceback" in logged
+    for shown in (logged, service.get("/status").text, reason(service)):
+        assert WRONG not in shown
+        assert repr(WRONG)[1:-1] not in shown
+
+
+@pytest.mark.skipif(CLIENT_READS_COMMITTED, reason="kafka-python 3 is asked to, and does")
+def test_with_kafka_python_ng_reading_committed_is_refused_and_names_the_client_that_can(environ):
+    produced = produce(environ("PLAINTEXT", KAFKA_ISOLATION_LEVEL="read_committed"))
+    assert produced.returncode == 1
+    assert "install kafka-python 3 in its place" in produced.stderr
