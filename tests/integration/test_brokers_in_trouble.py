@@ -1,0 +1,282 @@
+"""What is served stays the best truth known, whatever happens to the brokers."""
+
+from __future__ import annotations
+
+import threading
+import time
+import uuid
+
+import pytest
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from app import create_app
+from app.settings import Settings
+from app.topic_log.client import REQUEST_TIMEOUT_MS
+from dev import apache_kafka
+from dev.apache_kafka import ApacheKafka
+from dev.broker import forwarding
+from tests.integration.conftest import Service, Topic
+from tests.processes import Program, free_port, gunicorn, running
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.own_kafka
+
+RETURN_SECONDS = 5.0
+FAILOVER_SECONDS = 10.0
+AWAY_SECONDS = 8.0
+CORE_SHARE = 0.05
+FEW_LINES = 8
+
+
+@pytest.fixture(scope="module")
+def shared_kafka():
+    with apache_kafka.running() as kafka:
+        yield kafka
+
+
+@pytest.fixture
+def kafka(shared_kafka):
+    """A broker to break; the next test gets it whole."""
+    yield shared_kafka
+    shared_kafka.thaw()
+    if shared_kafka.process.poll() is not None:
+        shared_kafka.start()
+
+
+def new_topic(kafka: ApacheKafka, name: str = "", **options: int) -> Topic:
+    name = name or f"test-{uuid.uuid4().hex}"
+    admin = AdminClient({"bootstrap.servers": kafka.address})
+    admin.create_topics([NewTopic(name, **{"num_partitions": 1, **options})])[name].result(30)
+    return Topic(name, kafka.address)
+
+
+@pytest.fixture
+def topic(kafka):
+    return new_topic(kafka)
+
+
+@pytest.fixture
+def serve(tmp_path):
+    def serve(topic: Topic, servers: str = ""):
+        port = free_port()
+        environ = {
+            "KAFKA_TOPIC": topic.name,
+            "KAFKA_BOOTSTRAP_SERVERS": servers or topic.servers,
+            "PORT": str(port),
+        }
+        return running(gunicorn(), port, environ, tmp_path / "output")
+
+    return serve
+
+
+class Watched:
+    """A program that goes on to serve one state while its broker is away, and makes no fuss."""
+
+    def __init__(self, program: Program, state: object) -> None:
+        self._program = program
+        self._state = state
+
+    def __enter__(self) -> None:
+        self._worker = self._program.tree()[1]
+        self._lines = len(self._program.output.splitlines())
+        self._cpu = sum(self._worker.cpu_times()[:2])
+        self._began = time.monotonic()
+
+    def __exit__(self, *raised: object) -> None:
+        seconds = time.monotonic() - self._began
+        assert self._program.get("/readyz").status_code == 200
+        assert self._program.get("/healthz").status_code == 200
+        assert self._program.get().json() == {"state": self._state}
+        lines = self._program.output.splitlines()[self._lines :]
+        assert len(lines) <= FEW_LINES, "\n".join(lines)
+        assert sum(self._worker.cpu_times()[:2]) - self._cpu <= CORE_SHARE * seconds
+
+
+def wait_for_failure(program: Program, reason: str) -> None:
+    def tells() -> bool:
+        error = program.get("/status").json()["last_error"]
+        return error is not None and reason in error["error"]
+
+    eventually(tells, within=60)
+
+
+def assert_current_again(program: Program, topic: Topic, state: object) -> None:
+    """It follows within the promised time of the broker's return, which is now."""
+    deadline = time.monotonic() + RETURN_SECONDS
+    topic.send_state(state, producer=topic.new_producer())
+    eventually(lambda: program.get().json() == {"state": state}, within=deadline - time.monotonic())
+
+
+def test_serves_at_once_without_a_broker_and_is_true_soon_after_it_arrives(kafka, topic, serve):
+    topic.send_state("kept")
+    kafka.stop()
+    with serve(topic) as program:
+        assert eventually(lambda: program.get("/healthz"), within=3).status_code == 200
+        expected = f"no broker can be reached: {kafka.address}: connection refused"
+        for path in ("/readyz", "/state"):
+            assert program.get(path).status_code == 503
+            assert program.get(path).json()["detail"] == expected
+        kafka.start()
+        eventually(lambda: program.get().json() == {"state": "kept"}, within=RETURN_SECONDS)
+
+
+def test_serves_on_while_the_broker_is_killed_and_restarted(kafka, topic, serve):
+    topic.send_state("before")
+    with serve(topic) as program:
+        program.comes_to("before")
+        with Watched(program, "before"):
+            kafka.kill()
+            wait_for_failure(program, "connection refused")
+            threading.Event().wait(AWAY_SECONDS)  # what it costs shows only in time
+        kafka.start()
+        assert_current_again(program, topic, "after")
+
+
+def test_serves_on_while_the_broker_is_frozen_for_longer_than_every_time_out(kafka, topic, serve):
+    topic.send_state("before")
+    with serve(topic) as program:
+        program.comes_to("before")
+        with Watched(program, "before"):
+            kafka.freeze()
+            threading.Event().wait(REQUEST_TIMEOUT_MS / 1000 + 1)
+            wait_for_failure(program, "no answer within")
+        kafka.thaw()
+        assert_current_again(program, topic, "after")
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 5], ids="and has {} messages then".format)
+def test_keeps_the_state_until_the_broker_that_lost_its_disk_has_a_message(
+    kafka, topic, serve, count
+):
+    topic.send_state("old", "older", "the last")
+    with serve(topic) as program:
+        program.comes_to("the last")
+        tag = program.get().headers["ETag"]
+        kafka.kill()
+        kafka.wipe()
+        kafka.start()
+        new = Topic(topic.name, topic.servers)
+        if count:
+            eventually(lambda: admin_sees(kafka, topic.name))
+            new.send_state(*range(1, count + 1))
+            eventually(lambda: program.get().json() == {"state": count}, within=RETURN_SECONDS)
+            assert program.get().headers["ETag"] != tag
+        else:
+            eventually(lambda: program.get("/status").json()["connections"] == 2)
+            assert program.get().json() == {"state": "the last"}
+            new.send_state("new")
+            program.comes_to("new")
+
+
+def admin_sees(kafka: ApacheKafka, name: str) -> bool:
+    return name in AdminClient({"bootstrap.servers": kafka.address}).list_topics(timeout=10).topics
+
+
+def test_finds_the_broker_at_its_new_port_behind_the_same_bootstrap_name(kafka, topic, serve):
+    topic.send_state("before")
+    port = free_port()
+    with serve(topic, f"localhost:{port}") as program:
+        with forwarding(port, kafka.address):
+            program.comes_to("before")
+            kafka.stop()
+        kafka.move()
+        kafka.start()
+        with forwarding(port, kafka.address):
+            assert_current_again(program, Topic(topic.name, kafka.address), "after")
+
+
+@pytest.mark.parametrize("count", [1, 3, 5], ids="of {} messages".format)
+def test_follows_the_new_topic_after_it_is_deleted_and_created_again(kafka, topic, serve, count):
+    topic.send_state("old", "older", "the last")
+    admin = AdminClient({"bootstrap.servers": kafka.address})
+    with serve(topic) as program:
+        program.comes_to("the last")
+        tag = program.get().headers["ETag"]
+        admin.delete_topics([topic.name])[topic.name].result(30)
+        # the service itself, or this: whoever is first
+        admin.create_topics([NewTopic(topic.name, 1)])[topic.name].exception(30)
+        new = Topic(topic.name, topic.servers)
+        new.send_state(*range(1, count + 1))
+        eventually(lambda: program.get().json() == {"state": count}, within=RETURN_SECONDS)
+        assert program.get().headers["ETag"] != tag
+
+
+def test_tells_a_topic_created_again_with_the_same_messages_by_its_etag(kafka, topic, serve):
+    now = int(time.time() * 1000)
+    topic.send_state("same", timestamp=now)
+    admin = AdminClient({"bootstrap.servers": kafka.address})
+    with serve(topic) as program:
+        program.comes_to("same")
+        tag = program.get().headers["ETag"]
+        admin.delete_topics([topic.name])[topic.name].result(30)
+        admin.create_topics([NewTopic(topic.name, 1)])[topic.name].exception(30)
+        Topic(topic.name, topic.servers).send_state("same", timestamp=now)
+        eventually(lambda: program.get().headers["ETag"] != tag, within=RETURN_SECONDS)
+        assert program.get().json() == {"state": "same"}
+
+
+def test_waits_for_a_deleted_topic_that_it_may_not_create(kafka, topic):
+    admin = AdminClient({"bootstrap.servers": kafka.address})
+    settings = Settings(topic=topic.name, bootstrap_servers=kafka.address, topic_auto_create=False)
+    topic.send_state("before")
+    service = Service(create_app(settings))
+    try:
+        assert service.first_state() == "before"
+        admin.delete_topics([topic.name])[topic.name].result(30)
+        eventually(
+            lambda: "does not exist" in (service.status["last_error"] or {}).get("error", "")
+        )
+        # the broker creates topics for whoever asks for one by name, and nobody does
+        assert not admin_sees(kafka, topic.name)
+        assert service.first_state() == "before"
+        new_topic(kafka, topic.name).send_state("after")
+        service.comes_to("after")
+    finally:
+        service.consumer.stop(10)
+
+
+def test_moves_on_when_the_leader_is_killed_under_load_and_applies_nothing_twice():
+    with apache_kafka.running_cluster() as cluster:
+        topic = new_topic(cluster[0], replication_factor=3)
+        servers = ",".join(node.address for node in cluster)
+        topic = Topic(topic.name, servers)
+        published = []
+        settings = Settings(topic=topic.name, bootstrap_servers=servers)
+        service = Service(create_app(settings))
+        publish = service.app.extensions["state"].publish
+
+        def note(snapshot) -> None:
+            published.append(snapshot.offset)
+            publish(snapshot)
+
+        service.app.extensions["state"].publish = note
+        stopping = threading.Event()
+
+        def load() -> None:
+            producer = topic.new_producer(**{"acks": "all", "enable.idempotence": True})
+            number = 0
+            while not stopping.wait(0.01):
+                number += 1
+                producer.produce(topic.name, b'{"state":%d}' % number, partition=0)
+                producer.poll(0)
+            producer.flush(30)
+
+        loading = threading.Thread(target=load)
+        loading.start()
+        try:
+            eventually(lambda: len(published) > 10)
+            metadata = AdminClient({"bootstrap.servers": servers}).list_topics(
+                topic.name, timeout=10
+            )
+            leader = cluster[metadata.topics[topic.name].partitions[0].leader - 1]
+            leader.kill()
+            reached = published[-1]
+            eventually(lambda: published[-1] > reached + 100, within=FAILOVER_SECONDS)
+        finally:
+            stopping.set()
+            loading.join()
+        topic.send_state("last", producer=topic.new_producer())
+        assert service.comes_to("last")
+        service.consumer.stop(10)
+        offsets = [offset for offset in published if offset is not None]
+        assert offsets == sorted(set(offsets))
