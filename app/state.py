@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from dataclasses import dataclass
+from functools import cached_property
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,11 @@ class Snapshot:
     partition: int | None = None
     offset: int | None = None
     topic_id: str | None = None
+
+    @cached_property
+    def body(self) -> bytes:
+        """What is sent: one for all, so that a thousand slow readers hold no thousand copies."""
+        return f'{{"state":{self.json}}}'.encode()
 
 
 class StateUnknown(Exception):

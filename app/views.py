@@ -32,7 +32,7 @@ def hello() -> dict[str, str]:
 @blueprint.get("/state")
 def state() -> Response:
     snapshot = _state().read()
-    response = Response(f'{{"state":{snapshot.json}}}', mimetype="application/json")
+    response = Response(snapshot.body, mimetype="application/json")
     response.headers["Cache-Control"] = "no-cache"
     response.set_etag(_version(snapshot))
     modified = _datetime(snapshot.timestamp)
