@@ -19,9 +19,10 @@ except SettingsError as error:
 
 app.starts_consumer = False
 
-worker_class = "gthread"
-# an idle or half-sent connection holds a thread, so there are enough to spare
-threads = 256
+worker_class = "app.worker.Worker"
+# one for each request that is being answered, also to a client who does not read
+threads = 1000
+worker_connections = 5000
 # a stop is over within 5 s, whatever the clients do
 graceful_timeout = 4
 control_socket_disable = True
