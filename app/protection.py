@@ -11,6 +11,9 @@ from werkzeug.exceptions import Unauthorized
 # orchestrators ask these, and have no token
 OPEN_TO_ALL = {"views.healthz", "views.readyz"}
 
+# with a space, so that it is quoted, as RFC 9110 has it (11.5)
+REALM = "kafka state"
+
 HEADERS = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
@@ -33,14 +36,12 @@ def _require(token: str) -> None:
     if given is None or given.type != "bearer" or given.token is None:
         raise Unauthorized(
             "a bearer token is needed: Authorization: Bearer ...",
-            www_authenticate=WWWAuthenticate("bearer", {"realm": "kafka-state"}),
+            www_authenticate=WWWAuthenticate("bearer", {"realm": REALM}),
         )
     if not hmac.compare_digest(given.token.encode(), token.encode()):
         raise Unauthorized(
             "this is not the bearer token",
-            www_authenticate=WWWAuthenticate(
-                "bearer", {"realm": "kafka-state", "error": "invalid_token"}
-            ),
+            www_authenticate=WWWAuthenticate("bearer", {"realm": REALM, "error": "invalid_token"}),
         )
 
 

@@ -144,6 +144,18 @@ def test_serves_on_while_the_broker_is_frozen_for_longer_than_every_time_out(kaf
         assert_current_again(program, topic, "after")
 
 
+def test_stops_within_five_seconds_while_the_broker_is_frozen(kafka, topic, serve):
+    topic.send_state("before")
+    with serve(topic) as program:
+        program.comes_to("before")
+        processes = program.tree()
+        kafka.freeze()
+        program.process.terminate()
+        program.process.wait(5)
+        assert not any(process.is_running() for process in processes)
+        assert "Traceback" not in program.output
+
+
 @pytest.mark.parametrize("count", [0, 1, 3, 5], ids="and has {} messages then".format)
 def test_keeps_the_state_until_the_broker_that_lost_its_disk_has_a_message(
     kafka, topic, serve, count

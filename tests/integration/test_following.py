@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import subprocess
 
+import psutil
 import pytest
 from confluent_kafka.admin import NewPartitions, NewTopic
 
@@ -121,6 +122,53 @@ def test_deletes_its_group_at_a_clean_stop(topic, serve, groups):
     service.consumer.stop(10)
     assert not service.consumer.is_alive()
     assert group not in groups()
+
+
+def test_a_failure_that_recurs_is_logged_once_with_its_traceback_and_leaves_no_clients_behind(
+    topic, serve, monkeypatch, caplog
+):
+    topic.send_state("before")
+    service = serve(topic)
+    assert service.first_state() == "before"
+    connections = connections_to(topic.servers)
+
+    def fails(consumer, message):
+        raise RuntimeError("unthought of")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Consumer, "_judge", fails)
+        topic.send_state("after")
+        eventually(lambda: service.status["failures"] >= 4)
+        assert service.status["last_error"]["error"] == "RuntimeError('unthought of')"
+        assert service.status["connected_since"] is None
+        assert service.get("/healthz").status_code == 200
+        assert service.first_state() == "before"
+    assert service.comes_to("after")
+    assert service.status["connections"] == 2
+    assert caplog.text.count("Traceback") == 1
+    eventually(lambda: connections_to(topic.servers) <= connections)
+
+
+def connections_to(servers: str) -> int:
+    """How many this process has."""
+    port = int(servers.rpartition(":")[2])
+    connected = psutil.Process().net_connections("tcp")
+    return sum(bool(at.raddr) and at.raddr.port == port for at in connected)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_healthz_fails_when_the_thread_is_gone(topic, serve, monkeypatch):
+    service = serve(topic)
+    assert service.first_state() == 0
+    assert service.get("/healthz").status_code == 200
+
+    def ends_the_thread(consumer, message):
+        raise SystemExit
+
+    monkeypatch.setattr(Consumer, "_judge", ends_the_thread)
+    topic.send_state("never seen")
+    eventually(lambda: service.get("/healthz").status_code == 503)
+    assert service.get("/healthz").json["detail"] == "the consumer thread is not running"
 
 
 def test_relocates_after_a_failure_that_nobody_thought_of(topic, serve, monkeypatch, caplog):

@@ -10,7 +10,7 @@ from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from app.settings import Settings
-from app.topic_log import CLIENT_READS_COMMITTED, KafkaError, TopicLog
+from app.topic_log import KafkaError, TopicLog
 from tests.undecodable import send_undecodable
 from tests.waiting import eventually
 
@@ -145,21 +145,6 @@ def test_serves_the_last_valid_message_when_the_tail_is_a_transaction_marker(top
     producer.commit_transaction()
     assert service.comes_to("third")
     assert service.status["invalid_messages"] == {}
-
-
-@pytest.mark.apache_kafka
-@pytest.mark.skipif(not CLIENT_READS_COMMITTED, reason="kafka-python-ng serves aborted messages")
-def test_an_open_transaction_at_the_end_is_neither_served_nor_waited_for(topic, serve):
-    topic.send_state("committed")
-    producer = topic.new_producer(**{"transactional.id": topic.name})
-    producer.init_transactions()
-    producer.begin_transaction()
-    topic.send_state("aborted", producer=producer)
-    service = serve(topic)
-    assert service.first_state() == "committed"
-    producer.abort_transaction()
-    topic.send_state("after")
-    assert service.comes_to("after")
 
 
 @pytest.mark.apache_kafka

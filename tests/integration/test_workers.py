@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
 import signal
+import socket
+import threading
+import time
 from pathlib import Path
 
 import pytest
+import requests
 
 from tests.processes import ROOT, free_port, gunicorn, running
 from tests.waiting import eventually
@@ -95,6 +100,96 @@ def test_no_group_is_left_behind_by_a_clean_stop(topic, serve_with_gunicorn, gro
         program.process.wait(5)
         assert own.isdisjoint(groups())
         assert "Traceback" not in program.output
+
+
+def session_of_each_worker(program, count: int) -> list[requests.Session]:
+    """A connection that is kept alive stays with the worker that took it."""
+    sessions = {}
+
+    def have_all() -> bool:
+        session = requests.Session()
+        group = session.get(f"http://127.0.0.1:{program.port}/status").json()["group_id"]
+        sessions.setdefault(group, session)
+        return len(sessions) == count
+
+    eventually(have_all)
+    return list(sessions.values())
+
+
+@pytest.mark.parametrize("workers", [2, 4])
+def test_workers_agree_within_a_second_of_each_message(topic, serve_with_gunicorn, workers):
+    topic.send_state("before")
+    with serve_with_gunicorn("--workers", str(workers), "--keep-alive", "60") as program:
+        program.comes_to("before")
+        sessions = session_of_each_worker(program, workers)
+        for number in range(10):
+            topic.send_state(number)
+            sent = time.monotonic()
+            for session in sessions:
+                eventually(
+                    lambda session=session, number=number: (
+                        session.get(f"http://127.0.0.1:{program.port}/state").json()
+                        == {"state": number}
+                    ),
+                    within=sent + 1 - time.monotonic(),
+                )
+
+
+@contextlib.contextmanager
+def asking(program):
+    """Ask for the state over and over, on new connections; gives the answers, None for none."""
+    answers = []
+    done = threading.Event()
+
+    def ask() -> None:
+        while not done.is_set():
+            answers.append(program.get())
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield answers
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+
+
+def test_a_reload_under_load_fails_no_request(topic, serve_with_gunicorn):
+    topic.send_state("the state")
+    with serve_with_gunicorn() as program:
+        program.comes_to("the state")
+        with asking(program) as answers:
+            for reloads in (1, 2):
+                old = followers(program)
+                program.process.send_signal(signal.SIGHUP)
+                eventually(lambda n=reloads: len(followers(program)) == n + 1)
+                eventually(lambda old=old: {p.pid for p in program.tree()}.isdisjoint(old))
+        assert len(answers) > 20
+        assert {answer.text for answer in answers} == {'{"state":"the state"}'}
+
+
+def test_a_stop_under_load_finishes_the_answers_it_has_begun(topic, serve_with_gunicorn):
+    state = "x" * 8_000_000  # more than the kernel takes off a thread's hands
+    topic.send_state(state, producer=topic.new_producer(**{"message.max.bytes": 10_000_000}))
+    with serve_with_gunicorn() as program, contextlib.ExitStack() as opened:
+        program.comes_to(state)
+        processes = program.tree()
+        clients = []
+        for _ in range(20):
+            client = socket.create_connection(("127.0.0.1", program.port), 10)
+            clients.append(opened.enter_context(client))
+            client.sendall(b"GET /state HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            assert client.recv(15) == b"HTTP/1.1 200 OK"
+        program.process.terminate()
+        eventually(lambda: "Handling signal: term" in program.output)
+        for client in clients:
+            answer = client.makefile("rb").read()
+            assert answer.endswith(b'xx"}')
+            assert len(answer) > len(state)
+        program.process.wait(5)
+        assert not any(process.is_running() for process in processes)
 
 
 def test_a_killed_worker_is_replaced_by_one_that_follows(topic, serve_with_gunicorn):

@@ -1,0 +1,101 @@
+"""What was aborted, or may yet be, is not served where the client can tell."""
+
+from __future__ import annotations
+
+import pytest
+
+from app.topic_log import CLIENT_READS_COMMITTED
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.apache_kafka
+
+committed_only = pytest.mark.skipif(
+    not CLIENT_READS_COMMITTED, reason="kafka-python-ng cannot tell what was committed"
+)
+tells_nothing = pytest.mark.skipif(
+    CLIENT_READS_COMMITTED, reason="kafka-python 3 can tell what was committed"
+)
+
+
+@pytest.fixture
+def producer(topic):
+    producer = topic.new_producer(**{"transactional.id": topic.name})
+    producer.init_transactions()
+    return producer
+
+
+@pytest.fixture
+def send_aborted(topic, producer):
+    def send(*states: object) -> None:
+        producer.begin_transaction()
+        topic.send_state(*states, producer=producer)
+        producer.abort_transaction()
+
+    return send
+
+
+@committed_only
+def test_aborted_messages_are_not_served_though_they_are_all_there_is(topic, serve, send_aborted):
+    send_aborted("never", "ever")
+    service = serve(topic)
+    assert service.first_state() == 0
+    send_aborted("nor this")
+    topic.send_state("committed")
+    assert service.comes_to("committed")
+    assert service.status["updates"] == 2
+
+
+@committed_only
+def test_the_last_committed_message_is_found_before_thousands_of_aborted_ones(
+    topic, serve, send_aborted
+):
+    topic.send_state("committed")
+    for _ in range(3):
+        send_aborted(*range(1000))
+    assert serve(topic).first_state() == "committed"
+
+
+@committed_only
+def test_an_open_message_is_served_when_it_is_committed_and_not_before(topic, serve, producer):
+    producer.begin_transaction()
+    topic.send_state("open", producer=producer)
+    service = serve(topic)
+    assert service.first_state() == 0
+    assert service.status["partitions"]["0"]["lag"] > 0
+    producer.commit_transaction()
+    assert service.comes_to("open")
+    eventually(lambda: service.status["partitions"]["0"]["lag"] == 0)
+
+
+@committed_only
+def test_an_open_message_is_served_where_that_is_asked_for(topic, serve, producer):
+    producer.begin_transaction()
+    topic.send_state("open", producer=producer)
+    assert serve(topic, isolation_level="read_uncommitted").first_state() == "open"
+
+
+@tells_nothing
+def test_the_first_abort_is_one_warning_that_names_the_client_that_can_tell(
+    topic, serve, send_aborted, caplog
+):
+    service = serve(topic)
+    assert service.first_state() == 0
+    send_aborted("aborted")
+    send_aborted("again")
+    assert service.comes_to("again")
+    topic.send_state("after")
+    assert service.comes_to("after")
+    warnings = [line for line in caplog.messages if "aborted transactions" in line]
+    assert len(warnings) == 1
+    assert "make install KAFKA_CLIENT=kafka-python" in warnings[0]
+
+
+@tells_nothing
+def test_an_abort_is_no_warning_where_uncommitted_messages_are_asked_for(
+    topic, serve, send_aborted, caplog
+):
+    service = serve(topic, isolation_level="read_uncommitted")
+    send_aborted("aborted")
+    topic.send_state("after")
+    eventually(lambda: service.get().json.get("state") == "after")
+    assert not [line for line in caplog.messages if "aborted transactions" in line]

@@ -1,0 +1,107 @@
+"""Who is answered, and with which headers."""
+
+from __future__ import annotations
+
+import hmac
+
+import pytest
+from flask import Flask
+
+from app import problems, protection, views
+from app.state import Snapshot, State
+
+TOKEN = "s3cret.token~1=="
+
+
+class StillConsumer:
+    def is_alive(self) -> bool:
+        return True
+
+    def seconds_since_loop(self) -> float:
+        return 0.0
+
+
+def client(token: str | None):
+    app = Flask("app")
+    app.extensions["state"] = state = State()
+    app.extensions["consumer"] = StillConsumer()
+    state.publish(Snapshot("77"))
+    app.register_blueprint(views.blueprint)
+    problems.register(app)
+    protection.register(app, token)
+    return app.test_client()
+
+
+def test_without_a_token_everyone_is_answered():
+    assert client(None).get("/state").status_code == 200
+
+
+def test_with_a_token_only_who_has_it_is_answered():
+    given = {"Authorization": f"Bearer {TOKEN}"}
+    assert client(TOKEN).get("/state", headers=given).data == b'{"state":77}'
+
+
+@pytest.mark.parametrize("path", ["/", "/state", "/status", "/nowhere"])
+def test_who_has_none_is_told_which_kind_is_needed(path):
+    answer = client(TOKEN).get(path)
+    assert answer.status_code == 401
+    assert answer.headers["WWW-Authenticate"] == 'Bearer realm="kafka state"'
+    assert answer.mimetype == "application/problem+json"
+    assert b"77" not in answer.data
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "Bearer wrong",
+        f"Bearer {TOKEN}x",
+        f"Bearer {TOKEN[:-1]}",
+        "Bearer ",
+        "Bearer",
+        f"Basic {TOKEN}",
+        f"Bearer {TOKEN.upper()}",
+        TOKEN,
+        "Bearer \u00e9",
+        "Bearer a=b",
+    ],
+)
+def test_what_is_not_the_token_is_refused(given):
+    answer = client(TOKEN).get("/state", headers={"Authorization": given})
+    assert answer.status_code == 401
+    assert answer.headers["WWW-Authenticate"].startswith("Bearer ")
+    assert TOKEN not in answer.text
+
+
+def test_a_wrong_token_is_said_to_be_invalid():
+    answer = client(TOKEN).get("/state", headers={"Authorization": "Bearer wrong"})
+    assert answer.headers["WWW-Authenticate"].endswith("error=invalid_token")
+
+
+def test_tokens_are_compared_in_constant_time(monkeypatch):
+    compared = []
+
+    def compare(*sides: bytes) -> bool:
+        compared.append(set(sides))
+        return False
+
+    monkeypatch.setattr(hmac, "compare_digest", compare)
+    client(TOKEN).get("/state", headers={"Authorization": f"Bearer {TOKEN}"})
+    assert compared == [{TOKEN.encode()}]
+
+
+@pytest.mark.parametrize("path", ["/healthz", "/readyz"])
+def test_probes_need_no_token(path):
+    assert client(TOKEN).get(path).status_code == 200
+
+
+@pytest.mark.parametrize("path", ["/", "/state", "/nowhere"])
+def test_browsers_may_do_nothing_with_an_answer_but_show_it(path):
+    headers = client(None).get(path).headers
+    assert headers["Content-Security-Policy"] == "default-src 'none'; frame-ancestors 'none'"
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Referrer-Policy"] == "no-referrer"
+
+
+def test_only_the_state_may_be_kept_and_only_to_be_checked():
+    assert client(None).get("/state").headers["Cache-Control"] == "no-cache"
+    assert client(None).get("/healthz").headers["Cache-Control"] == "no-store"
