@@ -12,7 +12,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed-$(KAFKA_CLIENT)
 
 .DEFAULT_GOAL := help
-.PHONY: help install run run-producer test lint clean
+.PHONY: help install run run-producer test lint audit clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -51,6 +51,15 @@ lint: install ## Check style and types
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
+audit: .venv-audit/bin/pip-audit install ## Look for known defects in what is installed
+	@PATH="$(CURDIR)/.venv-audit/bin:$$PATH" $(BIN)/python -m dev.audit
+
+# in an environment of its own: what it needs is none of ours
+.venv-audit/bin/pip-audit: dev/audit-requirements.txt
+	@$(PYTHON) -m venv --clear .venv-audit
+	@.venv-audit/bin/pip install --quiet --requirement dev/audit-requirements.txt
+	@touch $@
+
 clean: ## Remove what the commands above made
-	rm -rf .venv build dev/kafka/target *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-audit build dev/kafka/target *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

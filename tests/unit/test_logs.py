@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import logging
+
+from app import logs
 from app.logs import Throttle
 
 
@@ -47,3 +50,29 @@ def test_a_line_held_back_is_superseded_by_a_newer_one():
     time.now = 1.0
     throttle("number %d", 3)
     assert lines[2:] == ["number 3 (1 like it left out)"]
+
+
+def test_passes_few_lines_a_minute_of_the_kafka_client_on_and_none_of_its_tracebacks(caplog):
+    caplog.set_level(logging.INFO)
+    logs.configure("INFO", hide=str)
+    client_log = logging.getLogger("kafka.conn")
+    for number in range(1000):
+        try:
+            raise ConnectionError(number)
+        except ConnectionError:
+            client_log.exception("lost connection %d", number)
+    lines = [record.getMessage() for record in caplog.records if record.name == "app.logs"]
+    assert lines == [f"The Kafka client says: lost connection {number}" for number in (0, 1)]
+
+
+def test_hides_secrets_in_lines_and_tracebacks(capsys, monkeypatch):
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    logs.configure("INFO", hide=lambda text: text.replace("s3cret", "(hidden)"))
+    try:
+        raise ValueError("cannot do with s3cret")
+    except ValueError:
+        logging.getLogger("app.test").exception("the password is s3cret")
+    shown = capsys.readouterr().err
+    assert "the password is (hidden)" in shown
+    assert "ValueError: cannot do with (hidden)" in shown
+    assert "s3cret" not in shown

@@ -5,8 +5,10 @@ import subprocess
 import sys
 
 import pytest
+import trustme
 
 from app.settings import Settings, SettingsError
+from app.topic_log import CLIENT_READS_COMMITTED
 
 
 def test_only_the_topic_is_required():
@@ -65,6 +67,13 @@ def test_an_empty_variable_counts_as_not_set():
         ("STATE_INITIAL", "nope"),
         ("STATE_INITIAL", "NaN"),
         ("LOG_LEVEL", "LOUD"),
+        ("KAFKA_ISOLATION_LEVEL", "serializable"),
+        ("KAFKA_SECURITY_PROTOCOL", "TLS"),
+        ("KAFKA_SSL_CHECK_HOSTNAME", "sometimes"),
+        ("KAFKA_SSL_CAFILE", "/nowhere/ca.pem"),
+        ("KAFKA_SSL_CERTFILE", "/nowhere/client.pem"),
+        ("KAFKA_SASL_MECHANISM", "GSSAPI"),
+        ("KAFKA_SASL_USERNAME", "alice"),
     ],
 )
 def test_nonsense_is_one_line_that_names_the_variable_and_what_is_accepted(variable, value):
@@ -73,6 +82,94 @@ def test_nonsense_is_one_line_that_names_the_variable_and_what_is_accepted(varia
     line = str(caught.value)
     assert line.startswith(f"{variable} is {value!r}: accepted")
     assert "\n" not in line
+
+
+SASL = {
+    "KAFKA_SECURITY_PROTOCOL": "sasl_ssl",
+    "KAFKA_SASL_MECHANISM": "scram-sha-512",
+    "KAFKA_SASL_USERNAME": "alice",
+    "KAFKA_SASL_PASSWORD": "s3cret",
+}
+
+
+def settings(**variables: str) -> Settings:
+    return Settings.from_environ({"KAFKA_TOPIC": "t", **variables})
+
+
+def test_reads_how_the_brokers_are_talked_to():
+    given = settings(**SASL, KAFKA_SSL_CHECK_HOSTNAME="false", API_TOKEN="t0ken")
+    assert given.security_protocol == "SASL_SSL"
+    assert given.sasl_mechanism == "SCRAM-SHA-512"
+    assert (given.sasl_username, given.sasl_password) == ("alice", "s3cret")
+    assert not given.ssl_check_hostname
+    assert given.api_token == "t0ken"
+    assert given.uses_tls
+    assert given.uses_sasl
+
+
+@pytest.mark.parametrize("missing", sorted(SASL.keys() - {"KAFKA_SECURITY_PROTOCOL"}))
+def test_what_sasl_needs_is_named_where_it_is_missing(missing):
+    given = {name: value for name, value in SASL.items() if name != missing}
+    with pytest.raises(SettingsError, match=f"{missing} is not set: accepted is .*SASL_SSL"):
+        settings(**given)
+
+
+@pytest.mark.parametrize("protocol", ["PLAINTEXT", "SSL"])
+def test_sasl_settings_that_would_not_be_used_are_refused(protocol):
+    with pytest.raises(SettingsError, match=f"only where KAFKA_SECURITY_PROTOCOL .*{protocol}"):
+        settings(**{**SASL, "KAFKA_SECURITY_PROTOCOL": protocol})
+
+
+def test_tls_settings_that_would_not_be_used_are_refused(tmp_path):
+    (tmp_path / "ca.pem").write_text("")
+    with pytest.raises(SettingsError, match=r"KAFKA_SSL_CAFILE is .*: accepted only where"):
+        settings(KAFKA_SSL_CAFILE=str(tmp_path / "ca.pem"))
+
+
+@pytest.mark.parametrize("variable", ["KAFKA_SSL_CAFILE", "KAFKA_SSL_CERTFILE"])
+def test_a_file_that_holds_no_certificate_is_refused(tmp_path, variable):
+    file = tmp_path / "file.pem"
+    file.write_text("no certificate")
+    with pytest.raises(SettingsError, match=f"{variable} is .*: accepted is PEM"):
+        settings(KAFKA_SECURITY_PROTOCOL="SSL", **{variable: str(file)})
+
+
+def test_a_key_that_does_not_belong_to_the_certificate_is_refused(tmp_path):
+    ca = trustme.CA()
+    for name in ("one", "other"):
+        certificate = ca.issue_cert(name)
+        certificate.private_key_pem.write_to_path(tmp_path / f"{name}.key")
+        certificate.cert_chain_pems[0].write_to_path(tmp_path / f"{name}.crt")
+    given = {
+        "KAFKA_SECURITY_PROTOCOL": "SSL",
+        "KAFKA_SSL_CERTFILE": str(tmp_path / "one.crt"),
+        "KAFKA_SSL_KEYFILE": str(tmp_path / "one.key"),
+    }
+    assert settings(**given).tls_context()
+    with pytest.raises(SettingsError, match=r"KAFKA_SSL_CERTFILE is .*: accepted is PEM"):
+        settings(**{**given, "KAFKA_SSL_KEYFILE": str(tmp_path / "other.key")})
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"), [("API_TOKEN", "s3cret s3cret"), ("KAFKA_SASL_PASSWORD", "s3cret")]
+)
+def test_a_secret_that_is_refused_is_not_shown(variable, value):
+    with pytest.raises(SettingsError, match=rf"{variable} is \(hidden\): accepted") as caught:
+        settings(**{variable: value})
+    assert "s3cret" not in str(caught.value)
+
+
+def test_secrets_are_in_no_text_of_the_settings():
+    given = settings(**SASL, API_TOKEN="t0ken")
+    for text in (str(given), repr(given), given.hide(f"s3cret and {given.api_token}")):
+        assert "s3cret" not in text
+        assert "t0ken" not in text
+
+
+@pytest.mark.skipif(CLIENT_READS_COMMITTED, reason="kafka-python 3 can, and is asked to")
+def test_reading_committed_is_refused_with_a_client_that_cannot():
+    with pytest.raises(SettingsError, match="make install KAFKA_CLIENT=kafka-python"):
+        settings(KAFKA_ISOLATION_LEVEL="read_committed")
 
 
 def test_a_missing_topic_is_named():
