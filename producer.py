@@ -24,7 +24,7 @@ from kafka.errors import BrokerResponseError, KafkaError, TopicAuthorizationFail
 
 from app.message import InvalidMessage, parse_json, state_json
 from app.settings import Settings, SettingsError
-from app.topic_log import connection_options, explain, require_reachable
+from app.topic_log import connection_options, explain, reaching
 
 SEND_SECONDS = 5.0
 REQUEST_TIMEOUT_MS = 8_000
@@ -164,10 +164,10 @@ class Delivery:
             # with it, a message that is refused takes the next one with it
             options["enable_idempotence"] = False
         try:
-            require_reachable(settings)
-            self._producer = KafkaProducer(
-                **options, acks="all", max_block_ms=int(SEND_SECONDS * 1000)
-            )
+            with reaching(settings):
+                self._producer = KafkaProducer(
+                    **options, acks="all", max_block_ms=int(SEND_SECONDS * 1000)
+                )
         # kafka-python-ng raises a ValueError where a connection is closed as soon as it is open
         except (KafkaError, ValueError, OSError) as error:
             raise click.ClickException(explain(error, settings)) from error

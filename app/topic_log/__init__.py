@@ -14,7 +14,7 @@ from app.topic_log.client import (
     explain,
 )
 from app.topic_log.log import TopicLog
-from app.topic_log.reach import require_reachable
+from app.topic_log.reach import reaching
 
 __all__ = [
     "CLIENT",
@@ -24,5 +24,5 @@ __all__ = [
     "TopicLogError",
     "connection_options",
     "explain",
-    "require_reachable",
+    "reaching",
 ]

@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Any
 
 import kafka
-from kafka import KafkaConsumer, errors
+from kafka import KafkaConsumer
 from kafka.errors import KafkaError, TopicAuthorizationFailedError
 
 if TYPE_CHECKING:
@@ -20,18 +20,6 @@ LONGEST_RECONNECT_PAUSE_MS = 1_000
 IS_KAFKA_PYTHON_3 = importlib.util.find_spec("kafka.net") is not None
 CLIENT = f"{'kafka-python' if IS_KAFKA_PYTHON_3 else 'kafka-python-ng'} {kafka.__version__}"
 CLIENT_READS_COMMITTED = "isolation_level" in KafkaConsumer.DEFAULT_CONFIG
-# what the one or the other raises when it cannot start to talk to the cluster
-NO_START = tuple(
-    getattr(errors, name)
-    for name in (
-        "KafkaTimeoutError",
-        "KafkaConnectionError",
-        "NoBrokersAvailable",
-        "UnrecognizedBrokerVersion",
-    )
-    if hasattr(errors, name)
-)
-
 # of a missing topic and of one that the ACLs hide TopicMetadata speaks
 logging.getLogger("kafka.cluster").setLevel(logging.CRITICAL)
 
@@ -78,17 +66,9 @@ def connection_options(settings: Settings) -> dict[str, Any]:
 
 def explain(error: Exception, settings: Settings) -> str:
     """Say what went wrong in words that an operator can act on, without secrets."""
-    servers, who = settings.bootstrap_servers, settings.who
     if isinstance(error, TopicAuthorizationFailedError):
-        return f"the ACLs do not let {who} follow {settings.topic}: it needs DESCRIBE and READ"
-    if isinstance(error, NO_START) and settings.uses_sasl:
         return (
-            f"{servers} answers, and then refuses {who}: the user name or the password is wrong "
-            f"for {settings.sasl_mechanism}"
-        )
-    if isinstance(error, NO_START):
-        return (
-            f"{servers} answers, and then no more: are its brokers to be reached under the names "
-            f"they give, and is {settings.security_protocol} right? ({error})"
+            f"the ACLs do not let {settings.who} follow {settings.topic}: "
+            "it needs DESCRIBE and READ"
         )
     return settings.hide(str(error) if isinstance(error, KafkaError) else repr(error))

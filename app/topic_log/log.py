@@ -27,7 +27,7 @@ from app.topic_log.client import (
 )
 from app.topic_log.group import Group, close_quietly
 from app.topic_log.metadata import TopicMetadata
-from app.topic_log.reach import require_reachable
+from app.topic_log.reach import reaching
 
 if not IS_KAFKA_PYTHON_3:
     from app.topic_log.ng_metadata import MetadataClient
@@ -74,11 +74,11 @@ class TopicLog:
     """
 
     def __init__(self, settings: Settings, group_id: str, listener: Listener) -> None:
-        require_reachable(settings)
         self._settings = settings
         self._topic = settings.topic
         self._listener = listener
-        self._consumer = self._open_consumer()
+        with reaching(settings):
+            self._consumer = self._open_consumer()
         self._metadata = TopicMetadata(self._consumer, self._topic, listener.before_wait)
         self._single_batches: KafkaConsumer | None = None
         self._group = Group(group_id, self._open_consumer, listener.may_not_commit)

@@ -7,11 +7,15 @@ connection.
 
 from __future__ import annotations
 
+import contextlib
 import re
 import socket
 import ssl
 import struct
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
+
+from kafka import errors
 
 from app.topic_log.client import TopicLogError
 
@@ -25,18 +29,46 @@ LONGEST_ANSWER = 64 * 1024
 METADATA, SASL_HANDSHAKE, API_VERSIONS = 3, 17, 18
 UNSUPPORTED_SASL_MECHANISM = 33
 
+# what the one or the other client raises when it cannot start to talk to the cluster
+NO_START = tuple(
+    getattr(errors, name)
+    for name in (
+        "KafkaTimeoutError",
+        "KafkaConnectionError",
+        "NoBrokersAvailable",
+        "UnrecognizedBrokerVersion",
+    )
+    if hasattr(errors, name)
+)
+
 
 class Unreachable(TopicLogError):
     """No broker can be talked to; the text says for each of them why."""
 
 
-def require_reachable(settings: Settings) -> None:
-    """Talk to one broker after the other until one answers as Kafka, up to its authentication.
+@contextlib.contextmanager
+def reaching(settings: Settings) -> Iterator[None]:
+    """What opens a client goes into the block.
 
     Raises:
-        Unreachable: none does.
+        Unreachable: there is no broker to be talked to, or it refuses the client.
         OSError: a file of certificates or keys can no longer be read.
     """
+    _require_answer(settings)
+    servers = settings.bootstrap_servers
+    try:
+        yield
+    except NO_START as error:
+        if settings.uses_sasl:
+            raise Unreachable(
+                f"{servers} answers, and then refuses {settings.who}: the user name or the "
+                f"password is wrong for {settings.sasl_mechanism}"
+            ) from error
+        raise Unreachable(f"{servers} answers, and then no more: {error}") from error
+
+
+def _require_answer(settings: Settings) -> None:
+    """Talk to one broker after the other until one answers as Kafka, up to its authentication."""
     context = settings.tls_context() if settings.uses_tls else None
     reasons = []
     for server in settings.bootstrap_servers.split(","):
