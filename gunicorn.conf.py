@@ -35,8 +35,6 @@ SETTLE_SECONDS = 2.0
 def post_worker_init(worker):
     consumer = worker.wsgi.extensions["consumer"]
     consumer.start()
-    consumer.settled.wait(SETTLE_SECONDS)
-
     exit_gracefully = signal.getsignal(signal.SIGTERM)
 
     def stop_consumer_too(signal_number, frame):
@@ -46,11 +44,14 @@ def post_worker_init(worker):
     signal.signal(signal.SIGTERM, stop_consumer_too)
     # less than the master's, or the worker is killed where it could have ended
     worker.cfg.set("graceful_timeout", max(worker.cfg.graceful_timeout - 1, 0))
+    consumer.settled.wait(SETTLE_SECONDS)
 
 
 def worker_exit(server, worker):
     if hasattr(worker, "wsgi"):  # not where loading the application failed
-        worker.wsgi.extensions["consumer"].stop()
-    if getattr(worker, "nr_conns", 0):
-        # the interpreter would wait for threads that are held by clients who send nothing
-        os._exit(0)
+        consumer = worker.wsgi.extensions["consumer"]
+        consumer.stop()
+        if consumer.is_alive() or getattr(worker, "nr_conns", 0):
+            # the interpreter would wait for the threads of a client whose broker does not answer,
+            # and for those that are held by clients who do not read
+            os._exit(0)

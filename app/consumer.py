@@ -83,6 +83,7 @@ class Consumer:
     def stop(self, timeout: float = 2.0) -> None:
         """End the thread, waiting for it up to `timeout` seconds."""
         self._stopping.set()
+        self.settled.set()
         if self._thread:
             self._thread.join(timeout)
 

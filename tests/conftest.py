@@ -2,11 +2,16 @@ from __future__ import annotations
 
 import os
 
+import hypothesis
 import pytest
 
 from dev import apache_kafka
 from tests import brokers
 from tests.brokers import CHOSEN
+
+# how long a test takes says more of the machine than of the code
+hypothesis.settings.register_profile("any machine", deadline=None)
+hypothesis.settings.load_profile("any machine")
 
 CALLERS_OWN = ("KAFKA_", "STATE_", "LOG_", "GUNICORN_", "WEB_CONCURRENCY", "MAKE", "MFLAGS")
 
@@ -23,7 +28,11 @@ def pytest_configure(config: pytest.Config) -> None:
     embedded = config.getoption("--embedded-broker")
     config.stash[CHOSEN] = brokers.embedded() if embedded else brokers.first_available()
     # the tests choose their own settings, and run make as a person does and not as make does
-    for name in [name for name in os.environ if name.startswith(CALLERS_OWN)]:
+    for name in [name for name in os.environ if name.startswith(# how long a test takes says more of the machine than of the code
+hypothesis.settings.register_profile("any machine", deadline=None)
+hypothesis.settings.load_profile("any machine")
+
+CALLERS_OWN)]:
         del os.environ[name]
 
 

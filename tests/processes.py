@@ -72,6 +72,12 @@ class Program:
         os.killpg(self.process.pid, signal.SIGINT)
 
 
+def assert_all_ended(processes: Sequence[psutil.Process]) -> None:
+    """A child that outlived its parent ends when nobody waits for it."""
+    _, alive = psutil.wait_procs(processes, timeout=1)
+    assert alive == []
+
+
 @contextlib.contextmanager
 def running(
     command: Sequence[str], port: int, environ: Mapping[str, str], log: Path, cwd: Path = ROOT

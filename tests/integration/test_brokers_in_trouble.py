@@ -16,7 +16,7 @@ from dev import apache_kafka
 from dev.apache_kafka import ApacheKafka
 from dev.broker import forwarding
 from tests.integration.conftest import Service, Topic
-from tests.processes import Program, free_port, gunicorn, running
+from tests.processes import Program, assert_all_ended, free_port, gunicorn, running
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.own_kafka
@@ -152,7 +152,7 @@ def test_stops_within_five_seconds_while_the_broker_is_frozen(kafka, topic, serv
         kafka.freeze()
         program.process.terminate()
         program.process.wait(5)
-        assert not any(process.is_running() for process in processes)
+        assert_all_ended(processes)
         assert "Traceback" not in program.output
 
 

@@ -12,7 +12,7 @@ import psutil
 import pytest
 import requests
 
-from tests.processes import free_port, gunicorn, running
+from tests.processes import assert_all_ended, free_port, gunicorn, running
 from tests.waiting import eventually
 
 IDLE = b""
@@ -267,4 +267,4 @@ def test_a_stop_ends_with_thousands_of_connections_open(serving, connect):
         processes = program.tree()
         program.process.terminate()
         program.process.wait(5)
-        assert not any(process.is_running() for process in processes)
+        assert_all_ended(processes)

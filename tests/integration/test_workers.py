@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.processes import ROOT, free_port, gunicorn, running
+from tests.processes import ROOT, assert_all_ended, free_port, gunicorn, running
 from tests.waiting import eventually
 
 FOLLOWING = re.compile(r"\[(\d+)\] \[INFO\] Following as (\S+):")
@@ -189,7 +189,7 @@ def test_a_stop_under_load_finishes_the_answers_it_has_begun(topic, serve_with_g
             assert answer.endswith(b'xx"}')
             assert len(answer) > len(state)
         program.process.wait(5)
-        assert not any(process.is_running() for process in processes)
+        assert_all_ended(processes)
 
 
 def test_a_killed_worker_is_replaced_by_one_that_follows(topic, serve_with_gunicorn):
