@@ -28,11 +28,7 @@ def pytest_configure(config: pytest.Config) -> None:
     embedded = config.getoption("--embedded-broker")
     config.stash[CHOSEN] = brokers.embedded() if embedded else brokers.first_available()
     # the tests choose their own settings, and run make as a person does and not as make does
-    for name in [name for name in os.environ if name.startswith(# how long a test takes says more of the machine than of the code
-hypothesis.settings.register_profile("any machine", deadline=None)
-hypothesis.settings.load_profile("any machine")
-
-CALLERS_OWN)]:
+    for name in [name for name in os.environ if name.startswith(CALLERS_OWN)]:
         del os.environ[name]
 
 
