@@ -67,7 +67,7 @@ class TopicMetadata:
             raise TopicAuthorizationFailedError
         partitions = frozenset(self._cluster.partitions_for_topic(self._topic) or ())
         topic_id = _text(self._cluster.topic_id(self._topic)) if partitions else None
-        if self._partitions and topic_id != self.topic_id:
+        if self._partitions and not (partitions and topic_id == self.topic_id):
             raise TopicReplaced(f"the topic {self._topic} was deleted")
         self._partitions, self.topic_id = partitions, topic_id
         return partitions

@@ -59,6 +59,7 @@ def reaching(settings: Settings) -> Iterator[None]:
     try:
         yield
     except NO_START as error:
+        _require_answer(settings)  # or it has gone since then
         if settings.uses_sasl:
             raise Unreachable(
                 f"{servers} answers, and then refuses {settings.who}: the user name or the "
