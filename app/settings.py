@@ -240,8 +240,9 @@ class Settings:
     def hide(self, text: str) -> str:
         """Take the secrets out of a text that is meant for eyes."""
         for secret in filter(None, (self.sasl_password, self.api_token)):
-            for form in (secret, repr(secret)[1:-1]):
-                text = text.replace(form, "(hidden)")
+            # in the repr of a text, and in the repr of that, there are backslashes between
+            pattern = "".join(r"\\+" if c == "\\" else r"\\*" + re.escape(c) for c in secret)
+            text = re.sub(pattern, "(hidden)", text)
         return text
 
     @classmethod

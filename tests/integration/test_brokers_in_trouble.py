@@ -100,6 +100,14 @@ def wait_for_failure(program: Program, reason: str) -> None:
     eventually(tells, within=60)
 
 
+def has_committed(program: Program, kafka: ApacheKafka) -> bool:
+    """Which opens its second client: what happens then happens to both."""
+    admin = AdminClient({"bootstrap.servers": kafka.address})
+    groups = admin.list_consumer_groups().result(10)
+    own = program.get("/status").json()["group_id"]
+    return own in {group.group_id for group in groups.valid}
+
+
 def assert_current_again(program: Program, topic: Topic, state: object) -> None:
     """It follows within the promised time of the broker's return, which is now."""
     deadline = time.monotonic() + RETURN_SECONDS
@@ -124,6 +132,7 @@ def test_serves_on_while_the_broker_is_killed_and_restarted(kafka, topic, serve)
     topic.send_state("before")
     with serve(topic) as program:
         program.comes_to("before")
+        eventually(lambda: has_committed(program, kafka))
         with Watched(program, "before"):
             kafka.kill()
             wait_for_failure(program, "connection refused")
@@ -190,6 +199,7 @@ def test_finds_the_broker_at_its_new_port_behind_the_same_bootstrap_name(kafka, 
     with serve(topic, f"localhost:{port}") as program:
         with forwarding(port, kafka.address):
             program.comes_to("before")
+            eventually(lambda: has_committed(program, kafka))
             kafka.stop()
         kafka.move()
         kafka.start()

@@ -143,8 +143,7 @@ def test_a_wrong_password_is_named_and_never_shown(serve, environ, mechanism, ca
     assert produced.returncode == 1
     assert expected in produced.stderr
     for shown in (caplog.text, produced.stdout + produced.stderr, service.get("/status").text):
-        assert WRONG not in shown
-        assert repr(WRONG)[1:-1] not in shown
+        assert "wr0ng" not in shown
 
 
 @pytest.mark.parametrize(
@@ -260,7 +259,7 @@ def test_shows_no_secret_whatever_is_logged_or_raised(environ, tmp_path, broker)
         program.process.terminate()
         program.process.wait(5)
         for shown in [program.output, *pages]:
-            assert WRONG not in shown
+            assert "wr0ng" not in shown
             assert "s3cret-token" not in shown
         assert len(program.output.splitlines()) < 20
 
@@ -279,8 +278,7 @@ def test_shows_no_secret_in_the_traceback_of_a_client_that_has_one_in_its_error(
     logged = eventually(lambda: capsys.readouterr().err)
     assert "Traceback" in logged
     for shown in (logged, service.get("/status").text, reason(service)):
-        assert WRONG not in shown
-        assert repr(WRONG)[1:-1] not in shown
+        assert "wr0ng" not in shown
 
 
 @pytest.mark.skipif(CLIENT_READS_COMMITTED, reason="kafka-python 3 is asked to, and does")
