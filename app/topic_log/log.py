@@ -96,6 +96,8 @@ class TopicLog:
             max_poll_records=2**31 - 1,
             **{"max_partition_fetch_bytes": FETCH_BYTES, **options},
         )
+        if not IS_KAFKA_PYTHON_3:
+            consumer._client.before_wait = self._listener.before_wait
         # kafka-python 3.0.12 takes this as an option, and does not hand it on
         consumer._client.cluster.config["allow_auto_create_topics"] = False
         return consumer

@@ -8,7 +8,9 @@ uses it anyway.
 
 from __future__ import annotations
 
+import time
 import uuid
+from collections.abc import Callable
 from typing import Any
 
 from kafka.client_async import KafkaClient
@@ -26,6 +28,8 @@ from kafka.protocol.types import (
     Schema,
     TaggedFields,
 )
+
+from app.topic_log.metadata import LOST_SECONDS, STEP_SECONDS, BrokersLost
 
 METADATA = 3
 NO_AUTO_CREATION, TOPIC_IDS = 4, 10
@@ -111,12 +115,37 @@ class _Request(Request):  # type: ignore[misc]
 
 
 class MetadataClient(KafkaClient):  # type: ignore[misc]
-    """The client that a consumer works through; its `cluster` has `topic_id`, as version 3's."""
+    """The client that a consumer works through; its `cluster` has `topic_id`, as version 3's.
+
+    Attributes:
+        before_wait: called before each wait of a call that returns only with an answer.
+    """
 
     def __init__(self, **config: Any) -> None:
+        self.before_wait: Callable[[], None] = lambda: None
         super().__init__(**config)
         self._topic_ids: dict[str, uuid.UUID] = {}
         self.cluster.topic_id = lambda topic: self._topic_ids.get(topic)
+
+    def poll(self, timeout_ms: float | None = None, future: Any = None) -> Any:
+        """Wait for `future` if there is one.
+
+        kafka-python-ng then takes no notice of `timeout_ms`, and waits for metadata without end
+        once the brokers that it knows are gone for good.
+        """
+        if future is None:
+            return super().poll(timeout_ms)
+        responses = []
+        wanted_since = time.monotonic()
+        while True:
+            responses += super().poll(0 if future.is_done else STEP_SECONDS * 1000)
+            if future.is_done:
+                return responses
+            self.before_wait()
+            if not self.cluster._need_update:
+                wanted_since = time.monotonic()
+            elif time.monotonic() - wanted_since > LOST_SECONDS:
+                raise BrokersLost("no broker answers any more")
 
     def send(self, node_id: Any, request: Any, wakeup: bool = True) -> Any:
         if not isinstance(request, MetadataRequest[1]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 import time
 import uuid
@@ -10,7 +11,10 @@ import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from app import create_app
+from app.consumer import Consumer
 from app.settings import Settings
+from app.state import State
+from app.topic_log import KafkaError, TopicLog
 from app.topic_log.client import REQUEST_TIMEOUT_MS
 from dev import apache_kafka
 from dev.apache_kafka import ApacheKafka
@@ -205,6 +209,20 @@ def test_finds_the_broker_at_its_new_port_behind_the_same_bootstrap_name(kafka, 
         kafka.start()
         with forwarding(port, kafka.address):
             assert_current_again(program, Topic(topic.name, kafka.address), "after")
+
+
+def test_asks_no_longer_for_offsets_than_a_request_takes_when_the_broker_is_gone(kafka, topic):
+    """It may be elsewhere by now, where only a new connection by the bootstrap name finds it."""
+    settings = Settings(topic=topic.name, bootstrap_servers=kafka.address)
+    listener = Consumer(settings, State())
+    with contextlib.closing(TopicLog(settings, "group-of-a-test", listener)) as topic_log:
+        partitions = topic_log.partitions()
+        assert topic_log.ranges(partitions) == {0: range(0)}
+        kafka.kill()
+        began = time.monotonic()
+        with pytest.raises(KafkaError):
+            topic_log.ranges(partitions)
+        assert time.monotonic() - began < REQUEST_TIMEOUT_MS / 1000 + 1
 
 
 @pytest.mark.parametrize("count", [1, 3, 5], ids="of {} messages".format)
