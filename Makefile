@@ -12,7 +12,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed-$(KAFKA_CLIENT)
 
 .DEFAULT_GOAL := help
-.PHONY: help install run run-producer test lint audit clean
+.PHONY: help install run run-producer test soak lint audit clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -45,6 +45,9 @@ run-producer: install ## Send a message; STATE=77 for a given state, COUNT=1000 
 
 test: install ## Run every test; ARGS="-k name" to choose
 	@$(BIN)/python -m pytest $(ARGS)
+
+soak: install ## Ten minutes of random faults; ARGS="--soak-seed=1" for those of a run before
+	@$(BIN)/python -m pytest -s --soak-seconds=600 tests/integration/test_soak.py $(ARGS)
 
 lint: install ## Check style and types
 	@$(BIN)/ruff check .

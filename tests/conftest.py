@@ -22,6 +22,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="use the embedded broker even where a real one can be had",
     )
+    parser.addoption(
+        "--soak-seconds", type=float, default=60, help="how long faults come at random (60)"
+    )
+    parser.addoption(
+        "--soak-seed", type=int, help="which faults; the name of a failed test has its seed"
+    )
 
 
 def pytest_configure(config: pytest.Config) -> None:

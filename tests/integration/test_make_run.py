@@ -153,7 +153,17 @@ def test_says_that_the_embedded_broker_does_not_answer_this_client(make_run):
 
 def test_help_names_every_command():
     shown = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
-    for command in ("help", "install", "run", "run-producer", "test", "lint", "clean"):
+    for command in (
+        "help",
+        "install",
+        "run",
+        "run-producer",
+        "test",
+        "soak",
+        "lint",
+        "audit",
+        "clean",
+    ):
         assert f"make {command} " in shown
 
 
