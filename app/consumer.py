@@ -173,18 +173,18 @@ class Consumer:
         if new_partitions:
             self._state.explain(f"locating the last valid message of {self._settings.topic}")
             self._catch_up(topic_log, topic_log.ranges(new_partitions))
-            self._note_connected()
         runs = topic_log.poll()
+        # only now, for offsets are told to those too who may not read
+        self._note_connected()
         for run in runs:
             newest = newest_accepted(run, self._judge)
             if newest:
                 self._tails[run[0].partition] = newest
         self._positions = topic_log.positions()
-        if runs:
-            self._publish()
-            backlog = topic_log.backlog()
-            if backlog:
-                self._catch_up(topic_log, backlog)
+        self._publish(otherwise=Snapshot(self._settings.initial))
+        backlog = topic_log.backlog() if runs else None
+        if backlog:
+            self._catch_up(topic_log, backlog)
         topic_log.commit(self._positions)
         self._report_progress(topic_log.ends())
         self._log_invalid.flush()
@@ -216,10 +216,10 @@ class Consumer:
             }
         )
 
-    def _publish(self) -> None:
+    def _publish(self, otherwise: Snapshot | None = None) -> None:
         self._report(invalid_messages=dict(self._invalid_messages))
-        newest = newest_tail(self._tails) or self._published or Snapshot(self._settings.initial)
-        if newest == self._published:
+        newest = newest_tail(self._tails) or self._published or otherwise
+        if newest is None or newest == self._published:
             return
         self._state.publish(newest)
         self._report(updates=self.status.updates + 1)
