@@ -15,6 +15,7 @@ from app.topic_log.client import (
     REQUEST_TIMEOUT_MS,
     TopicLogError,
     connection_options,
+    open_client,
 )
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ def admin_client(settings: Settings) -> Iterator[KafkaAdminClient]:
     if not IS_KAFKA_PYTHON_3:
         options["kafka_client"] = _BoundedClient
     try:
-        admin = KafkaAdminClient(**options)
+        admin = open_client(KafkaAdminClient, **options)
     except AssertionError as error:  # kafka-python-ng's, where the metadata names no controller
         raise TopicLogError("the cluster has no controller at the moment") from error
     try:

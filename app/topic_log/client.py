@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import logging
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import kafka
@@ -62,6 +63,26 @@ def connection_options(settings: Settings) -> dict[str, Any]:
     if IS_KAFKA_PYTHON_3:
         options["bootstrap_timeout_ms"] = BOOTSTRAP_TIMEOUT_MS
     return options
+
+
+def open_client(client: Callable[..., Any], **options: Any) -> Any:
+    """Open a consumer or an admin client, and leave nothing behind of one that does not open.
+
+    kafka-python 3 leaves a thread and three files each time.
+    """
+    connect = options.pop("kafka_client", KafkaConsumer.DEFAULT_CONFIG["kafka_client"])
+    connections = []
+
+    def connect_and_note(**config: Any) -> Any:
+        connections.append(connect(**config))
+        return connections[-1]
+
+    try:
+        return client(**options, kafka_client=connect_and_note)
+    except BaseException:
+        for connection in connections:
+            connection.close()
+        raise
 
 
 def explain(error: Exception, settings: Settings) -> str:

@@ -24,6 +24,7 @@ from app.topic_log.client import (
     NotAllowed,
     TopicLogError,
     connection_options,
+    open_client,
 )
 from app.topic_log.group import Group, close_quietly
 from app.topic_log.metadata import TopicMetadata
@@ -88,7 +89,8 @@ class TopicLog:
             options["isolation_level"] = self._settings.isolation_level or "read_committed"
         if not IS_KAFKA_PYTHON_3:
             options["kafka_client"] = MetadataClient
-        consumer = KafkaConsumer(
+        consumer = open_client(
+            KafkaConsumer,
             **connection_options(self._settings),
             auto_offset_reset="none",
             enable_auto_commit=False,

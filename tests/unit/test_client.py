@@ -1,0 +1,28 @@
+from __future__ import annotations
+
+import gc
+import socket
+import threading
+
+import psutil
+import pytest
+from kafka import KafkaConsumer
+from kafka.admin import KafkaAdminClient
+from kafka.errors import KafkaError
+
+from app.topic_log.client import IS_KAFKA_PYTHON_3, open_client
+
+PATIENCE = "bootstrap_timeout_ms" if IS_KAFKA_PYTHON_3 else "api_version_auto_timeout_ms"
+
+
+@pytest.mark.parametrize("client", [KafkaConsumer, KafkaAdminClient])
+def test_a_client_that_does_not_open_leaves_nothing_behind(client):
+    """As with a wrong password, which is tried again and again."""
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        servers = f"localhost:{mute.getsockname()[1]}"
+        before = threading.active_count(), psutil.Process().num_fds()
+        for _ in range(3):
+            with pytest.raises(KafkaError):
+                open_client(client, bootstrap_servers=servers, **{PATIENCE: 300})
+        gc.collect()
+        assert (threading.active_count(), psutil.Process().num_fds()) == before
