@@ -40,6 +40,8 @@ log = logging.getLogger(__name__)
 
 POLL_MS = 500
 FETCH_BYTES = 256 * 1024
+# kafka-python-ng asks `keep_waiting` how long
+OFFSETS_OPTIONS = {"timeout_ms": 5_000} if IS_KAFKA_PYTHON_3 else {}
 # how the key of a marker ends: version 0, then 0 for an abort or 1 for a commit (KIP-98)
 ABORT = b"\x00\x00"
 
@@ -98,8 +100,6 @@ class TopicLog:
             max_poll_records=2**31 - 1,
             **{"max_partition_fetch_bytes": FETCH_BYTES, **options},
         )
-        if not IS_KAFKA_PYTHON_3:
-            consumer._client.before_wait = self._listener.before_wait
         # kafka-python 3.0.12 takes this as an option, and does not hand it on
         consumer._client.cluster.config["allow_auto_create_topics"] = False
         return consumer
@@ -135,8 +135,8 @@ class TopicLog:
     def ranges(self, partitions: Collection[int]) -> dict[int, range]:
         """Each partition's offsets from its beginning to its end."""
         keys = self._keys(partitions)
-        beginnings = self._consumer.beginning_offsets(keys)
-        ends = self._consumer.end_offsets(keys)
+        beginnings = self._consumer.beginning_offsets(keys, **OFFSETS_OPTIONS)
+        ends = self._consumer.end_offsets(keys, **OFFSETS_OPTIONS)
         return {key.partition: range(beginnings[key], ends[key]) for key in keys}
 
     def seek(self, positions: Mapping[int, int]) -> None:
@@ -163,7 +163,7 @@ class TopicLog:
         ]
         # asked for anew: with read_committed the end is the last stable offset, which the
         # high watermark can be ahead of for as long as a transaction is open
-        ends = self._consumer.end_offsets(behind) if behind else {}
+        ends = self._consumer.end_offsets(behind, **OFFSETS_OPTIONS) if behind else {}
         return {
             key.partition: range(position, ends[key])
             for key in behind
@@ -237,7 +237,7 @@ class TopicLog:
         if stops:
             ends = {self._key(partition): stop for partition, stop in stops.items()}
         else:
-            ends = self._consumer.end_offsets(assignment)
+            ends = self._consumer.end_offsets(assignment, **OFFSETS_OPTIONS)
         batches: dict[TopicPartition, list[Any]] = {}
         for key in assignment:
             reader.assign([key])

@@ -10,12 +10,11 @@ from collections.abc import Callable
 
 from kafka import KafkaConsumer
 from kafka.errors import (
-    KafkaTimeoutError,
     TopicAuthorizationFailedError,
     UnknownTopicOrPartitionError,
 )
 
-from app.topic_log.client import IS_KAFKA_PYTHON_3, REQUEST_TIMEOUT_MS, TopicLogError
+from app.topic_log.client import IS_KAFKA_PYTHON_3, TopicLogError
 
 STEP_SECONDS = 0.1
 TOLD_BY_THE_CLUSTER = (UnknownTopicOrPartitionError, TopicAuthorizationFailedError)
@@ -43,6 +42,7 @@ class TopicMetadata:
         self, consumer: KafkaConsumer, topic: str, before_wait: Callable[[], None]
     ) -> None:
         self._client = consumer._client
+        self._client.keep_waiting = self.keep_waiting  # see MetadataClient
         self._cluster = self._client.cluster
         self._topic = topic
         self._before_wait = before_wait
@@ -79,17 +79,20 @@ class TopicMetadata:
         answer = self._cluster.request_update()
         answered = threading.Event()
         answer.add_both(lambda _: answered.set())
-        deadline = time.monotonic() + REQUEST_TIMEOUT_MS / 1000
+        self._wanted_since = time.monotonic()
         while not answered.is_set():
-            if time.monotonic() > deadline:
-                raise KafkaTimeoutError("no answer to a question for metadata")
-            self._before_wait()
+            self.keep_waiting()
             if IS_KAFKA_PYTHON_3:  # it has a thread of its own for this
                 answered.wait(STEP_SECONDS)
             else:
                 self._client.poll(timeout_ms=STEP_SECONDS * 1000)
         if answer.failed() and not isinstance(answer.exception, TOLD_BY_THE_CLUSTER):
             raise answer.exception
+
+    def keep_waiting(self) -> None:
+        """Called between the steps of a wait for an answer; raises as `partitions` does."""
+        self._before_wait()
+        self._require_answers()
 
     def _require_answers(self) -> None:
         """A client whose connections are lost wants metadata until it has some."""

@@ -8,7 +8,6 @@ uses it anyway.
 
 from __future__ import annotations
 
-import time
 import uuid
 from collections.abc import Callable
 from typing import Any
@@ -29,7 +28,7 @@ from kafka.protocol.types import (
     TaggedFields,
 )
 
-from app.topic_log.metadata import LOST_SECONDS, STEP_SECONDS, BrokersLost
+from app.topic_log.metadata import STEP_SECONDS
 
 METADATA = 3
 NO_AUTO_CREATION, TOPIC_IDS = 4, 10
@@ -118,11 +117,11 @@ class MetadataClient(KafkaClient):  # type: ignore[misc]
     """The client that a consumer works through; its `cluster` has `topic_id`, as version 3's.
 
     Attributes:
-        before_wait: called before each wait of a call that returns only with an answer.
+        keep_waiting: called between the steps of a wait for an answer; may raise to end it.
     """
 
     def __init__(self, **config: Any) -> None:
-        self.before_wait: Callable[[], None] = lambda: None
+        self.keep_waiting: Callable[[], None] = lambda: None
         super().__init__(**config)
         self._topic_ids: dict[str, uuid.UUID] = {}
         self.cluster.topic_id = lambda topic: self._topic_ids.get(topic)
@@ -136,16 +135,11 @@ class MetadataClient(KafkaClient):  # type: ignore[misc]
         if future is None:
             return super().poll(timeout_ms)
         responses = []
-        wanted_since = time.monotonic()
         while True:
             responses += super().poll(0 if future.is_done else STEP_SECONDS * 1000)
+            self.keep_waiting()
             if future.is_done:
                 return responses
-            self.before_wait()
-            if not self.cluster._need_update:
-                wanted_since = time.monotonic()
-            elif time.monotonic() - wanted_since > LOST_SECONDS:
-                raise BrokersLost("no broker answers any more")
 
     def send(self, node_id: Any, request: Any, wakeup: bool = True) -> Any:
         if not isinstance(request, MetadataRequest[1]):
