@@ -201,6 +201,7 @@ class TopicLog:
         stops = {partition: offsets.stop for partition, offsets in ranges.items()}
         self.seek({partition: offsets.start for partition, offsets in ranges.items()})
         while stops:
+            self.partitions()  # what is gone for good shows here only
             runs = self.poll(stops)
             for run in runs:
                 stop = stops[run[0].partition]

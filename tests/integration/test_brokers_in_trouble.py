@@ -211,18 +211,30 @@ def test_finds_the_broker_at_its_new_port_behind_the_same_bootstrap_name(kafka, 
             assert_current_again(program, Topic(topic.name, kafka.address), "after")
 
 
-def test_asks_no_longer_for_offsets_than_a_request_takes_when_the_broker_is_gone(kafka, topic):
+@pytest.fixture
+def topic_log(topic):
+    settings = Settings(topic=topic.name, bootstrap_servers=topic.servers)
+    topic.send_state("one")
+    with contextlib.closing(TopicLog(settings, "group", Consumer(settings, State()))) as log:
+        yield log
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        pytest.param(lambda log: log.ranges({0}), id="for offsets"),
+        pytest.param(lambda log: list(log.read({0: range(1)})), id="for messages"),
+    ],
+)
+def test_asks_no_longer_than_a_request_takes_when_the_broker_is_gone(kafka, topic_log, ask):
     """It may be elsewhere by now, where only a new connection by the bootstrap name finds it."""
-    settings = Settings(topic=topic.name, bootstrap_servers=kafka.address)
-    listener = Consumer(settings, State())
-    with contextlib.closing(TopicLog(settings, "group-of-a-test", listener)) as topic_log:
-        partitions = topic_log.partitions()
-        assert topic_log.ranges(partitions) == {0: range(0)}
-        kafka.kill()
-        began = time.monotonic()
-        with pytest.raises(KafkaError):
-            topic_log.ranges(partitions)
-        assert time.monotonic() - began < REQUEST_TIMEOUT_MS / 1000 + 1
+    assert topic_log.partitions() == {0}
+    ask(topic_log)
+    kafka.kill()
+    began = time.monotonic()
+    with pytest.raises(KafkaError):
+        ask(topic_log)
+    assert time.monotonic() - began < REQUEST_TIMEOUT_MS / 1000 + 1
 
 
 @pytest.mark.parametrize("count", [1, 3, 5], ids="of {} messages".format)
