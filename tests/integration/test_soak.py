@@ -293,12 +293,15 @@ class Soak:
         return min(len(self.partitions()) + self.random.randint(1, 3), MOST_PARTITIONS)
 
     def have_partitions(self, count: int) -> None:
-        """Whether or not the service was faster, and created the topic with one."""
+        """Whether or not the service is faster, and creates the topic with one."""
         admin = self.admin()
-        admin.create_topics([NewTopic(TOPIC, count)])[TOPIC].exception(30)
-        if len(self.partitions()) < count:
-            admin.create_partitions([NewPartitions(TOPIC, count)])[TOPIC].result(30)
-        eventually(lambda: len(self.partitions()) == count)
+
+        def have_them() -> bool:
+            admin.create_topics([NewTopic(TOPIC, count)])[TOPIC].exception(30)
+            admin.create_partitions([NewPartitions(TOPIC, count)])[TOPIC].exception(30)
+            return len(self.partitions()) == count
+
+        eventually(have_them)
 
     def delete_topic(self) -> None:
         admin = self.admin()
@@ -520,6 +523,7 @@ def place_in(answer: requests.Response) -> tuple[str | None, str | None]:
 
 
 def assert_serves_the_last_valid_message(soak: Soak) -> None:
+    soak.have_partitions(MOST_PARTITIONS)  # so that several are the newest
     eventually(lambda: soak.writer.write(soak.writer.valid, everywhere=True))
     soak.writer.write(*[soak.writer.invalid] * 20)
     last = last_valid_message(soak.kafka.address)
