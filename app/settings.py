@@ -20,7 +20,7 @@ from marshmallow import (
 )
 
 from app.message import InvalidMessage, canonical_json, parse_json
-from app.topic_log.client import CLIENT, CLIENT_READS_COMMITTED
+from app.topic_log.installed import CLIENT, CLIENT_READS_COMMITTED
 
 SECRETS = {"KAFKA_SASL_PASSWORD", "API_TOKEN"}
 

@@ -6,13 +6,8 @@ them, it says so.
 
 from kafka.errors import KafkaError
 
-from app.topic_log.client import (
-    CLIENT,
-    CLIENT_READS_COMMITTED,
-    TopicLogError,
-    connection_options,
-    explain,
-)
+from app.topic_log.client import TopicLogError, connection_options, explain
+from app.topic_log.installed import CLIENT, CLIENT_READS_COMMITTED
 from app.topic_log.log import TopicLog
 from app.topic_log.reach import reaching
 

@@ -10,13 +10,8 @@ from typing import TYPE_CHECKING, Any
 from kafka.admin import KafkaAdminClient
 from kafka.errors import KafkaTimeoutError
 
-from app.topic_log.client import (
-    IS_KAFKA_PYTHON_3,
-    REQUEST_TIMEOUT_MS,
-    TopicLogError,
-    connection_options,
-    open_client,
-)
+from app.topic_log.client import REQUEST_TIMEOUT_MS, TopicLogError, connection_options, open_client
+from app.topic_log.installed import IS_KAFKA_PYTHON_3
 
 if TYPE_CHECKING:
     from app.settings import Settings

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
 import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-import kafka
 from kafka import KafkaConsumer
 from kafka.errors import KafkaError, TopicAuthorizationFailedError
+
+from app.topic_log.installed import IS_KAFKA_PYTHON_3
 
 if TYPE_CHECKING:
     from app.settings import Settings
@@ -18,9 +18,6 @@ REQUEST_TIMEOUT_MS = 15_000
 BOOTSTRAP_TIMEOUT_MS = 5_000
 LONGEST_RECONNECT_PAUSE_MS = 1_000
 
-IS_KAFKA_PYTHON_3 = importlib.util.find_spec("kafka.net") is not None
-CLIENT = f"{'kafka-python' if IS_KAFKA_PYTHON_3 else 'kafka-python-ng'} {kafka.__version__}"
-CLIENT_READS_COMMITTED = "isolation_level" in KafkaConsumer.DEFAULT_CONFIG
 # of a missing topic and of one that the ACLs hide TopicMetadata speaks
 logging.getLogger("kafka.cluster").setLevel(logging.CRITICAL)
 

@@ -18,15 +18,9 @@ from kafka.errors import (
 
 from app.message import Message
 from app.topic_log.admin import admin_client
-from app.topic_log.client import (
-    CLIENT_READS_COMMITTED,
-    IS_KAFKA_PYTHON_3,
-    NotAllowed,
-    TopicLogError,
-    connection_options,
-    open_client,
-)
+from app.topic_log.client import NotAllowed, TopicLogError, connection_options, open_client
 from app.topic_log.group import Group, close_quietly
+from app.topic_log.installed import CLIENT_READS_COMMITTED, IS_KAFKA_PYTHON_3
 from app.topic_log.metadata import TopicMetadata
 from app.topic_log.reach import reaching
 

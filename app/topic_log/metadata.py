@@ -14,7 +14,8 @@ from kafka.errors import (
     UnknownTopicOrPartitionError,
 )
 
-from app.topic_log.client import IS_KAFKA_PYTHON_3, TopicLogError
+from app.topic_log.client import TopicLogError
+from app.topic_log.installed import IS_KAFKA_PYTHON_3
 
 STEP_SECONDS = 0.1
 TOLD_BY_THE_CLUSTER = (UnknownTopicOrPartitionError, TopicAuthorizationFailedError)

@@ -10,7 +10,8 @@ from kafka import KafkaConsumer
 from kafka.admin import KafkaAdminClient
 from kafka.errors import KafkaError
 
-from app.topic_log.client import IS_KAFKA_PYTHON_3, open_client
+from app.topic_log.client import open_client
+from app.topic_log.installed import IS_KAFKA_PYTHON_3
 
 PATIENCE = "bootstrap_timeout_ms" if IS_KAFKA_PYTHON_3 else "api_version_auto_timeout_ms"
 
