@@ -168,8 +168,7 @@ class Delivery:
                 self._producer = KafkaProducer(
                     **options, acks="all", max_block_ms=int(SEND_SECONDS * 1000)
                 )
-        # kafka-python-ng raises a ValueError where a connection is closed as soon as it is open
-        except (KafkaError, ValueError, OSError) as error:
+        except (KafkaError, OSError) as error:
             raise click.ClickException(explain(error, settings)) from error
 
     def send_each(self, values: Iterable[bytes]) -> None:

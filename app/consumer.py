@@ -69,7 +69,8 @@ class Consumer:
         self._warned: set[str] = set()
         self._log_invalid = Throttle(log.warning)
         self._log_update = Throttle(log.info)
-        self._log_connection = Throttle(log.warning, limit=3, period=60.0)
+        self._log_failure = Throttle(log.warning, limit=3, period=60.0)
+        self._log_recovery = Throttle(log.info, limit=2, period=60.0)
         self.settled = threading.Event()
         self.status = Status(settings.topic, CLIENT)
 
@@ -109,6 +110,7 @@ class Consumer:
                 if time.monotonic() - began > LASTING_SECONDS:
                     self._failures_in_a_row = 0
                 self._note_failure(error)
+                self._log_failure.flush()
                 self._failures_in_a_row += 1
                 self._last_loop = time.monotonic()
                 self._stopping.wait(pause_seconds(self._failures_in_a_row))
@@ -117,7 +119,7 @@ class Consumer:
         reason = explain(error, self._settings)
         news = reason != self._last_failure
         if news or self.status.connected_since:
-            self._log_connection(
+            self._log_failure(
                 "Not following %s: %s",
                 self._settings.topic,
                 reason,
@@ -189,7 +191,8 @@ class Consumer:
         self._report_progress(topic_log.ends())
         self._log_invalid.flush()
         self._log_update.flush()
-        self._log_connection.flush()
+        self._log_failure.flush()
+        self._log_recovery.flush()
 
     def _catch_up(self, topic_log: TopicLog, ranges: Mapping[int, range]) -> None:
         self._tails.update(locate(topic_log, ranges, self._judge))
@@ -201,7 +204,7 @@ class Consumer:
         if self.status.connected_since:
             return
         if self._last_failure:
-            self._log_connection("Following %s again", self._settings.topic)
+            self._log_recovery("Following %s again", self._settings.topic)
         self._report(
             connected_since=datetime.now(timezone.utc),
             topic_id=self._topic_id,

@@ -58,7 +58,8 @@ def reaching(settings: Settings) -> Iterator[None]:
     servers = settings.bootstrap_servers
     try:
         yield
-    except NO_START as error:
+    # a ValueError is kafka-python-ng's, where a connection is closed as soon as it is open
+    except (*NO_START, ValueError) as error:
         _require_answer(settings)  # or it has gone since then
         if settings.uses_sasl:
             raise Unreachable(
