@@ -21,6 +21,7 @@ def test_a_client_that_does_not_open_leaves_nothing_behind(client):
     """As with a wrong password, which is tried again and again."""
     with socket.create_server(("127.0.0.1", 0)) as mute:
         servers = f"localhost:{mute.getsockname()[1]}"
+        gc.collect()  # what other tests left
         before = threading.active_count(), psutil.Process().num_fds()
         for _ in range(3):
             with pytest.raises(KafkaError):
