@@ -129,6 +129,7 @@ class Consumer:
         self._state.explain(reason)
         self._report(
             connected_since=None,
+            partitions={},
             failures=self.status.failures + 1,
             last_error=LastError(datetime.now(timezone.utc), reason),
         )

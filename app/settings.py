@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import ipaddress
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,8 @@ from marshmallow import (
 from app.message import InvalidMessage, canonical_json, parse_json
 from app.topic_log.installed import CLIENT, CLIENT_READS_COMMITTED
 
+LONGEST_MS = 2**31 - 1  # what the protocol has room for
+
 SECRETS = {"KAFKA_SASL_PASSWORD", "API_TOKEN"}
 
 
@@ -29,22 +32,41 @@ class SettingsError(ValueError):
     """A setting that makes no sense; its text is one line that names the variable."""
 
 
-SERVER = re.compile(r"([A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:(?P<port>[0-9]{1,5}))?")
+# a host's name has labels of 1 to 63 characters (RFC 1123, 2.1)
+LABEL = "[A-Za-z0-9_-]{1,63}"
+SERVER = re.compile(
+    rf"({LABEL}(\.{LABEL})*\.?|\[(?P<ipv6>[0-9A-Fa-f:.]+)\])(:(?P<port>[0-9]{{1,5}}))?"
+)
 
 
 def _bootstrap_servers(given: str) -> None:
     for server in given.split(","):
         match = SERVER.fullmatch(server)
-        if not match or not 1 <= int(match["port"] or 9092) <= 65535:
+        if not match or not 1 <= int(match["port"] or 9092) <= 65535 or not _is_ip(match["ipv6"]):
             raise ValidationError("accepted are host:port pairs, separated by commas")
 
 
+def _is_ip(given: str | None) -> bool:
+    try:
+        return given is None or bool(ipaddress.IPv6Address(given))
+    except ValueError:
+        return False
+
+
+def _printable(longest: int) -> Callable[[str], None]:
+    def check(given: str) -> None:
+        if not given.isprintable() or len(given) > longest:
+            raise ValidationError(f"accepted are 1 to {longest} printable characters, in UTF-8")
+
+    return check
+
+
 def _milliseconds(variable: str, default: int, least: int) -> fields.Integer:
-    accepted = f"accepted is a whole number of milliseconds, {least} or more"
+    accepted = f"accepted is a whole number of milliseconds, {least} to {LONGEST_MS}"
     return fields.Integer(
         load_default=default,
         data_key=variable,
-        validate=validate.Range(min=least, error=accepted),
+        validate=validate.Range(min=least, max=LONGEST_MS, error=accepted),
         error_messages={"invalid": accepted},
     )
 
@@ -69,8 +91,8 @@ def _readable_file(given: str) -> None:
 
 
 def _isolation_level(given: str) -> None:
-    _one_of("read_committed", "read_uncommitted")(given)
-    if given == "read_committed" and not CLIENT_READS_COMMITTED:
+    _one_of("READ_COMMITTED", "READ_UNCOMMITTED")(given)
+    if given == "READ_COMMITTED" and not CLIENT_READS_COMMITTED:
         raise ValidationError(
             f"accepted is read_uncommitted with {CLIENT}; for read_committed install "
             "kafka-python 3 in its place (make install KAFKA_CLIENT=kafka-python)"
@@ -106,9 +128,7 @@ class _Environment(Schema):
     group_prefix = fields.String(
         load_default="group",
         data_key="KAFKA_CONSUMER_GROUP_PREFIX",
-        validate=validate.Regexp(
-            r"[^\x00-\x1f\x7f]{1,200}\Z", error="accepted are 1 to 200 printable characters"
-        ),
+        validate=_printable(200),
     )
     topic_auto_create = fields.Boolean(
         load_default=True,
@@ -122,7 +142,7 @@ class _Environment(Schema):
         data_key="LOG_LEVEL",
         validate=_one_of("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"),
     )
-    isolation_level = fields.String(data_key="KAFKA_ISOLATION_LEVEL", validate=_isolation_level)
+    isolation_level = _UpperCase(data_key="KAFKA_ISOLATION_LEVEL", validate=_isolation_level)
     security_protocol = _UpperCase(
         data_key="KAFKA_SECURITY_PROTOCOL",
         validate=_one_of("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"),
@@ -131,8 +151,8 @@ class _Environment(Schema):
         data_key="KAFKA_SASL_MECHANISM",
         validate=_one_of("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"),
     )
-    sasl_username = fields.String(data_key="KAFKA_SASL_USERNAME")
-    sasl_password = fields.String(data_key="KAFKA_SASL_PASSWORD")
+    sasl_username = fields.String(data_key="KAFKA_SASL_USERNAME", validate=_printable(1000))
+    sasl_password = fields.String(data_key="KAFKA_SASL_PASSWORD", validate=_printable(1000))
     ssl_cafile = fields.String(data_key="KAFKA_SSL_CAFILE", validate=_readable_file)
     ssl_certfile = fields.String(data_key="KAFKA_SSL_CERTFILE", validate=_readable_file)
     ssl_keyfile = fields.String(data_key="KAFKA_SSL_KEYFILE", validate=_readable_file)
@@ -169,16 +189,14 @@ class _Environment(Schema):
     @post_load
     def _settings(self, data: dict[str, Any], **kwargs: Any) -> Settings:
         settings = Settings(**data)
-        for variable, load in (
-            ("KAFKA_SSL_CAFILE", settings._trusting_context),
-            ("KAFKA_SSL_CERTFILE", settings.tls_context),
+        for variable, load, accepted in (
+            ("KAFKA_SSL_CAFILE", settings._trusting_context, "PEM"),
+            ("KAFKA_SSL_CERTFILE", settings.tls_context, "PEM, with a key without a password"),
         ):
             try:
                 load()
             except OSError as error:
-                raise ValidationError(
-                    f"accepted is PEM, and a key without a password ({error})", variable
-                ) from error
+                raise ValidationError(f"accepted is {accepted} ({error})", variable) from error
         return settings
 
 

@@ -31,7 +31,7 @@ class Status:
 
     Attributes:
         connected_since: None while it is not following.
-        partitions: by number.
+        partitions: by number; none while it is not following.
         connections: how often following began.
         failures: how often it ended, or could not begin.
         updates: how many states were published.

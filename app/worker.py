@@ -51,9 +51,14 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     def init_process(self) -> None:
         limit = _allow_open_files(self.worker_connections + SPARE_FILES) - SPARE_FILES
         if limit < self.worker_connections:
-            self.log.warning("At most %d connections: more files must not be open", limit)
-            self.max_keepalived -= self.worker_connections - limit
-            self.worker_connections = limit
+            self.worker_connections = max(limit, 1)
+            self.log.warning(
+                "At most %d connections: more files must not be open", self.worker_connections
+            )
+        # the threads hold none but those that are being answered
+        self.max_keepalived = max(
+            self.worker_connections - self.cfg.threads, self.worker_connections // 2
+        )
         for listener in self.sockets:
             with contextlib.suppress(AttributeError, OSError):  # only Linux has it, and only TCP
                 # for answers that the kernel still holds when the connection is closed here

@@ -12,6 +12,7 @@ from kafka.errors import KafkaTimeoutError
 
 from app.topic_log.client import REQUEST_TIMEOUT_MS, TopicLogError, connection_options, open_client
 from app.topic_log.installed import IS_KAFKA_PYTHON_3
+from app.topic_log.reach import reaching
 
 if TYPE_CHECKING:
     from app.settings import Settings
@@ -45,7 +46,8 @@ def admin_client(settings: Settings) -> Iterator[KafkaAdminClient]:
     if not IS_KAFKA_PYTHON_3:
         options["kafka_client"] = _BoundedClient
     try:
-        admin = open_client(KafkaAdminClient, **options)
+        with reaching(settings):
+            admin = open_client(KafkaAdminClient, **options)
     except AssertionError as error:  # kafka-python-ng's, where the metadata names no controller
         raise TopicLogError("the cluster has no controller at the moment") from error
     try:

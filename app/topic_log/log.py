@@ -74,26 +74,27 @@ class TopicLog:
         self._settings = settings
         self._topic = settings.topic
         self._listener = listener
-        with reaching(settings):
-            self._consumer = self._open_consumer()
+        self._consumer = self._open_consumer()
         self._metadata = TopicMetadata(self._consumer, self._topic, listener.before_wait)
         self._single_batches: KafkaConsumer | None = None
         self._group = Group(group_id, self._open_consumer, listener.may_not_commit)
 
     def _open_consumer(self, **options: Any) -> KafkaConsumer:
         if CLIENT_READS_COMMITTED:
-            options["isolation_level"] = self._settings.isolation_level or "read_committed"
+            level = self._settings.isolation_level or "READ_COMMITTED"
+            options["isolation_level"] = level.lower()
         if not IS_KAFKA_PYTHON_3:
             options["kafka_client"] = MetadataClient
-        consumer = open_client(
-            KafkaConsumer,
-            **connection_options(self._settings),
-            auto_offset_reset="none",
-            enable_auto_commit=False,
-            # all of a fetch in one poll: no fetch is sent ahead that a seek would have to wait for
-            max_poll_records=2**31 - 1,
-            **{"max_partition_fetch_bytes": FETCH_BYTES, **options},
-        )
+        with reaching(self._settings):
+            consumer = open_client(
+                KafkaConsumer,
+                **connection_options(self._settings),
+                auto_offset_reset="none",
+                enable_auto_commit=False,
+                # all of a fetch in one poll: no fetch is sent ahead that a seek would have to wait for
+                max_poll_records=2**31 - 1,
+                **{"max_partition_fetch_bytes": FETCH_BYTES, **options},
+            )
         # kafka-python 3.0.12 takes this as an option, and does not hand it on
         consumer._client.cluster.config["allow_auto_create_topics"] = False
         return consumer

@@ -127,6 +127,8 @@ def _receive(connection: socket.socket, size: int) -> bytes:
 
 
 def _reason(error: Exception, settings: Settings) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError) and "ostname" in error.verify_message:
+        return f"{error.verify_message} (KAFKA_SSL_CHECK_HOSTNAME)"
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"its certificate is not accepted: {error.verify_message} (KAFKA_SSL_CAFILE)"
     if isinstance(error, ssl.SSLError) and "ALERT" in (error.reason or ""):

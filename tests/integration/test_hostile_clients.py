@@ -174,6 +174,16 @@ def test_few_open_files_are_enough_to_answer(serving, connect):
         assert worker(program).pid == pid
 
 
+def test_connections_are_kept_alive_where_few_files_may_be_open(serving):
+    with serving(files="-n 1024") as program:
+        assert program.get().headers["Connection"] == "keep-alive"
+
+
+def test_answers_where_hardly_any_files_may_be_open(serving):
+    with serving(files="-n 150") as program:
+        assert program.get("/healthz").status_code == 200
+
+
 def test_answers_others_within_a_second_while_many_do_not_read(serving, connect):
     with serving(state=LARGE_STATE) as program:
         memory = worker(program).memory_info().rss

@@ -71,7 +71,7 @@ def test_an_open_message_is_served_when_it_is_committed_and_not_before(topic, se
 def test_an_open_message_is_served_where_that_is_asked_for(topic, serve, producer):
     producer.begin_transaction()
     topic.send_state("open", producer=producer)
-    assert serve(topic, isolation_level="read_uncommitted").first_state() == "open"
+    assert serve(topic, isolation_level="READ_UNCOMMITTED").first_state() == "open"
 
 
 @tells_nothing
@@ -94,7 +94,7 @@ def test_the_first_abort_is_one_warning_that_names_the_client_that_can_tell(
 def test_an_abort_is_no_warning_where_uncommitted_messages_are_asked_for(
     topic, serve, send_aborted, caplog
 ):
-    service = serve(topic, isolation_level="read_uncommitted")
+    service = serve(topic, isolation_level="READ_UNCOMMITTED")
     send_aborted("aborted")
     topic.send_state("after")
     eventually(lambda: service.get().json.get("state") == "after")

@@ -1,6 +1,14 @@
 from __future__ import annotations
 
-from app.consumer import LONGEST_PAUSE_SECONDS, pause_seconds
+import itertools
+import logging
+
+from app.consumer import LONGEST_PAUSE_SECONDS, Consumer, pause_seconds
+from app.logs import Throttle
+from app.settings import Settings
+from app.state import State
+from app.topic_log import TopicLogError
+from tests.waiting import eventually
 
 
 def test_pauses_grow_to_a_bound():
@@ -13,3 +21,22 @@ def test_pauses_grow_to_a_bound():
 def test_pauses_of_many_instances_differ_by_up_to_a_half():
     drawn = iter([0.0, 0.5, 1.0])
     assert [pause_seconds(9, chance=lambda: next(drawn)) for _ in range(3)] == [1.0, 1.5, 2.0]
+
+
+def test_says_why_it_does_not_follow_though_it_said_something_else_a_moment_ago(
+    monkeypatch, caplog
+):
+    reasons = itertools.chain(["first", "second"], itertools.repeat("third"))
+
+    def cannot_open(*args: object, **options: object) -> None:
+        raise TopicLogError(next(reasons))
+
+    monkeypatch.setattr("app.consumer.TopicLog", cannot_open)
+    consumer = Consumer(Settings(topic="t"), State())
+    consumer._log_failure = Throttle(logging.getLogger("app").warning, limit=1, period=0.5)
+    consumer.start()
+    try:
+        eventually(lambda: any("third" in line for line in caplog.messages))
+    finally:
+        consumer.stop(10)
+    assert caplog.messages[0] == "Not following t: first"

@@ -74,6 +74,12 @@ def test_an_empty_variable_counts_as_not_set():
         ("KAFKA_SSL_CERTFILE", "/nowhere/client.pem"),
         ("KAFKA_SASL_MECHANISM", "GSSAPI"),
         ("KAFKA_SASL_USERNAME", "alice"),
+        ("KAFKA_SASL_USERNAME", "alice\n[ERROR] all is lost"),
+        ("KAFKA_SASL_USERNAME", "al\udcffice"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "a..b:9092,c:9092"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "a" * 64 + ":9092"),
+        ("KAFKA_BOOTSTRAP_SERVERS", "[:::::]:9092"),
+        ("KAFKA_METADATA_MAX_AGE_MS", "99999999999999999999"),
     ],
 )
 def test_nonsense_is_one_line_that_names_the_variable_and_what_is_accepted(variable, value):
