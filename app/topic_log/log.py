@@ -91,7 +91,7 @@ class TopicLog:
                 **connection_options(self._settings),
                 auto_offset_reset="none",
                 enable_auto_commit=False,
-                # all of a fetch in one poll: no fetch is sent ahead that a seek would have to wait for
+                # all of a fetch in one poll: none is sent ahead that a seek would have to wait for
                 max_poll_records=2**31 - 1,
                 **{"max_partition_fetch_bytes": FETCH_BYTES, **options},
             )
