@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import logging
 import random
 import secrets
@@ -11,7 +12,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, NoReturn
 
 from app.locate import locate, newest_accepted, newest_tail
 from app.logs import Throttle
@@ -107,13 +108,17 @@ class Consumer:
             except _Stopping:
                 break
             except Exception as error:  # noqa: BLE001  # whatever it is, following goes on
+                had_connected = self.status.connected_since is not None
                 if time.monotonic() - began > LASTING_SECONDS:
                     self._failures_in_a_row = 0
                 self._note_failure(error)
                 self._log_failure.flush()
                 self._failures_in_a_row += 1
                 self._last_loop = time.monotonic()
-                self._stopping.wait(pause_seconds(self._failures_in_a_row))
+            if had_connected:
+                # kafka-python 3 leaves the sockets of connections that failed in reference cycles
+                gc.collect()
+            self._stopping.wait(pause_seconds(self._failures_in_a_row))
 
     def _note_failure(self, error: Exception) -> None:
         reason = explain(error, self._settings)
@@ -135,7 +140,7 @@ class Consumer:
         )
         self.settled.set()
 
-    def _follow_one_connection(self) -> None:
+    def _follow_one_connection(self) -> NoReturn:
         topic_log = TopicLog(self._settings, self.status.group_id, listener=self)
         try:
             self._wait_for_topic(topic_log)

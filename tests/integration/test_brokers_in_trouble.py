@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import threading
 import time
 import uuid
 
+import psutil
 import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
@@ -235,6 +237,20 @@ def test_asks_no_longer_than_a_request_takes_when_the_broker_is_gone(kafka, topi
     with pytest.raises(KafkaError):
         ask(topic_log)
     assert time.monotonic() - began < REQUEST_TIMEOUT_MS / 1000 + 1
+
+
+def test_a_lost_broker_leaves_no_files_behind(kafka, topic):
+    service = Service(create_app(Settings(topic=topic.name, bootstrap_servers=topic.servers)))
+    gc.disable()  # which would be in time by chance
+    try:
+        assert service.first_state() == 0
+        files = psutil.Process().num_fds()
+        kafka.kill()
+        eventually(lambda: service.status["failures"] > 2)
+        assert psutil.Process().num_fds() <= files
+    finally:
+        gc.enable()
+        service.consumer.stop(10)
 
 
 @pytest.mark.parametrize("count", [1, 3, 5], ids="of {} messages".format)
