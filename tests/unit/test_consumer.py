@@ -26,6 +26,7 @@ def test_pauses_of_many_instances_differ_by_up_to_a_half():
 def test_says_why_it_does_not_follow_though_it_said_something_else_a_moment_ago(
     monkeypatch, caplog
 ):
+    caplog.set_level(logging.WARNING)
     reasons = itertools.chain(["first", "second"], itertools.repeat("third"))
 
     def cannot_open(*args: object, **options: object) -> None:
