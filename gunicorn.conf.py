@@ -1,19 +1,29 @@
 """How gunicorn serves the application; its own variables and options come on top."""
 
 import os
+import shutil
 import signal
 import sys
+import tempfile
 
 # read again on SIGHUP: the workers started then shall run the code that is on disk by then
 for name in [name for name in sys.modules if name.partition(".")[0] == "app"]:
     del sys.modules[name]
 
+if "prometheus_client" not in sys.modules:
+    # the workers' metrics meet there, those of a master started by SIGUSR2 elsewhere; before the
+    # import, which looks for it
+    os.environ["PROMETHEUS_MULTIPROC_DIR"] = tempfile.mkdtemp(prefix="kafka-state-metrics-")
+
+from prometheus_client import multiprocess
+
 import app
-from app.settings import Settings, SettingsError
+from app.settings import WAITING_ACCEPTED, Settings, SettingsError
 
 try:
-    Settings.from_environ(os.environ)
+    settings = Settings.from_environ(os.environ)
 except SettingsError as error:
+    shutil.rmtree(os.environ["PROMETHEUS_MULTIPROC_DIR"])
     # here, where it ends gunicorn; in a worker it would be started again and again
     sys.exit(f"Error: {error}")
 
@@ -26,19 +36,50 @@ worker_connections = 5000
 # a stop is over within 5 s, whatever the clients do
 graceful_timeout = 4
 control_socket_disable = True
+logger_class = "app.gunicorn_logger.GunicornLogger"
+accesslog = "-"
+access_log_format = '%(h)s "%(r)s" %(s)s %(B)s bytes, %(L)s s, "%(a)s"'
 
 # a new worker takes connections only when it knows the state, or that it will not soon: none of
 # them is answered 503 at a reload, and it serves at once all the same
 SETTLE_SECONDS = 2.0
 
 
+def on_starting(server):
+    if settings.max_waiting is not None and settings.max_waiting >= server.cfg.threads:
+        sys.exit(
+            f"Error: STATE_MAX_WAITING is '{settings.max_waiting}': {WAITING_ACCEPTED}, "
+            f"{server.cfg.threads}"
+        )
+
+
+def pre_fork(server, worker):
+    # the application has gauges in the master too, with --preload, which nobody sets there
+    multiprocess.mark_process_dead(os.getpid())
+
+
+def child_exit(server, worker):
+    multiprocess.mark_process_dead(worker.pid)
+
+
+def on_exit(server):
+    shutil.rmtree(os.environ["PROMETHEUS_MULTIPROC_DIR"], ignore_errors=True)
+
+
 def post_worker_init(worker):
+    state = worker.wsgi.extensions["state"]
+    waiting_room = worker.wsgi.extensions["waiting_room"]
+    if settings.max_waiting is None:
+        waiting_room.seats = worker.cfg.threads // 2
+    if hasattr(worker, "give_time"):  # not where another worker class was chosen
+        waiting_room.give_time = worker.give_time
     consumer = worker.wsgi.extensions["consumer"]
     consumer.start()
     exit_gracefully = signal.getsignal(signal.SIGTERM)
 
     def stop_consumer_too(signal_number, frame):
         consumer.stop(timeout=0)  # it ends while the last requests are answered
+        state.close()  # and those that wait are among the last
         exit_gracefully(signal_number, frame)
 
     signal.signal(signal.SIGTERM, stop_consumer_too)

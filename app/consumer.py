@@ -54,9 +54,15 @@ class Consumer:
         status: how it goes.
     """
 
-    def __init__(self, settings: Settings, state: State) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        state: State,
+        report: Callable[[Status], None] = lambda _: None,
+    ) -> None:
         self._settings = settings
         self._state = state
+        self._tell = report
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._last_loop = 0.0
@@ -66,6 +72,7 @@ class Consumer:
         self._published: Snapshot | None = None
         self._failures_in_a_row = 0
         self._last_failure = ""
+        self._judged = 0
         self._invalid_messages: Counter[str] = Counter()
         self._warned: set[str] = set()
         self._log_invalid = Throttle(log.warning)
@@ -97,6 +104,7 @@ class Consumer:
 
     def _report(self, **changes: Any) -> None:
         self.status = dataclasses.replace(self.status, **changes)
+        self._tell(self.status)
 
     def _run(self) -> None:
         log.info("Following as %s: %s", self.status.group_id, self._settings)
@@ -184,17 +192,20 @@ class Consumer:
         runs = topic_log.poll()
         # only now, for offsets are told to those too who may not read
         self._note_connected()
+        judged_before = self._judged
         for run in runs:
             newest = newest_accepted(run, self._judge)
             if newest:
                 self._tails[run[0].partition] = newest
         self._positions = topic_log.positions()
         self._publish(otherwise=Snapshot(self._settings.initial))
-        backlog = topic_log.backlog() if runs else None
+        backlog = topic_log.backlog() if runs else {}
         if backlog:
             self._catch_up(topic_log, backlog)
         topic_log.commit(self._positions)
-        self._report_progress(topic_log.ends())
+        passed = sum(map(len, runs)) + sum(map(len, backlog.values()))
+        skipped = passed - (self._judged - judged_before)
+        self._report_progress(topic_log.ends(), skipped)
         self._log_invalid.flush()
         self._log_update.flush()
         self._log_failure.flush()
@@ -217,21 +228,28 @@ class Consumer:
             connections=self.status.connections + 1,
         )
 
-    def _report_progress(self, ends: Mapping[int, int]) -> None:
+    def _report_progress(self, ends: Mapping[int, int], skipped: int) -> None:
         self._report(
             partitions={
                 partition: Progress(position, ends.get(partition, position))
                 for partition, position in self._positions.items()
-            }
+            },
+            skipped_messages=self.status.skipped_messages + skipped,
         )
 
     def _publish(self, otherwise: Snapshot | None = None) -> None:
         self._report(invalid_messages=dict(self._invalid_messages))
         newest = newest_tail(self._tails) or self._published or otherwise
-        if newest is None or newest == self._published:
+        if newest is None:
             return
-        self._state.publish(newest)
-        self._report(updates=self.status.updates + 1)
+        self._state.publish(newest, self._positions)
+        if newest == self._published:
+            return
+        self._report(
+            updates=self.status.updates + 1,
+            timestamp=newest.timestamp,
+            update_delay=_seconds_since(newest.timestamp) if self._published else None,
+        )
         self.settled.set()
         if self._published is None:
             self._log_first(newest)
@@ -257,6 +275,7 @@ class Consumer:
             )
 
     def _judge(self, message: Message) -> Snapshot | None:
+        self._judged += 1
         try:
             return Snapshot(
                 state_json(message.value),
@@ -306,6 +325,13 @@ class Consumer:
         if line not in self._warned:
             self._warned.add(line)
             log.warning(line)
+
+
+def _seconds_since(timestamp: int | None) -> float | None:
+    """Of a message's timestamp; none is -1, and a producer's clock may be ahead."""
+    if timestamp is None or timestamp < 0:
+        return None
+    return max(time.time() - timestamp / 1000, 0.0)
 
 
 def _view(text: str) -> str:

@@ -7,22 +7,26 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from pythonjsonlogger.json import JsonFormatter
+
+from app.settings import Settings
+
 log = logging.getLogger(__name__)
 
 # gunicorn's own format, so that a terminal shows one kind of line
-FORMAT = "[%(asctime)s] [%(process)d] [%(levelname)s] %(message)s"
-DATE_FORMAT = "%Y-%m-%d %H:%M:%S %z"
+TEXT = "[%(asctime)s] [%(process)d] [%(levelname)s] %(message)s"
+TEXT_DATE = "%Y-%m-%d %H:%M:%S %z"
+JSON_FIELDS = ["timestamp", "levelname", "process", "name", "message"]
+# a terminal would obey them
+CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
+del CONTROLS[ord("\n")], CONTROLS[ord("\t")]
 
 
-def configure(level: str, hide: Callable[[str], str]) -> None:
-    """Log to stderr, unless the embedding program has already said where to.
-
-    Args:
-        hide: takes out of a line, or of a traceback, what no one may read there.
-    """
+def configure(settings: Settings) -> None:
+    """Log to stderr, unless the embedding program has already said where to."""
     handler = logging.StreamHandler()
-    handler.setFormatter(_Discreet(hide))
-    logging.basicConfig(level=level, handlers=[handler])
+    handler.setFormatter(formatter(settings))
+    logging.basicConfig(level=settings.log_level, handlers=[handler])
     client_log = logging.getLogger("kafka")
     # below this the client tells of every request, and of what is in it
     client_log.setLevel(max(logging.ERROR, logging.getLogger().level))
@@ -30,13 +34,29 @@ def configure(level: str, hide: Callable[[str], str]) -> None:
     client_log.handlers = [_FewOf("The Kafka client says")]
 
 
+def formatter(settings: Settings) -> logging.Formatter:
+    """What writes a record as a line of `settings.log_format`, without secrets."""
+    if settings.log_format == "json":
+        return _Discreet(
+            JsonFormatter(
+                JSON_FIELDS,
+                timestamp=True,
+                rename_fields={"levelname": "level", "process": "pid", "name": "logger"},
+                json_ensure_ascii=False,  # or secrets would not be recognised
+            ),
+            settings.hide,
+        )
+    return _Discreet(logging.Formatter(TEXT, TEXT_DATE), settings.hide)
+
+
 class _Discreet(logging.Formatter):
-    def __init__(self, hide: Callable[[str], str]) -> None:
-        super().__init__(FORMAT, DATE_FORMAT)
+    def __init__(self, inner: logging.Formatter, hide: Callable[[str], str]) -> None:
+        super().__init__()
+        self._inner = inner
         self._hide = hide
 
     def format(self, record: logging.LogRecord) -> str:
-        return self._hide(super().format(record))
+        return self._hide(self._inner.format(record)).translate(CONTROLS)
 
 
 class _FewOf(logging.Handler):

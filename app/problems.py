@@ -9,6 +9,7 @@ from werkzeug.exceptions import HTTPException, ServiceUnavailable
 from werkzeug.wrappers import Response
 
 from app.state import StateUnknown
+from app.waiting import NoSeat
 
 RETRY_AFTER_SECONDS = 1
 
@@ -16,6 +17,7 @@ RETRY_AFTER_SECONDS = 1
 def register(app: Flask) -> None:
     app.register_error_handler(HTTPException, _problem)
     app.register_error_handler(StateUnknown, _unavailable)
+    app.register_error_handler(NoSeat, _unavailable)
 
 
 def _problem(error: HTTPException) -> Response:
@@ -33,5 +35,5 @@ def _problem(error: HTTPException) -> Response:
     return response
 
 
-def _unavailable(reason: StateUnknown) -> Response:
+def _unavailable(reason: StateUnknown | NoSeat) -> Response:
     return _problem(ServiceUnavailable(str(reason), retry_after=RETRY_AFTER_SECONDS))

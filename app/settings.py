@@ -25,6 +25,8 @@ from app.topic_log.installed import CLIENT, CLIENT_READS_COMMITTED
 
 LONGEST_MS = 2**31 - 1  # what the protocol has room for
 
+WAITING_ACCEPTED = "accepted is a whole number, 0 or more, and less than gunicorn's threads"
+
 SECRETS = {"KAFKA_SASL_PASSWORD", "API_TOKEN"}
 
 
@@ -137,10 +139,18 @@ class _Environment(Schema):
     )
     metadata_max_age_ms = _milliseconds("KAFKA_METADATA_MAX_AGE_MS", default=30_000, least=100)
     initial = _Json(load_default="0", data_key="STATE_INITIAL")
+    max_waiting = fields.Integer(
+        data_key="STATE_MAX_WAITING",
+        validate=validate.Range(min=0, error=WAITING_ACCEPTED),
+        error_messages={"invalid": WAITING_ACCEPTED},
+    )
     log_level = _UpperCase(
         load_default="INFO",
         data_key="LOG_LEVEL",
         validate=_one_of("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"),
+    )
+    log_format = fields.String(
+        load_default="text", data_key="LOG_FORMAT", validate=_one_of("text", "json")
     )
     isolation_level = _UpperCase(data_key="KAFKA_ISOLATION_LEVEL", validate=_isolation_level)
     security_protocol = _UpperCase(
@@ -214,7 +224,9 @@ class Settings:
     topic_auto_create: bool = True
     metadata_max_age_ms: int = 30_000
     initial: str = "0"
+    max_waiting: int | None = None
     log_level: str = "INFO"
+    log_format: str = "text"
     isolation_level: str | None = None
     security_protocol: str = "PLAINTEXT"
     sasl_mechanism: str | None = None

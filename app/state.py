@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -29,21 +30,59 @@ class Snapshot:
         """What is sent: one for all, so that a thousand slow readers hold no thousand copies."""
         return f'{{"state":{self.json}}}'.encode()
 
+    @cached_property
+    def version(self) -> str:
+        """Names the message, not its value, and is the same in every instance."""
+        if self.offset is None:
+            return "initial"
+        place = f"{self.partition}-{self.offset}-{self.timestamp}"
+        return f"{place}-{self.topic_id}" if self.topic_id else place
+
 
 class StateUnknown(Exception):
     """Nothing is known yet; its text says why."""
 
 
-class State:
-    """The current snapshot. Written by the consumer thread only, read by any thread.
+@dataclass(frozen=True)
+class Knowledge:
+    """What is known at one moment.
 
-    `_lock` guards both attributes; nothing blocks while holding it.
+    Attributes:
+        snapshot: None while nothing is known.
+        positions: by partition, the offset that is read next: all before it is in the snapshot.
+        reason: why nothing is known, if so.
+    """
+
+    snapshot: Snapshot | None
+    positions: Mapping[int, int]
+    reason: str
+
+    @property
+    def state(self) -> Snapshot:
+        """The current snapshot.
+
+        Raises:
+            StateUnknown: there is none yet.
+        """
+        if self.snapshot is None:
+            raise StateUnknown(self.reason)
+        return self.snapshot
+
+
+class State:
+    """What is known now. Written by the consumer thread only, read by any thread.
+
+    `_changed` guards all attributes; nothing blocks while holding it.
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._snapshot: Snapshot | None = None
-        self._reason = "the consumer has not started"
+        self._changed = threading.Condition()
+        self._known = Knowledge(None, {}, "the consumer has not started")
+        self._closed = False
+
+    def look(self) -> Knowledge:
+        with self._changed:
+            return self._known
 
     def read(self) -> Snapshot:
         """Give the current snapshot.
@@ -51,16 +90,35 @@ class State:
         Raises:
             StateUnknown: there is none yet.
         """
-        with self._lock:
-            if self._snapshot is None:
-                raise StateUnknown(self._reason)
-            return self._snapshot
+        return self.look().state
 
-    def publish(self, snapshot: Snapshot) -> None:
-        with self._lock:
-            self._snapshot = snapshot
+    def wait_until(self, is_met: Callable[[Knowledge], bool], timeout: float) -> Knowledge:
+        """Give what is known as soon as `is_met` of it, after `timeout` seconds, or at `close`."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or is_met(self._known), timeout)
+            return self._known
+
+    def publish(self, snapshot: Snapshot, positions: Mapping[int, int]) -> None:
+        """Serve `snapshot`, which takes everything before `positions` into account."""
+        self._know(Knowledge(snapshot, dict(positions), ""))
 
     def explain(self, reason: str) -> None:
         """Say what is being waited for, for those who ask while nothing is known."""
-        with self._lock:
-            self._reason = reason
+        known = self.look()
+        self._know(Knowledge(known.snapshot, known.positions, reason))
+
+    def _know(self, known: Knowledge) -> None:
+        with self._changed:
+            if known != self._known:
+                self._known = known
+                self._changed.notify_all()
+
+    def close(self) -> None:
+        """Let nobody wait any longer: this process knows nothing newer."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    @property
+    def is_closed(self) -> bool:
+        return self._closed

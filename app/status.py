@@ -35,7 +35,11 @@ class Status:
         connections: how often following began.
         failures: how often it ended, or could not begin.
         updates: how many states were published.
-        invalid_messages: how many were skipped, by reason.
+        invalid_messages: how many were looked at and are none, by reason.
+        skipped_messages: how many were not looked at, for there were newer ones.
+        timestamp: of the message that the state is from, milliseconds since the epoch.
+        update_delay: seconds from then until it was served; None where it was there already when
+            following began.
     """
 
     topic: str
@@ -48,4 +52,7 @@ class Status:
     failures: int = 0
     updates: int = 0
     invalid_messages: Mapping[str, int] = field(default_factory=dict)
+    skipped_messages: int = 0
+    timestamp: int | None = None
+    update_delay: float | None = None
     last_error: LastError | None = None

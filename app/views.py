@@ -2,46 +2,121 @@
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import datetime, timezone
 from typing import Any
 
-from flask import Blueprint, Response, abort, current_app
+from flask import (
+    Blueprint,
+    Response,
+    abort,
+    after_this_request,
+    current_app,
+    make_response,
+    render_template,
+    request,
+)
+from werkzeug.exceptions import ServiceUnavailable
 
 from app.consumer import Consumer
-from app.state import Snapshot, State
+from app.problems import RETRY_AFTER_SECONDS
+from app.reading import Reading
+from app.schemas import StatusSchema
+from app.state import Knowledge, Snapshot, State
+from app.waiting import WaitingRoom
 
 blueprint = Blueprint("views", __name__)
 
+# orchestrators ask these, often, and have no token
+PROBES = {"/healthz", "/readyz"}
+
 # by far longer than any wait of the consumer thread
 LONGEST_LOOP_SECONDS = 60.0
+# proxies close what is silent for a minute
+HEARTBEAT_SECONDS = 15.0
+RETRY_MS = 1000
+
+_STATUS = StatusSchema()
 
 
 def _state() -> State:
     return current_app.extensions["state"]  # type: ignore[no-any-return]
 
 
+def _waiting_room() -> WaitingRoom:
+    return current_app.extensions["waiting_room"]  # type: ignore[no-any-return]
+
+
 def _consumer() -> Consumer:
     return current_app.extensions["consumer"]  # type: ignore[no-any-return]
 
 
+def _connection() -> socket.socket | None:
+    return request.environ.get("gunicorn.socket")
+
+
 @blueprint.get("/")
-def hello() -> dict[str, str]:
-    return {"message": "Hello World"}
+def hello() -> Response:
+    """A greeting, or for a browser the page that follows the state."""
+    html = request.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html"
+    response = (
+        make_response(render_template("page.html"))
+        if html
+        else make_response({"message": "Hello World"})
+    )
+    response.vary.add("Accept")
+    return response
 
 
 @blueprint.get("/state")
 def state() -> Response:
-    snapshot = _state().read()
+    """The current state, once it is what the request waits for."""
+    reading = Reading.of(request)
+    if reading.preferred_wait is not None:
+        _say_that_preference_applied(reading.preferred_wait)
+    known = _state().look()
+    if reading.wait_seconds and not reading.is_met_by(known):
+        with _waiting_room().seat():
+            known = _waiting_room().wait_until(
+                reading.is_met_by, reading.wait_seconds, _connection()
+            )
+    snapshot = known.state
+    reading.require_partitions(known)
+    if not reading.is_read_through(known):
+        raise ServiceUnavailable(reading.missing(known), retry_after=RETRY_AFTER_SECONDS)
+    return _not_modified(snapshot) if reading.is_known(snapshot.version) else _full(snapshot)
+
+
+def _say_that_preference_applied(seconds: int) -> None:
+    @after_this_request
+    def say(response: Response) -> Response:
+        response.headers["Preference-Applied"] = f"wait={seconds}"
+        return response
+
+
+def _not_modified(snapshot: Snapshot) -> Response:
+    response = Response(status=304)
+    _name_version(response, snapshot)
+    return response
+
+
+def _full(snapshot: Snapshot) -> Response:
     response = Response(snapshot.body, mimetype="application/json")
-    response.headers["Cache-Control"] = "no-cache"
-    response.set_etag(_version(snapshot))
+    _name_version(response, snapshot)
     modified = _datetime(snapshot.timestamp)
     if modified:
         response.last_modified = modified
+    return response
+
+
+def _name_version(response: Response, snapshot: Snapshot) -> None:
+    response.headers["Cache-Control"] = "no-cache"
+    response.set_etag(snapshot.version)
     if snapshot.offset is not None:
         response.headers["X-State-Partition"] = str(snapshot.partition)
         response.headers["X-State-Offset"] = str(snapshot.offset)
-    return response
 
 
 def _datetime(timestamp: int | None) -> datetime | None:
@@ -54,38 +129,57 @@ def _datetime(timestamp: int | None) -> datetime | None:
         return None
 
 
-def _version(snapshot: Snapshot) -> str:
-    """Names a message, not its value, and is the same in every instance."""
-    if snapshot.offset is None:
-        return "initial"
-    place = f"{snapshot.partition}-{snapshot.offset}-{snapshot.timestamp}"
-    return f"{place}-{snapshot.topic_id}" if snapshot.topic_id else place
+@blueprint.get("/state/stream")
+def stream() -> Response:
+    """The current state and each newer one as Server-Sent Events."""
+    response = Response(mimetype="text/event-stream")
+    response.headers["Cache-Control"] = "no-cache"
+    response.headers["X-Accel-Buffering"] = "no"  # nginx would keep events back
+    if request.method == "GET":
+        holding = ExitStack()
+        holding.enter_context(_waiting_room().seat())
+        response.call_on_close(holding.close)
+        response.response = _events(
+            _waiting_room(), _connection(), request.headers.get("Last-Event-ID")
+        )
+    return response
+
+
+def _events(
+    waiting_room: WaitingRoom, connection: socket.socket | None, seen: str | None
+) -> Iterator[str]:
+    """A reader who is slow gets the newest when it is ready for it, and not those between."""
+
+    def is_newer(known: Knowledge) -> bool:
+        return known.snapshot is not None and known.snapshot.version != seen
+
+    yield f"retry: {RETRY_MS}\n\n"
+    while waiting_room.is_awaited(connection):
+        known = waiting_room.wait_until(is_newer, HEARTBEAT_SECONDS, connection)
+        if is_newer(known):
+            snapshot = known.state
+            seen = snapshot.version
+            yield f"event: state\nid: {seen}\ndata: {snapshot.body.decode()}\n\n"
+        else:
+            yield ":\n\n"
 
 
 @blueprint.get("/status")
 def status() -> dict[str, Any]:
-    now = _consumer().status
-    return {
-        "topic": now.topic,
-        "topic_id": now.topic_id,
-        "group_id": now.group_id,
-        "client": now.client,
-        "connected_since": now.connected_since and now.connected_since.isoformat(),
-        "partitions": {
-            partition: {"position": at.position, "end": at.end, "lag": at.lag}
-            for partition, at in now.partitions.items()
-        },
-        "updates": now.updates,
-        "invalid_messages": now.invalid_messages,
-        "connections": now.connections,
-        "failures": now.failures,
-        "last_error": now.last_error
-        and {"at": now.last_error.at.isoformat(), "error": now.last_error.error},
-    }
+    """How following goes."""
+    return _STATUS.dump(_consumer().status)  # type: ignore[no-any-return]
+
+
+@blueprint.get("/metrics")
+def metrics() -> Response:
+    """What Prometheus is told."""
+    text, content_type = current_app.extensions["metrics"].expose(request.headers.get("Accept", ""))
+    return Response(text, content_type=content_type)
 
 
 @blueprint.get("/healthz")
 def healthz() -> dict[str, str]:
+    """Whether the process and its consumer thread are alive, broker or not."""
     if not _consumer().is_alive():
         abort(503, "the consumer thread is not running")
     silence = _consumer().seconds_since_loop()
@@ -96,5 +190,6 @@ def healthz() -> dict[str, str]:
 
 @blueprint.get("/readyz")
 def readyz() -> dict[str, str]:
+    """Whether the state is known."""
     _state().read()
     return {"status": "ready"}

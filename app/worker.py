@@ -13,6 +13,7 @@ import struct
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import dataclass
 from selectors import EVENT_READ
 from typing import Any
 
@@ -31,6 +32,11 @@ END_OF_HEAD = re.compile(rb"\n\r?\n")
 RESET_AT_CLOSE = struct.pack("ii", 1, 0)
 
 
+@dataclass
+class _Deadline:
+    at: float
+
+
 class Worker(ThreadWorker):  # type: ignore[misc]
     """Waits for clients in the poller, where one costs a file descriptor, not in a thread.
 
@@ -43,9 +49,10 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        # until when, the oldest first: of connections in the poller, and of those in a thread
+        # until when: of connections in the poller, the oldest first, and of those in a thread,
+        # which alone are looked up by others than the main thread
         self._polled: dict[TConn, float] = {}
-        self._served: dict[TConn, float] = {}
+        self._served: dict[socket.socket, _Deadline] = {}
         self._seconds_to_serve = self.cfg.timeout or math.inf
 
     def init_process(self) -> None:
@@ -105,8 +112,14 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 
     def _serve(self, conn: TConn) -> None:
         self._unpoll(conn)
-        self._served[conn] = time.monotonic() + self._seconds_to_serve
+        self._served[conn.sock] = _Deadline(time.monotonic() + self._seconds_to_serve)
         super().enqueue_req(conn)
+
+    def give_time(self, sock: socket.socket) -> None:
+        """Count `timeout` anew for the request on `sock`; from any thread."""
+        deadline = self._served.get(sock)
+        if deadline:
+            deadline.at = time.monotonic() + self._seconds_to_serve
 
     def handle_request(self, req: Any, conn: TConn) -> bool:
         if any(name in ("CONTENT-LENGTH", "TRANSFER-ENCODING") for name, _ in req.headers):
@@ -114,7 +127,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         return bool(super().handle_request(req, conn))
 
     def finish_request(self, conn: TConn, fs: Future[Any]) -> None:
-        self._served.pop(conn, None)
+        self._served.pop(conn.sock, None)
         if not fs.exception() and fs.result() is False and conn.parser:
             self._close(conn)
         else:
@@ -154,13 +167,14 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 
     def murder_pending(self) -> None:
         super().murder_pending()
-        for conn in _overdue(self._polled):
+        now = time.monotonic()
+        for conn in list(itertools.takewhile(lambda conn: self._polled[conn] < now, self._polled)):
             self._drop(conn)
-        for conn in _overdue(self._served):
-            del self._served[conn]
+        for sock in [sock for sock, deadline in self._served.items() if deadline.at < now]:
+            del self._served[sock]
             with contextlib.suppress(OSError):
-                conn.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_AT_CLOSE)
-                conn.sock.shutdown(socket.SHUT_RDWR)  # the thread's next call fails
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_AT_CLOSE)
+                sock.shutdown(socket.SHUT_RDWR)  # the thread's next call fails
 
 
 def _allow_open_files(wanted: int) -> int:
@@ -180,8 +194,3 @@ def _receive(conn: TConn) -> bytes | None:
     except OSError:
         return b""
     return data
-
-
-def _overdue(deadlines: dict[TConn, float]) -> list[TConn]:
-    now = time.monotonic()
-    return list(itertools.takewhile(lambda conn: deadlines[conn] < now, deadlines))

@@ -1,0 +1,178 @@
+"""The service's description of itself: OpenAPI, and a page to read and try it."""
+
+from __future__ import annotations
+
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import flask_swagger_ui
+from apispec import APISpec
+from apispec.ext.marshmallow import MarshmallowPlugin
+from flask import Blueprint, Response, current_app, jsonify, render_template, send_from_directory
+from marshmallow import Schema
+
+from app.schemas import (
+    HelloSchema,
+    ProbeSchema,
+    ProblemSchema,
+    StateHeaders,
+    StateQuery,
+    StateSchema,
+    StatusSchema,
+    StreamHeaders,
+)
+from app.views import PROBES
+
+blueprint = Blueprint("description", __name__)
+
+SWAGGER_UI = Path(flask_swagger_ui.__file__).parent / "dist"
+
+TEXT = {"type": "string"}
+
+
+def _header(description: str, kind: str = "string") -> dict[str, Any]:
+    return {"description": description, "schema": {"type": kind}}
+
+
+def _json(description: str, schema: type[Schema], **more: Any) -> dict[str, Any]:
+    return {"description": description, "content": {"application/json": {"schema": schema}}, **more}
+
+
+def _problem(description: str, **more: Any) -> dict[str, Any]:
+    content = {"application/problem+json": {"schema": ProblemSchema}}
+    return {"description": description, "content": content, **more}
+
+
+TRY_AGAIN = {"Retry-After": _header("seconds", "integer")}
+VERSION = {
+    "ETag": _header("names the message, and differs for every other one"),
+    "X-State-Partition": _header("of the message; none for the initial value", "integer"),
+    "X-State-Offset": _header("of the message; none for the initial value", "integer"),
+}
+APPLIED = {"Preference-Applied": _header("the `wait` that was granted")}
+
+# by endpoint; the summary is the view's docstring
+OPERATIONS: dict[str, dict[str, Any]] = {
+    "views.hello": {
+        "responses": {
+            200: {
+                "description": "by what is accepted",
+                "content": {
+                    "application/json": {"schema": HelloSchema},
+                    "text/html": {"schema": TEXT},
+                },
+            }
+        }
+    },
+    "views.state": {
+        "parameters": [
+            {"in": "query", "schema": StateQuery},
+            {"in": "header", "schema": StateHeaders},
+        ],
+        "responses": {
+            200: _json(
+                "the state",
+                StateSchema,
+                headers=VERSION
+                | APPLIED
+                | {"Last-Modified": _header("the timestamp of the message, if it has one")},
+            ),
+            304: {"description": "the state is the known one", "headers": VERSION | APPLIED},
+            400: _problem("a min_offset is none, or of a partition that there is not"),
+            503: _problem(
+                "the state is not known yet, min_offset was not reached in time, or as many wait "
+                "as may",
+                headers=TRY_AGAIN | APPLIED,
+            ),
+        },
+    },
+    "views.stream": {
+        "parameters": [{"in": "header", "schema": StreamHeaders}],
+        "responses": {
+            200: {
+                "description": "an endless stream of `state` events, whose data is the answer of "
+                "/state and whose id its ETag",
+                "content": {"text/event-stream": {"schema": TEXT}},
+            },
+            503: _problem("as many wait as may", headers=TRY_AGAIN),
+        },
+    },
+    "views.status": {"responses": {200: _json("position, end and lag, counters", StatusSchema)}},
+    "views.metrics": {
+        "responses": {
+            200: {
+                "description": "in the text format, or OpenMetrics where that is accepted",
+                "content": {
+                    "text/plain": {"schema": TEXT},
+                    "application/openmetrics-text": {"schema": TEXT},
+                },
+            }
+        }
+    },
+    "views.healthz": {
+        "responses": {
+            200: _json("alive", ProbeSchema),
+            503: _problem("the thread has ended, or made no loop for a minute"),
+        }
+    },
+    "views.readyz": {
+        "responses": {
+            200: _json("ready", ProbeSchema),
+            503: _problem("not yet, and why", headers=TRY_AGAIN),
+        }
+    },
+    "description.openapi": {
+        "responses": {
+            200: {
+                "description": "OpenAPI 3.1",
+                "content": {"application/json": {"schema": {"type": "object"}}},
+            }
+        }
+    },
+    "description.docs": {
+        "responses": {
+            200: {"description": "a page for browsers", "content": {"text/html": {"schema": TEXT}}}
+        }
+    },
+}
+
+
+def describe(wants_token: bool) -> dict[str, Any]:
+    """Give the OpenAPI document of the running application."""
+    spec = APISpec(
+        title=current_app.name,
+        version=version("kafka-state"),
+        openapi_version="3.1.0",
+        info={"description": "A state as fresh as a Kafka topic."},
+        plugins=[MarshmallowPlugin()],
+    )
+    if wants_token:
+        spec.components.security_scheme("token", {"type": "http", "scheme": "bearer"})
+    for rule in current_app.url_map.iter_rules():
+        if rule.endpoint not in OPERATIONS:
+            continue
+        operation = dict(OPERATIONS[rule.endpoint])
+        operation["summary"] = (current_app.view_functions[rule.endpoint].__doc__ or "").strip()
+        if wants_token and rule.rule not in PROBES:
+            operation["security"] = [{"token": []}]
+            operation["responses"] = operation["responses"] | {401: _problem("no token, or not it")}
+        spec.path(rule.rule, operations={"get": operation})
+    return spec.to_dict()
+
+
+@blueprint.get("/openapi.json")
+def openapi() -> Response:
+    """What this service answers, as OpenAPI."""
+    return jsonify(describe(wants_token=current_app.extensions["wants_token"]))
+
+
+@blueprint.get("/docs")
+def docs() -> str:
+    """What this service answers, to read and to try."""
+    return render_template("docs.html")
+
+
+@blueprint.get("/docs/<path:name>")
+def docs_asset(name: str) -> Response:
+    return send_from_directory(SWAGGER_UI, name)

@@ -1,0 +1,173 @@
+"""What Prometheus is told: of the HTTP side by each request, of following by its status."""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Iterable
+
+import prometheus_client
+from flask import Flask, Response, g, request
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
+from prometheus_client.exposition import choose_encoder
+from prometheus_client.multiprocess import MultiProcessCollector
+from prometheus_client.registry import Collector
+
+from app.status import Status
+
+prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]  # per process
+
+METHODS = {"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"}
+# a lone message takes a few milliseconds; an outage, minutes
+DELAY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+
+TIMESTAMP = "kafka_state_last_message_timestamp_seconds"
+# gauges have no way to say that there is no value; these are left out when they are collected
+NO_HIGHEST, NO_LOWEST = -math.inf, math.inf
+
+
+class Metrics:
+    """Counts what happens in this process, and gives the sum over all workers.
+
+    Counters and histograms add up over the workers, also those that have ended; of gauges it
+    gives the worst of the workers that live. That takes `PROMETHEUS_MULTIPROC_DIR`, which
+    gunicorn.conf.py sets before this module is imported; without it there is one process.
+    """
+
+    def __init__(self) -> None:
+        self._registry = registry = CollectorRegistry()
+        self._recorded = Status("", "")
+        self._updates = Counter(
+            "kafka_state_updates", "States that were served, one after the other", registry=registry
+        )
+        self._invalid = Counter(
+            "kafka_state_invalid_messages",
+            "Messages that were looked at and are not valid",
+            ["reason"],
+            registry=registry,
+        )
+        self._skipped = Counter(
+            "kafka_state_skipped_messages",
+            "Messages that were not looked at, for there were newer ones (conflation)",
+            registry=registry,
+        )
+        self._reconnects = Counter(
+            "kafka_state_reconnects", "How often following began again", registry=registry
+        )
+        self._delay = Histogram(
+            "kafka_state_update_delay_seconds",
+            "From a message's timestamp until its state was served",
+            buckets=DELAY_BUCKETS,
+            registry=registry,
+        )
+        self._lag = Gauge(
+            "kafka_state_lag",
+            "Messages between position and end of a partition",
+            ["partition"],
+            multiprocess_mode="livemax",
+            registry=registry,
+        )
+        self._connected = Gauge(
+            "kafka_state_connected",
+            "1 while the topic is followed, by every worker",
+            multiprocess_mode="livemin",
+            registry=registry,
+        )
+        self._timestamp = Gauge(
+            TIMESTAMP,
+            "Timestamp of the message that the state is from",
+            multiprocess_mode="livemin",
+            registry=registry,
+        )
+        self._timestamp.set(NO_LOWEST)
+        self._requests = Counter(
+            "http_requests",
+            "Requests that were answered",
+            ["route", "method", "status"],
+            registry=registry,
+        )
+        self._duration = Histogram(
+            "http_request_duration_seconds",
+            "From a request until its answer could be sent, waiting included",
+            ["route", "method", "status"],
+            registry=registry,
+        )
+
+    def record(self, status: Status) -> None:
+        """Take over what has changed; for the consumer thread only."""
+        last, self._recorded = self._recorded, status
+        if status.updates != last.updates:
+            self._updates.inc(status.updates - last.updates)
+            timestamp = status.timestamp
+            self._timestamp.set(
+                NO_LOWEST if timestamp is None or timestamp < 0 else timestamp / 1000
+            )
+            if status.update_delay is not None:
+                self._delay.observe(status.update_delay)
+        if status.invalid_messages is not last.invalid_messages:
+            for reason, count in status.invalid_messages.items():
+                self._invalid.labels(reason).inc(count - last.invalid_messages.get(reason, 0))
+        if status.skipped_messages != last.skipped_messages:
+            self._skipped.inc(status.skipped_messages - last.skipped_messages)
+        if status.connections > max(last.connections, 1):
+            self._reconnects.inc()
+        if bool(status.connected_since) != bool(last.connected_since):
+            self._connected.set(bool(status.connected_since))
+        if status.partitions != last.partitions:
+            for partition in last.partitions.keys() - status.partitions:
+                self._lag.labels(partition).set(NO_HIGHEST)
+            for partition, progress in status.partitions.items():
+                self._lag.labels(partition).set(progress.lag)
+
+    def register(self, app: Flask) -> None:
+        """Count this application's requests."""
+        app.before_request(_note_start)
+        app.after_request(self._count)
+
+    def _count(self, response: Response) -> Response:
+        labels = (
+            request.url_rule.rule if request.url_rule else "unmatched",
+            request.method if request.method in METHODS else "other",
+            response.status_code,
+        )
+        self._requests.labels(*labels).inc()
+        self._duration.labels(*labels).observe(time.perf_counter() - g.start)
+        return response
+
+    def expose(self, accept: str) -> tuple[bytes, str]:
+        """Give all metrics, of all workers, and their content type.
+
+        Args:
+            accept: the header, for Prometheus asks for one of its formats.
+        """
+        encode, content_type = choose_encoder(accept)
+        return encode(_Exposed(self._registry)), content_type
+
+
+def _note_start() -> None:
+    g.start = time.perf_counter()
+
+
+class _Exposed(Collector):
+    def __init__(self, own: CollectorRegistry) -> None:
+        self._own = own
+
+    def collect(self) -> Iterable[Metric]:
+        shared = "PROMETHEUS_MULTIPROC_DIR" in os.environ
+        source = MultiProcessCollector(None) if shared else self._own  # type: ignore[no-untyped-call]
+        for metric in source.collect():
+            metric.samples = [sample for sample in metric.samples if math.isfinite(sample.value)]
+            yield metric
+            if metric.name == TIMESTAMP:
+                yield _age(metric)
+
+
+def _age(timestamps: Metric) -> Metric:
+    """It grows by itself, so that no one could set it."""
+    age = Metric(
+        "kafka_state_age_seconds", "Time since the message that the state is from", "gauge"
+    )
+    for sample in timestamps.samples:
+        age.add_sample(age.name, {}, time.time() - sample.value)
+    return age

@@ -1,0 +1,123 @@
+"""What a request for the state asks for, and what it has to wait for."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from flask import Request
+from marshmallow import ValidationError
+from werkzeug.datastructures import ETags
+from werkzeug.exceptions import BadRequest
+from werkzeug.http import parse_list_header
+
+from app.schemas import StateQuery
+from app.state import Knowledge
+
+LONGEST_WAIT_SECONDS = 60
+# for an offset, unless the client says how long
+OFFSET_WAIT_SECONDS = 5
+
+_QUERY = StateQuery()
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A request for the state.
+
+    Attributes:
+        min_offsets: by partition, the offset through which it has to have been read.
+        known: the versions that the client has.
+        preferred_wait: how many seconds the client would wait, if it says so.
+    """
+
+    min_offsets: Mapping[int, int]
+    known: ETags
+    preferred_wait: int | None
+
+    @classmethod
+    def of(cls, request: Request) -> Reading:
+        """Read what is asked for.
+
+        Raises:
+            BadRequest: a `min_offset` makes no sense.
+        """
+        return cls(
+            _min_offsets(request.args.getlist("min_offset")),
+            request.if_none_match,
+            preferred_wait(request.headers.get("Prefer", "")),
+        )
+
+    @property
+    def wait_seconds(self) -> int:
+        if self.preferred_wait is not None:
+            return self.preferred_wait
+        return OFFSET_WAIT_SECONDS if self.min_offsets else 0
+
+    def is_met_by(self, known: Knowledge) -> bool:
+        """Whether there is no reason to wait (any longer)."""
+        if self._names_no_partition_of(known):
+            return True
+        return self.is_read_through(known) and not (
+            self.preferred_wait and known.snapshot and self.is_known(known.snapshot.version)
+        )
+
+    def is_read_through(self, known: Knowledge) -> bool:
+        return known.snapshot is not None and all(
+            known.positions.get(partition, 0) > offset
+            for partition, offset in self.min_offsets.items()
+        )
+
+    def is_known(self, version: str) -> bool:
+        return self.known.contains_weak(version)
+
+    def _names_no_partition_of(self, known: Knowledge) -> set[int]:
+        return self.min_offsets.keys() - known.positions if known.positions else set()
+
+    def require_partitions(self, known: Knowledge) -> None:
+        """Refuse to look for an offset where there never will be one.
+
+        Raises:
+            BadRequest: the topic has no such partition.
+        """
+        for partition in self._names_no_partition_of(known):
+            raise BadRequest(
+                f"min_offset is {partition}:{self.min_offsets[partition]}: accepted are the "
+                f"topic's partitions, 0 to {max(known.positions)}"
+            )
+
+    def missing(self, known: Knowledge) -> str:
+        """Say where the reader is, for those who wanted it further."""
+        return "; ".join(
+            f"min_offset is {partition}:{offset}, and partition {partition} is at position "
+            f"{position}, the offset that is read next"
+            for partition, offset in self.min_offsets.items()
+            if (position := known.positions.get(partition, 0)) <= offset
+        )
+
+
+def _min_offsets(given: list[str]) -> dict[int, int]:
+    offsets: dict[int, int] = {}
+    for value in given:
+        try:
+            ((partition, offset),) = _QUERY.load({"min_offset": [value]})["min_offset"]
+        except ValidationError as error:
+            messages = error.messages_dict["min_offset"]
+            raise BadRequest(f"min_offset is {value[:100]!r}: {messages[0][0]}") from error
+        offsets[partition] = max(offset, offsets.get(partition, 0))
+    return offsets
+
+
+def preferred_wait(prefer: str) -> int | None:
+    """Give the seconds that a `Prefer` header asks to wait, up to `LONGEST_WAIT_SECONDS`.
+
+    Of several the first counts, and what makes no sense is ignored (RFC 7240, 2).
+    """
+    for preference in parse_list_header(prefer):
+        name, _, value = preference.partition(";")[0].partition("=")
+        seconds = value.strip(' \t"')
+        if name.strip().lower() == "wait":
+            if seconds.isascii() and seconds.isdigit() and len(seconds) < 10:
+                return min(int(seconds), LONGEST_WAIT_SECONDS)
+            return None
+    return None

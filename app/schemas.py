@@ -1,0 +1,121 @@
+"""The shapes of what is asked and answered, for the views and for their description."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from marshmallow import EXCLUDE, Schema, ValidationError, fields
+
+# what Kafka's protocol has room for
+LARGEST_PARTITION = 2**31 - 1
+LARGEST_OFFSET = 2**63 - 1
+
+OFFSET = re.compile(r"([0-9]{1,10}):([0-9]{1,19})", re.ASCII)
+OFFSET_ACCEPTED = "accepted is PARTITION:OFFSET, two whole numbers such as 0:41"
+
+
+class OffsetField(fields.Field[tuple[int, int]]):
+    """`P:O`, a partition and an offset in it."""
+
+    def _deserialize(
+        self, value: Any, attr: str | None, data: Any, **kwargs: Any
+    ) -> tuple[int, int]:
+        match = OFFSET.fullmatch(value)
+        if not match:
+            raise ValidationError(OFFSET_ACCEPTED)
+        partition, offset = map(int, match.groups())
+        if partition > LARGEST_PARTITION or offset > LARGEST_OFFSET:
+            raise ValidationError(OFFSET_ACCEPTED)
+        return partition, offset
+
+
+class StateQuery(Schema):
+    class Meta:
+        unknown = EXCLUDE
+
+    min_offset = fields.List(
+        OffsetField(metadata={"type": "string", "pattern": "^[0-9]{1,9}:[0-9]{1,18}$"}),
+        metadata={
+            "description": "Read your writes: wait until the partition has been read through the "
+            "offset, as PARTITION:OFFSET. Once for each partition.",
+            "example": ["0:41"],
+        },
+    )
+
+
+class StateHeaders(Schema):
+    if_none_match = fields.String(
+        data_key="If-None-Match",
+        metadata={
+            "description": "The ETag of the state that is known already: 304 if it is current."
+        },
+    )
+    prefer = fields.String(
+        data_key="Prefer",
+        metadata={
+            "description": "`wait=N` (RFC 7240): wait up to N seconds, at most 60, for a state "
+            "other than the one of If-None-Match, or for min_offset.",
+            "example": "wait=30",
+        },
+    )
+
+
+class StreamHeaders(Schema):
+    last_event_id = fields.String(
+        data_key="Last-Event-ID",
+        metadata={"description": "The id of the last event seen, which is not sent again."},
+    )
+
+
+class HelloSchema(Schema):
+    message = fields.String(required=True)
+
+
+class StateSchema(Schema):
+    state = fields.Raw(
+        required=True, allow_none=True, metadata={"description": "any JSON value", "example": 77}
+    )
+
+
+class ProgressSchema(Schema):
+    """Where a partition is read next, where it ends, and how many messages are between."""
+
+    position = fields.Integer(required=True)
+    end = fields.Integer(required=True)
+    lag = fields.Integer(required=True)
+
+
+class LastErrorSchema(Schema):
+    at = fields.AwareDateTime(required=True)
+    error = fields.String(required=True)
+
+
+class StatusSchema(Schema):
+    topic = fields.String(required=True)
+    topic_id = fields.String(required=True, allow_none=True)
+    group_id = fields.String(required=True)
+    client = fields.String(required=True)
+    connected_since = fields.AwareDateTime(required=True, allow_none=True)
+    partitions = fields.Dict(
+        keys=fields.String(), values=fields.Nested(ProgressSchema), required=True
+    )
+    updates = fields.Integer(required=True)
+    invalid_messages = fields.Dict(keys=fields.String(), values=fields.Integer(), required=True)
+    skipped_messages = fields.Integer(required=True)
+    connections = fields.Integer(required=True)
+    failures = fields.Integer(required=True)
+    last_error = fields.Nested(LastErrorSchema, required=True, allow_none=True)
+
+
+class ProbeSchema(Schema):
+    status = fields.String(required=True)
+
+
+class ProblemSchema(Schema):
+    """RFC 9457."""
+
+    type = fields.String(required=True)
+    title = fields.String(required=True)
+    status = fields.Integer(required=True)
+    detail = fields.String(required=True)
