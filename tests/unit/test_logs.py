@@ -1,9 +1,18 @@
 from __future__ import annotations
 
+import json
 import logging
+import os
+from datetime import datetime
+
+import pytest
 
 from app import logs
 from app.logs import Throttle
+from app.settings import Settings
+
+# JSON and Python write it otherwise
+SECRET = 's3cret\xe9"'
 
 
 class Time:
@@ -54,7 +63,7 @@ def test_a_line_held_back_is_superseded_by_a_newer_one():
 
 def test_passes_few_lines_a_minute_of_the_kafka_client_on_and_none_of_its_tracebacks(caplog):
     caplog.set_level(logging.INFO)
-    logs.configure("INFO", hide=str)
+    logs.configure(Settings(topic="t"))
     client_log = logging.getLogger("kafka.conn")
     for number in range(1000):
         try:
@@ -65,14 +74,38 @@ def test_passes_few_lines_a_minute_of_the_kafka_client_on_and_none_of_its_traceb
     assert lines == [f"The Kafka client says: lost connection {number}" for number in (0, 1)]
 
 
-def test_hides_secrets_in_lines_and_tracebacks(capsys, monkeypatch):
+def logged(monkeypatch, capsys, *args, **settings) -> str:
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
-    logs.configure("INFO", hide=lambda text: text.replace("s3cret", "(hidden)"))
+    logs.configure(Settings(topic="t", **settings))
     try:
-        raise ValueError("cannot do with s3cret")
+        raise ValueError(f"cannot do with {SECRET}")
     except ValueError:
-        logging.getLogger("app.test").exception("the password is s3cret")
-    shown = capsys.readouterr().err
-    assert "the password is (hidden)" in shown
+        logging.getLogger("app.test").exception(*args)
+    return capsys.readouterr().err
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_hides_secrets_in_lines_and_tracebacks(monkeypatch, capsys, log_format):
+    shown = logged(
+        monkeypatch, capsys, "it is %s", SECRET, log_format=log_format, sasl_password=SECRET
+    )
+    assert "it is (hidden)" in shown
     assert "ValueError: cannot do with (hidden)" in shown
     assert "s3cret" not in shown
+
+
+def test_writes_a_json_object_a_line_if_asked_to(monkeypatch, capsys):
+    shown = logged(monkeypatch, capsys, "two\nlines", log_format="json")
+    assert shown.count("\n") == 1
+    line = json.loads(shown)
+    assert line["message"] == "two\nlines"
+    assert line["level"] == "ERROR"
+    assert line["logger"] == "app.test"
+    assert line["pid"] == os.getpid()
+    assert datetime.fromisoformat(line["timestamp"]).tzinfo
+    assert "ValueError" in line["exc_info"]
+
+
+def test_shows_control_characters_and_does_not_send_them_to_a_terminal(monkeypatch, capsys):
+    shown = logged(monkeypatch, capsys, "red: \x1b[31m, or \x9b31m")
+    assert r"red: \x1b[31m, or \x9b31m" in shown

@@ -25,7 +25,7 @@ def client(token: str | None):
     app = Flask("app")
     app.extensions["state"] = state = State()
     app.extensions["consumer"] = StillConsumer()
-    state.publish(Snapshot("77"))
+    state.publish(Snapshot("77"), {0: 0})
     app.register_blueprint(views.blueprint)
     problems.register(app)
     protection.register(app, token)
@@ -95,9 +95,14 @@ def test_probes_need_no_token(path):
 
 
 @pytest.mark.parametrize("path", ["/", "/state", "/nowhere"])
-def test_browsers_may_do_nothing_with_an_answer_but_show_it(path):
+def test_browsers_may_use_nothing_with_an_answer_that_is_not_of_this_service(path):
     headers = client(None).get(path).headers
-    assert headers["Content-Security-Policy"] == "default-src 'none'; frame-ancestors 'none'"
+    policy = dict(part.split(maxsplit=1) for part in headers["Content-Security-Policy"].split("; "))
+    assert policy["default-src"] == "'none'"
+    assert policy["frame-ancestors"] == "'none'"
+    assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == "'self'"
+    sources = {source for sources in policy.values() for source in sources.split()}
+    assert sources == {"'none'", "'self'", "data:"}
     assert headers["X-Content-Type-Options"] == "nosniff"
     assert headers["Referrer-Policy"] == "no-referrer"
 

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from flask import Flask
 
 from app import problems, views
 from app.state import Snapshot, State
+from app.waiting import WaitingRoom
+from tests.waiting import eventually
 
 
 class StillConsumer:
@@ -32,6 +36,7 @@ def app(state) -> Flask:
     app = Flask("app")
     app.extensions["state"] = state
     app.extensions["consumer"] = StillConsumer()
+    app.extensions["waiting_room"] = WaitingRoom(state, seats=2)
     app.register_blueprint(views.blueprint)
     problems.register(app)
     return app
@@ -40,6 +45,27 @@ def app(state) -> Flask:
 @pytest.fixture
 def client(app):
     return app.test_client()
+
+
+@pytest.fixture
+def waiting(app, state):
+    """Ask in a thread, and give the answer's future once the request waits."""
+    room = app.extensions["waiting_room"]
+    with ThreadPoolExecutor() as threads:
+
+        def ask(path: str, **headers: str):
+            before = room.taken
+            answer = threads.submit(lambda: app.test_client().get(path, headers=headers))
+            eventually(lambda: room.taken > before or answer.done())
+            assert not answer.done(), answer.result().data
+            return answer
+
+        yield ask
+        state.close()
+
+
+def message(offset: int, value: str = "77", partition: int = 0) -> Snapshot:
+    return Snapshot(value, timestamp=1_700_000_000_000, partition=partition, offset=offset)
 
 
 def test_greets(client):
@@ -62,7 +88,7 @@ def test_state_is_unavailable_with_the_reason_while_nothing_is_known(client, sta
 
 
 def test_serves_exactly_the_state_and_says_which_message_it_came_from(client, state):
-    state.publish(Snapshot("77", timestamp=1_700_000_000_123, partition=2, offset=5))
+    state.publish(Snapshot("77", timestamp=1_700_000_000_123, partition=2, offset=5), {0: 0})
     answer = client.get("/state")
     assert answer.status_code == 200
     assert answer.data == b'{"state":77}'
@@ -75,7 +101,7 @@ def test_serves_exactly_the_state_and_says_which_message_it_came_from(client, st
 
 
 def test_the_initial_value_comes_from_no_message(client, state):
-    state.publish(Snapshot('{"model":null}'))
+    state.publish(Snapshot('{"model":null}'), {0: 0})
     answer = client.get("/state")
     assert answer.data == b'{"state":{"model":null}}'
     assert not {"Last-Modified", "X-State-Partition", "X-State-Offset"} & set(answer.headers.keys())
@@ -83,7 +109,7 @@ def test_the_initial_value_comes_from_no_message(client, state):
 
 @pytest.mark.parametrize("timestamp", [-1, -(2**63), 2**63 - 1, 253_402_300_800_000])
 def test_serves_a_message_whose_timestamp_no_calendar_has(client, state, timestamp):
-    state.publish(Snapshot("1", timestamp=timestamp, partition=0, offset=0))
+    state.publish(Snapshot("1", timestamp=timestamp, partition=0, offset=0), {0: 0})
     answer = client.get("/state")
     assert answer.status_code == 200
     assert "Last-Modified" not in answer.headers
@@ -92,9 +118,192 @@ def test_serves_a_message_whose_timestamp_no_calendar_has(client, state, timesta
 def test_keeps_the_etag_of_a_message_and_changes_it_with_every_other(client, state):
     etags = set()
     for offset in (1, 2):
-        state.publish(Snapshot("same", timestamp=5, partition=0, offset=offset))
+        state.publish(Snapshot("same", timestamp=5, partition=0, offset=offset), {0: 0})
         etags |= {client.get("/state").headers["ETag"] for _ in range(2)}
     assert len(etags) == 2
+
+
+def test_a_state_that_is_known_already_is_not_sent_again(client, state):
+    state.publish(message(5), {0: 6})
+    etag = client.get("/state").headers["ETag"]
+    answer = client.get("/state", headers={"If-None-Match": f'"other", W/{etag}'})
+    assert answer.status_code == 304
+    assert answer.data == b""
+    assert answer.headers["ETag"] == etag
+    assert answer.headers["X-State-Offset"] == "5"
+    assert client.get("/state", headers={"If-None-Match": '"other"'}).status_code == 200
+    state.publish(message(6), {0: 7})
+    assert client.get("/state", headers={"If-None-Match": etag}).status_code == 200
+
+
+def test_a_date_is_no_condition_for_many_messages_have_the_same(client, state):
+    state.publish(message(5), {0: 6})
+    date = client.get("/state").headers["Last-Modified"]
+    assert client.get("/state", headers={"If-Modified-Since": date}).status_code == 200
+
+
+def test_a_head_request_gets_the_headers_alone(client, state):
+    state.publish(message(5), {0: 6})
+    answer = client.head("/state")
+    assert answer.data == b""
+    assert answer.headers["Content-Length"] == "12"
+    assert answer.headers["X-State-Offset"] == "5"
+
+
+def test_a_read_that_prefers_to_wait_is_answered_with_the_next_state(client, state, waiting):
+    state.publish(message(5), {0: 6})
+    etag = client.get("/state").headers["ETag"]
+    answer = waiting("/state", if_none_match=etag, prefer="wait=60")
+    state.publish(message(6, "78"), {0: 7})
+    assert answer.result(10).json == {"state": 78}
+    assert answer.result().headers["Preference-Applied"] == "wait=60"
+
+
+def test_a_read_that_waited_in_vain_is_answered_that_nothing_changed(client, state):
+    state.publish(message(5), {0: 6})
+    etag = client.get("/state").headers["ETag"]
+    answer = client.get("/state", headers={"If-None-Match": etag, "Prefer": "wait=1"})
+    assert answer.status_code == 304
+    assert answer.headers["Preference-Applied"] == "wait=1"
+
+
+def test_a_read_that_prefers_to_wait_does_not_if_the_state_is_another_already(client, state):
+    state.publish(message(5), {0: 6})
+    answer = client.get("/state", headers={"If-None-Match": '"other"', "Prefer": "wait=60"})
+    assert answer.json == {"state": 77}
+
+
+def test_a_read_may_wait_for_the_first_state(state, waiting):
+    answer = waiting("/state", prefer="wait=60")
+    state.publish(message(5), {0: 6})
+    assert answer.result(10).json == {"state": 77}
+
+
+def test_a_read_for_an_offset_waits_until_all_its_partitions_are_read_through(state, waiting):
+    state.publish(message(5), {0: 6, 1: 0})
+    answer = waiting("/state?min_offset=0:6&min_offset=1:0&min_offset=0:3", prefer="wait=60")
+    state.publish(message(6, "1"), {0: 7, 1: 0})
+    assert not answer.done()
+    state.publish(message(0, "2", partition=1), {0: 7, 1: 1})
+    assert answer.result(10).json == {"state": 2}
+
+
+def test_an_offset_is_read_through_when_its_message_was_invalid(client, state):
+    state.publish(message(5), {0: 7})
+    assert client.get("/state?min_offset=0:6").headers["X-State-Offset"] == "5"
+
+
+def test_an_offset_that_is_not_reached_in_time_is_503_with_the_position(client, state):
+    state.publish(message(5), {0: 6, 1: 0})
+    answer = client.get("/state?min_offset=0:5&min_offset=0:6", headers={"Prefer": "wait=0"})
+    assert answer.status_code == 503
+    assert answer.headers["Retry-After"] == "1"
+    assert answer.headers["Preference-Applied"] == "wait=0"
+    assert answer.json["detail"] == (
+        "min_offset is 0:6, and partition 0 is at position 6, the offset that is read next"
+    )
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "",
+        "7",
+        "0:",
+        ":7",
+        "0:-1",
+        "-1:0",
+        "0:7:1",
+        "a:b",
+        " 0:7",
+        "\u0660:\u0667",
+        "0:" + "9" * 19,
+        "9" * 10 + ":0",
+    ],
+)
+def test_an_offset_that_is_none_is_400_with_what_is_accepted(client, state, given):
+    state.publish(message(5), {0: 6})
+    answer = client.get("/state", query_string={"min_offset": ["0:0", given]})
+    assert answer.status_code == 400
+    assert repr(given) in answer.json["detail"]
+    assert "PARTITION:OFFSET" in answer.json["detail"]
+
+
+def test_a_partition_that_the_topic_does_not_have_is_400_at_once(client, state):
+    state.publish(message(5), {0: 6, 1: 0})
+    answer = client.get("/state?min_offset=2:0", headers={"Prefer": "wait=60"})
+    assert answer.status_code == 400
+    assert "partitions, 0 to 1" in answer.json["detail"]
+
+
+def test_more_than_may_wait_are_told_to_come_again_and_the_others_answered(client, state, waiting):
+    state.publish(message(5), {0: 6})
+    held = [waiting("/state?min_offset=0:6", prefer="wait=60") for _ in range(2)]
+    for path in ("/state?min_offset=0:6", "/state/stream"):
+        answer = client.get(path)
+        assert answer.status_code == 503
+        assert answer.headers["Retry-After"] == "1"
+        assert "2 requests are waiting" in answer.json["detail"]
+    assert client.get("/state?min_offset=0:5").status_code == 200
+    assert client.head("/state/stream").status_code == 200
+    state.publish(message(6), {0: 7})
+    assert {answer.result(10).status_code for answer in held} == {200}
+    assert client.get("/state/stream", buffered=False).status_code == 200
+
+
+def test_those_who_wait_are_answered_when_the_service_ends(client, state, waiting):
+    state.publish(message(5), {0: 6})
+    etag = client.get("/state").headers["ETag"]
+    unchanged = waiting("/state", if_none_match=etag, prefer="wait=60")
+    stream = client.get("/state/stream")
+    events = events_of(stream)
+    assert "77" in next(events)
+    state.close()
+    assert unchanged.result(10).status_code == 304
+    assert list(events) == []
+    stream.close()
+
+
+def events_of(answer) -> Iterator[str]:
+    """The events of a stream, without how long to wait before coming again."""
+    chunks = (chunk.decode() for chunk in answer.iter_encoded())
+    assert next(chunks) == "retry: 1000\n\n"
+    return chunks
+
+
+def test_a_stream_gives_the_current_state_and_then_the_newest(client, state):
+    state.publish(message(5), {0: 6})
+    answer = client.get("/state/stream")
+    assert answer.mimetype == "text/event-stream"
+    assert answer.headers["Cache-Control"] == "no-cache"
+    events = events_of(answer)
+    assert next(events) == 'event: state\nid: 0-5-1700000000000\ndata: {"state":77}\n\n'
+    state.publish(message(6, "78"), {0: 7})
+    state.publish(message(7, "79"), {0: 8})
+    assert next(events) == 'event: state\nid: 0-7-1700000000000\ndata: {"state":79}\n\n'
+    answer.close()
+
+
+def test_a_stream_does_not_repeat_what_the_client_has_seen_and_stays_audible(
+    client, state, monkeypatch
+):
+    monkeypatch.setattr(views, "HEARTBEAT_SECONDS", 0.01)
+    state.publish(message(5), {0: 6})
+    answer = client.get("/state/stream", headers={"Last-Event-ID": message(5).version})
+    events = events_of(answer)
+    assert next(events) == ":\n\n"
+    state.publish(message(6, "78"), {0: 7})
+    assert "78" in next(events)
+    answer.close()
+
+
+def test_a_stream_leaves_its_seat_when_it_is_closed(client, state, app):
+    state.publish(message(5), {0: 6})
+    answer = client.get("/state/stream")
+    next(events_of(answer))
+    assert app.extensions["waiting_room"].taken == 1
+    answer.close()
+    assert app.extensions["waiting_room"].taken == 0
 
 
 def test_healthz_tells_whether_the_thread_lives(client, app):
@@ -139,7 +348,7 @@ def test_a_failure_nobody_thought_of_is_problem_json_without_its_text(client, ap
 
 
 def test_readers_never_see_a_snapshot_in_the_making(state):
-    state.publish(Snapshot("0", timestamp=0, partition=0, offset=0))
+    state.publish(Snapshot("0", timestamp=0, partition=0, offset=0), {0: 0})
     seen = []
 
     def read() -> None:
@@ -151,7 +360,7 @@ def test_readers_never_see_a_snapshot_in_the_making(state):
     reader = threading.Thread(target=read)
     reader.start()
     for number in range(1000):
-        state.publish(Snapshot(str(number), timestamp=number, partition=0, offset=number))
+        state.publish(Snapshot(str(number), timestamp=number, partition=0, offset=number), {0: 0})
     reader.join(10)
     assert seen == sorted(seen)
     assert seen[-1] == 999
