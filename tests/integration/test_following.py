@@ -132,7 +132,7 @@ def test_a_failure_that_recurs_is_logged_once_with_its_traceback_and_leaves_no_c
     assert service.first_state() == "before"
     connections = connections_to(topic.servers)
 
-    def fails(consumer, ends):
+    def fails(consumer, *arguments):
         raise RuntimeError("unthought of")
 
     with monkeypatch.context() as patch:

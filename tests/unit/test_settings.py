@@ -24,7 +24,9 @@ def test_reads_every_variable():
             "KAFKA_TOPIC_AUTO_CREATE": "false",
             "KAFKA_METADATA_MAX_AGE_MS": "1000",
             "STATE_INITIAL": '{"model": null}',
+            "STATE_MAX_WAITING": "20",
             "LOG_LEVEL": "debug",
+            "LOG_FORMAT": "json",
             "SOMETHING_ELSE": "ignored",
         }
     ) == Settings(
@@ -34,7 +36,9 @@ def test_reads_every_variable():
         topic_auto_create=False,
         metadata_max_age_ms=1000,
         initial='{"model":null}',
+        max_waiting=20,
         log_level="DEBUG",
+        log_format="json",
     )
 
 
@@ -66,7 +70,10 @@ def test_an_empty_variable_counts_as_not_set():
         ("KAFKA_METADATA_MAX_AGE_MS", "0"),
         ("STATE_INITIAL", "nope"),
         ("STATE_INITIAL", "NaN"),
+        ("STATE_MAX_WAITING", "-1"),
+        ("STATE_MAX_WAITING", "many"),
         ("LOG_LEVEL", "LOUD"),
+        ("LOG_FORMAT", "xml"),
         ("KAFKA_ISOLATION_LEVEL", "serializable"),
         ("KAFKA_SECURITY_PROTOCOL", "TLS"),
         ("KAFKA_SSL_CHECK_HOSTNAME", "sometimes"),

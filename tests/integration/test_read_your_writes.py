@@ -1,0 +1,88 @@
+"""`min_offset` and the counters, while more messages come than anyone reads."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from tests.waiting import eventually
+
+
+@pytest.fixture
+def flooded():
+    """A topic to which valid and invalid messages are written as fast as they go."""
+
+    @contextlib.contextmanager
+    def flood(topic) -> Iterator[None]:
+        done = threading.Event()
+
+        def write() -> None:
+            producer = topic.new_producer()
+            number = 0
+            while not done.is_set():
+                for _ in range(500):
+                    number += 1
+                    value = b"junk" if number % 3 else json.dumps({"state": -number}).encode()
+                    producer.produce(topic.name, value, partition=0)
+                producer.flush(10)
+
+        thread = threading.Thread(target=write)
+        thread.start()
+        try:
+            yield
+        finally:
+            done.set()
+            thread.join()
+
+    return flood
+
+
+@pytest.mark.parametrize("written", [b'{"state": "mine"}', b"invalid"])
+def test_a_write_is_in_what_is_read_after_it_while_a_flood_is_conflated(
+    topic, serve, flooded, written
+):
+    service = serve(topic)
+    service.first_state()
+    client = service.app.test_client()
+    with flooded(topic):
+        for _ in range(30):
+            offset = acknowledged(topic, written)
+            answer = client.get(f"/state?min_offset=0:{offset}", headers={"Prefer": "wait=30"})
+            assert answer.status_code == 200, answer.text
+            read_through = int(answer.headers["X-State-Offset"])
+            # every third of the flood is valid, so that one of them is right before
+            assert read_through >= (offset if written != b"invalid" else offset - 3)
+    eventually(lambda: service.status["skipped_messages"] > 0)
+
+
+def acknowledged(topic, value: bytes) -> int:
+    """Write, and give the offset that the broker acknowledges."""
+    offsets: list[int] = []
+    topic.producer.produce(
+        topic.name,
+        value,
+        partition=0,
+        on_delivery=lambda _, message: offsets.append(message.offset()),
+    )
+    assert topic.producer.flush(30) == 0
+    return offsets[0]
+
+
+def test_every_message_of_a_flood_is_an_update_or_invalid_or_skipped(topic, serve):
+    service = serve(topic)
+    service.first_state()
+    known = service.status["updates"]
+    for batch in range(20):
+        topic.send(*[b"junk", b'{"state": 1}'] * 250, json.dumps({"state": batch}).encode())
+    eventually(lambda: service.status["partitions"]["0"]["position"] == 20 * 501)
+
+    def counted() -> int:
+        now = service.status
+        invalid = sum(now["invalid_messages"].values())
+        return now["updates"] - known + invalid + now["skipped_messages"]
+
+    eventually(lambda: counted() == 20 * 501)

@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+import pytest
+
+from app import create_app
+from app.settings import Settings
+
+
+@pytest.fixture
+def describe(monkeypatch):
+    monkeypatch.setattr("app.starts_consumer", False)
+
+    def describe(**settings):
+        app = create_app(Settings(topic="t", **settings))
+        return app, app.test_client().get("/openapi.json")
+
+    return describe
+
+
+def test_describes_every_route(describe):
+    app, answer = describe()
+    assert answer.json["openapi"].startswith("3.1")
+    assets = {"/static/<path:filename>", "/docs/<path:name>"}
+    assert answer.json["paths"].keys() == {rule.rule for rule in app.url_map.iter_rules()} - assets
+    for path in answer.json["paths"].values():
+        assert path["get"]["summary"]
+
+
+def test_takes_the_shapes_from_the_schemas(describe):
+    _, answer = describe()
+    schemas = answer.json["components"]["schemas"]
+    assert schemas["State"]["required"] == ["state"]
+    assert {"topic", "partitions", "last_error"} <= schemas["Status"]["properties"].keys()
+
+
+def test_says_what_needs_the_token(describe):
+    app, answer = describe(api_token="s3cret")
+    assert answer.status_code == 401
+    given = {"Authorization": "Bearer s3cret"}
+    described = app.test_client().get("/openapi.json", headers=given).json
+    assert described["components"]["securitySchemes"]["token"]["scheme"] == "bearer"
+    assert described["paths"]["/state"]["get"]["security"] == [{"token": []}]
+    assert "401" in described["paths"]["/state"]["get"]["responses"]
+    assert "security" not in described["paths"]["/healthz"]["get"]
+
+
+def test_shows_the_description_with_what_is_served_here(describe):
+    app, _ = describe()
+    client = app.test_client()
+    page = client.get("/docs").text
+    assert "http://" not in page
+    assert "https://" not in page
+    assert client.get("/docs/swagger-ui-bundle.js").mimetype == "text/javascript"
