@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -17,6 +18,8 @@ from app.state import Knowledge
 LONGEST_WAIT_SECONDS = 60
 # for an offset, unless the client says how long
 OFFSET_WAIT_SECONDS = 5
+
+SECONDS = re.compile("[0-9]{1,9}")
 
 _QUERY = StateQuery()
 
@@ -111,13 +114,11 @@ def _min_offsets(given: list[str]) -> dict[int, int]:
 def preferred_wait(prefer: str) -> int | None:
     """Give the seconds that a `Prefer` header asks to wait, up to `LONGEST_WAIT_SECONDS`.
 
-    Of several the first counts, and what makes no sense is ignored (RFC 7240, 2).
+    What makes no sense is ignored, and of several the first counts (RFC 7240, 2).
     """
     for preference in parse_list_header(prefer):
         name, _, value = preference.partition(";")[0].partition("=")
         seconds = value.strip(' \t"')
-        if name.strip().lower() == "wait":
-            if seconds.isascii() and seconds.isdigit() and len(seconds) < 10:
-                return min(int(seconds), LONGEST_WAIT_SECONDS)
-            return None
+        if name.strip().lower() == "wait" and SECONDS.fullmatch(seconds):
+            return min(int(seconds), LONGEST_WAIT_SECONDS)
     return None

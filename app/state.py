@@ -121,4 +121,5 @@ class State:
 
     @property
     def is_closed(self) -> bool:
-        return self._closed
+        with self._changed:
+            return self._closed

@@ -14,6 +14,7 @@ from app.reading import preferred_wait
         ("respond-async, wait=10", 10),
         ("wait=10; because=patience, return=minimal", 10),
         ("wait=10, wait=20", 10),
+        ("wait=soon, wait=10", 10),
         ("wait=0", 0),
         ("wait=61", 60),
         ("wait=999999999", 60),

@@ -48,8 +48,9 @@ def client(app):
 
 
 @pytest.fixture
-def waiting(app, state):
+def waiting(app, state, monkeypatch):
     """Ask in a thread, and give the answer's future once the request waits."""
+    monkeypatch.setattr("app.waiting.LOOK_SECONDS", 60.0)  # they are woken, and do not look
     room = app.extensions["waiting_room"]
     with ThreadPoolExecutor() as threads:
 
@@ -195,7 +196,7 @@ def test_an_offset_is_read_through_when_its_message_was_invalid(client, state):
 
 def test_an_offset_that_is_not_reached_in_time_is_503_with_the_position(client, state):
     state.publish(message(5), {0: 6, 1: 0})
-    answer = client.get("/state?min_offset=0:5&min_offset=0:6", headers={"Prefer": "wait=0"})
+    answer = client.get("/state?min_offset=0:6&min_offset=0:5", headers={"Prefer": "wait=0"})
     assert answer.status_code == 503
     assert answer.headers["Retry-After"] == "1"
     assert answer.headers["Preference-Applied"] == "wait=0"
