@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+from pathlib import Path
 
 import hypothesis
 import pytest
@@ -9,9 +11,13 @@ from dev import apache_kafka
 from tests import brokers
 from tests.brokers import CHOSEN
 
+pytest_plugins = ["tests.topics"]
+
 # how long a test takes says more of the machine than of the code
 hypothesis.settings.register_profile("any machine", deadline=None)
 hypothesis.settings.load_profile("any machine")
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
 CALLERS_OWN = ("KAFKA_", "STATE_", "LOG_", "GUNICORN_", "WEB_CONCURRENCY", "MAKE", "MFLAGS")
 
@@ -28,6 +34,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--soak-seed", type=int, help="which faults; the name of a failed test has its seed"
     )
+    parser.addoption("--screenshots", type=Path, help="a folder to leave pictures of the page in")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -49,6 +56,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         skips["own_kafka"] = "an Apache Kafka of its own is not tried beside the embedded broker"
     elif not apache_kafka.available():
         skips["own_kafka"] = "an Apache Kafka of its own needs java, and mvn to fetch it"
+    if not CHROMIUM:
+        skips["browser"] = "the page is looked at with Chromium, and there is none"
     for item in items:
         for marker, reason in skips.items():
             if item.get_closest_marker(marker):

@@ -6,7 +6,6 @@ import contextlib
 import gc
 import threading
 import time
-import uuid
 
 import psutil
 import pytest
@@ -21,8 +20,9 @@ from app.topic_log.client import REQUEST_TIMEOUT_MS
 from dev import apache_kafka
 from dev.apache_kafka import ApacheKafka
 from dev.broker import forwarding
-from tests.integration.conftest import Service, Topic
+from tests.integration.conftest import Service
 from tests.processes import Program, assert_all_ended, free_port, gunicorn, running
+from tests.topics import Topic, new_topic
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.own_kafka
@@ -49,16 +49,9 @@ def kafka(shared_kafka):
         shared_kafka.start()
 
 
-def new_topic(kafka: ApacheKafka, name: str = "", **options: int) -> Topic:
-    name = name or f"test-{uuid.uuid4().hex}"
-    admin = AdminClient({"bootstrap.servers": kafka.address})
-    admin.create_topics([NewTopic(name, **{"num_partitions": 1, **options})])[name].result(30)
-    return Topic(name, kafka.address)
-
-
 @pytest.fixture
 def topic(kafka):
-    return new_topic(kafka)
+    return new_topic(kafka.address)
 
 
 @pytest.fixture
@@ -297,7 +290,7 @@ def test_waits_for_a_deleted_topic_that_it_may_not_create(kafka, topic):
         # the broker creates topics for whoever asks for one by name, and nobody does
         assert not admin_sees(kafka, topic.name)
         assert service.first_state() == "before"
-        new_topic(kafka, topic.name).send_state("after")
+        new_topic(kafka.address, topic.name).send_state("after")
         service.comes_to("after")
     finally:
         service.consumer.stop(10)

@@ -1,0 +1,253 @@
+"""What a person sees who opens the service in a browser."""
+
+from __future__ import annotations
+
+import re
+import signal
+
+import pytest
+from playwright.sync_api import expect
+
+from dev import apache_kafka
+from tests.processes import free_port
+from tests.topics import new_topic
+
+LIVE = "Live"
+expect.set_options(timeout=20_000)
+
+
+def state_of(page):
+    return page.locator("#state")
+
+
+def connection_of(page):
+    return page.locator("#connection")
+
+
+def test_shows_the_state_and_where_it_came_from_and_complains_of_nothing(
+    topic, program, visit, complaints, picture
+):
+    topic.send_state(*range(60, 78))
+    program.comes_to(77)
+    page = visit(program, viewport={"width": 1920, "height": 1080})
+    expect(state_of(page)).to_have_text("77")
+    expect(connection_of(page)).to_have_text(LIVE)
+    expect(page.locator("#topic")).to_have_text(topic.name)
+    expect(page.locator("#origin")).to_contain_text("partition 0, offset 17")
+    expect(page.locator("#origin")).to_contain_text(re.compile("just now|[0-9]+ s ago"))
+    expect(page.locator("#partitions tr").first).to_have_text("018180")
+    expect(page).to_have_title(f"77 · {topic.name}")
+    picture(page, "state")
+    assert complaints == []
+
+
+def test_follows_without_a_reload_and_remembers_the_last_changes(
+    topic, program, visit, complaints, picture
+):
+    topic.send_state("before")
+    program.comes_to("before")
+    page = visit(program)
+    expect(state_of(page)).to_have_text("before")
+    page.evaluate("window.isStillTheSame = true")
+    for number in (12, 7, 30.5, 28, 41, 33):
+        topic.send_state(number)
+        expect(state_of(page)).to_have_text(str(number))
+    expect(page.locator("#changes li").first).to_contain_text("33")
+    expect(page.locator("#changes li").last).to_contain_text("before")
+    expect(page.locator("#chart")).to_be_hidden()
+    assert page.evaluate("window.isStillTheSame")
+    assert complaints == []
+
+
+def test_draws_the_last_numbers(topic, program, visit, picture):
+    topic.send_state(12)
+    program.comes_to(12)
+    page = visit(program, viewport={"width": 1920, "height": 1080}, color_scheme="dark")
+    for number in (7, 30.5, 28, 41, 33, 35, 36, 52, 48.25):
+        expect(connection_of(page)).to_have_text(LIVE)
+        topic.send_state(number)
+        expect(state_of(page)).to_have_text(str(number))
+    chart = page.get_by_role("img")
+    expect(chart).to_have_attribute(
+        "aria-label", "The last 10 numbers: lowest 7, highest 52, now 48.25"
+    )
+    points = page.locator("#chart polyline").get_attribute("points").split()
+    assert len(points) == 10
+    assert points[0].startswith("0,")
+    assert points[-1].startswith("600,")
+    picture(page, "dark")
+
+
+MARKUP = '<img src=x onerror="window.hacked=1"></pre></script><script>window.hacked=1</script>'
+
+
+@pytest.mark.parametrize("state", [MARKUP, {MARKUP: [MARKUP]}])
+def test_shows_markup_as_text(topic, program, visit, complaints, state):
+    topic.send_state(state)
+    program.comes_to(state)
+    page = visit(program)
+    expect(state_of(page)).to_contain_text("<img src=x onerror=")
+    expect(page.locator("#changes li")).to_contain_text("<img src=x")
+    expect(connection_of(page)).to_have_text(LIVE)
+    assert page.locator("img").count() == 0
+    assert page.evaluate("window.hacked") is None
+    assert complaints == []
+
+
+def test_shows_every_digit_and_character_of_what_is_served(topic, program, visit, picture):
+    state = {"model": "größer", "id": 12345678901234567890, "tags": [], "of": [{"a": None}, 1.50]}
+    topic.send_state(state)
+    program.comes_to(state)
+    page = visit(program)
+    expect(state_of(page)).to_have_text(
+        '{\n  "model": "größer",\n  "id": 12345678901234567890,\n  "tags": [],\n'
+        '  "of": [\n    {\n      "a": null\n    },\n    1.5\n  ]\n}',
+        use_inner_text=True,
+    )
+    picture(page, "object")
+
+
+@pytest.mark.parametrize(
+    ("state", "shown"), [(None, "null"), ("", '""'), (False, "false"), ([], "[]"), (" a ", "a")]
+)
+def test_shows_any_json_value(topic, program, visit, complaints, state, shown):
+    topic.send_state(state)
+    program.comes_to(state)
+    expect(state_of(visit(program))).to_have_text(shown)
+    assert complaints == []
+
+
+def test_shows_the_beginning_of_a_state_that_is_too_long_to_read(topic, program, visit):
+    topic.send_state("x" * 300_000)
+    program.comes_to("x" * 300_000)
+    expect(state_of(visit(program))).to_contain_text("(280000 characters more)")
+
+
+def test_says_in_words_that_the_state_is_the_initial_one(topic, program, visit):
+    program.comes_to(0)
+    page = visit(program)
+    expect(state_of(page)).to_have_text("0")
+    expect(page.locator("#origin")).to_have_text(
+        f"the initial value: {topic.name} holds no valid message"
+    )
+
+
+@pytest.mark.parametrize("state", [77, "word " * 200, {"key" * 40: ["value" * 100]}])
+def test_fits_a_phone(topic, program, visit, picture, state):
+    topic.send_state(state)
+    program.comes_to(state)
+    page = visit(program, viewport={"width": 360, "height": 740}, is_mobile=True)
+    expect(connection_of(page)).to_have_text(LIVE)
+    expect(page.locator("#changes li")).to_have_count(1)
+    picture(page, f"phone-{type(state).__name__}")
+    assert page.evaluate("document.documentElement.scrollWidth") == 360
+
+
+def test_is_light_or_dark_as_its_reader_prefers(topic, program, visit):
+    def brightness(scheme: str) -> int:
+        page = visit(program, color_scheme=scheme)
+        color = page.evaluate("getComputedStyle(document.body).backgroundColor")
+        return sum(map(int, re.findall(r"\d+", color)[:3]))
+
+    program.comes_to(0)
+    assert brightness("light") > 600
+    assert brightness("dark") < 150
+
+
+def test_can_be_used_with_the_keyboard_and_a_screen_reader(topic, program, visit):
+    topic.send_state(77)
+    program.comes_to(77)
+    page = visit(program)
+    expect(state_of(page)).to_have_text("77")
+    expect(page.locator("[aria-live=polite]")).to_contain_text("The state is 77")
+    for landmark in ("banner", "main", "contentinfo", "navigation"):
+        expect(page.get_by_role(landmark)).to_have_count(1)
+    reached = []
+    for _ in range(5):
+        page.keyboard.press("Tab")
+        reached.append(page.evaluate("document.activeElement.textContent"))
+        assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    assert reached == ["77", "docs", "status", "metrics", "state"]
+    expect(page.get_by_role("columnheader", name="lag")).to_be_visible()
+    expect(page.get_by_role("rowheader", name="0")).to_be_visible()
+
+
+def test_says_when_the_server_is_away_and_comes_back_by_itself(topic, serving, visit, picture):
+    port = free_port()
+    topic.send_state("before")
+    with serving(topic, port) as program:
+        program.comes_to("before")
+        page = visit(program)
+        expect(connection_of(page)).to_have_text(LIVE)
+    expect(connection_of(page)).to_have_text("This server does not answer")
+    expect(state_of(page)).to_have_text("before")
+    picture(page, "server-away")
+    topic.send_state("after")
+    with serving(topic, port):
+        expect(connection_of(page)).to_have_text(LIVE)
+        expect(state_of(page)).to_have_text("after")
+
+
+def test_notices_a_server_that_falls_silent(topic, program, visit):
+    topic.send_state("before")
+    program.comes_to("before")
+    page = visit(program)
+    expect(connection_of(page)).to_have_text(LIVE)
+    processes = program.tree()
+    for process in processes:
+        process.send_signal(signal.SIGSTOP)
+    try:
+        expect(connection_of(page)).to_have_text("This server does not answer")
+    finally:
+        for process in processes:
+            process.send_signal(signal.SIGCONT)
+    expect(connection_of(page)).to_have_text(LIVE)
+    topic.send_state("after")
+    expect(state_of(page)).to_have_text("after")
+
+
+def test_waits_for_its_turn_where_as_many_follow_as_may(topic, serving, visit):
+    topic.send_state(77)
+    with serving(topic, STATE_MAX_WAITING="1") as program:
+        program.comes_to(77)
+        first = visit(program)
+        expect(connection_of(first)).to_have_text(LIVE)
+        second = visit(program)
+        expect(connection_of(second)).to_have_text("The stream is closed")
+        first.close()
+        expect(connection_of(second)).to_have_text(LIVE)
+        expect(state_of(second)).to_have_text("77")
+
+
+@pytest.mark.own_kafka
+def test_says_when_kafka_is_away_and_keeps_the_last_state(serving, visit, complaints, picture):
+    with apache_kafka.running() as kafka:
+        topic = new_topic(kafka.address)
+        topic.send_state("before")
+        with serving(topic) as program:
+            program.comes_to("before")
+            page = visit(program)
+            expect(connection_of(page)).to_have_text(LIVE)
+            kafka.kill()
+            expect(connection_of(page)).to_have_text("Kafka is away")
+            expect(page.locator("#reason")).to_contain_text("This is the last known state")
+            expect(page.locator("#reason")).to_contain_text(kafka.address)
+            expect(state_of(page)).to_have_text("before")
+            picture(page, "kafka-away")
+            kafka.start()
+            expect(connection_of(page)).to_have_text(LIVE, timeout=40_000)
+            topic.send_state("after")
+            expect(state_of(page)).to_have_text("after")
+            expect(page.locator("#reason")).to_be_hidden()
+    assert complaints == []
+
+
+def test_the_description_is_shown_without_the_internet(topic, program, visit, complaints, picture):
+    program.comes_to(0)
+    page = visit(program, "/docs")
+    expect(page.get_by_text("/state/stream", exact=True)).to_be_visible()
+    expect(page.get_by_text("Errors", exact=False)).to_have_count(0)
+    page.get_by_text("/state", exact=True).click()
+    expect(page.get_by_text("min_offset").first).to_be_visible()
+    picture(page, "docs")
+    assert complaints == []

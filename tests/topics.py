@@ -1,0 +1,95 @@
+"""Topics of a test's own."""
+
+from __future__ import annotations
+
+import json
+import uuid
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient, NewTopic
+
+from tests.brokers import CHOSEN
+from tests.waiting import eventually
+
+
+class Topic:
+    """A topic of the test's own, and the means to write to it."""
+
+    def __init__(self, name: str, servers: str) -> None:
+        self.name = name
+        self.servers = servers
+        self.producer = self.new_producer()
+
+    def new_producer(self, **config: Any) -> Producer:
+        return Producer({"bootstrap.servers": self.servers, "linger.ms": 0, **config})
+
+    def send(self, *values: bytes | None, producer: Producer | None = None, **options: Any) -> None:
+        """Send and wait for the acknowledgements; to partition 0 unless options say otherwise."""
+        producer = producer or self.producer
+        failures = []
+        for value in values:
+            producer.produce(
+                self.name,
+                value,
+                on_delivery=lambda error, _: error and failures.append(error),
+                **{"partition": 0, **options},
+            )
+            producer.poll(0)
+        assert producer.flush(30) == 0
+        assert failures == []
+
+    def send_state(self, *states: Any, **options: Any) -> None:
+        self.send(*(json.dumps({"state": state}).encode() for state in states), **options)
+
+
+def new_topic(servers: str, name: str = "", **options: int) -> Topic:
+    """Create a topic of one partition, unless `options` say otherwise."""
+    name = name or f"test-{uuid.uuid4().hex}"
+    admin = AdminClient({"bootstrap.servers": servers})
+    admin.create_topics([NewTopic(name, **{"num_partitions": 1, **options})])[name].result(30)
+    return Topic(name, servers)
+
+
+@pytest.fixture
+def admin(bootstrap_servers: str) -> AdminClient:
+    return AdminClient({"bootstrap.servers": bootstrap_servers})
+
+
+@pytest.fixture
+def groups(admin: AdminClient) -> Callable[[], set[str]]:
+    """Ask the broker for the consumer groups it has."""
+    return lambda: {group.group_id for group in admin.list_consumer_groups().result(10).valid}
+
+
+@pytest.fixture
+def topic_name() -> str:
+    """A name that no topic has."""
+    return f"test-{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def make_topic(
+    pytestconfig: pytest.Config, bootstrap_servers: str, admin: AdminClient
+) -> Callable[..., Topic]:
+    """Create a topic: `partitions` (the embedded broker always makes four) and its `config`."""
+
+    def make(partitions: int = 1, **config: str) -> Topic:
+        name = f"test-{uuid.uuid4().hex}"
+        if pytestconfig.stash[CHOSEN].is_apache_kafka:
+            new = NewTopic(
+                name, partitions, config={k.replace("_", "."): v for k, v in config.items()}
+            )
+            admin.create_topics([new])[name].result(30)
+        # on the embedded broker a topic appears when it is asked for
+        eventually(lambda: admin.list_topics(name, timeout=10).topics[name].partitions)
+        return Topic(name, bootstrap_servers)
+
+    return make
+
+
+@pytest.fixture
+def topic(make_topic: Callable[..., Topic]) -> Topic:
+    return make_topic()
