@@ -26,6 +26,7 @@ from app.views import PROBES
 
 blueprint = Blueprint("description", __name__)
 
+NAME = "kafka-state"
 SWAGGER_UI = Path(flask_swagger_ui.__file__).parent / "dist"
 
 TEXT = {"type": "string"}
@@ -141,8 +142,8 @@ OPERATIONS: dict[str, dict[str, Any]] = {
 def describe(wants_token: bool) -> dict[str, Any]:
     """Give the OpenAPI document of the running application."""
     spec = APISpec(
-        title=current_app.name,
-        version=version("kafka-state"),
+        title=NAME,
+        version=version(NAME),
         openapi_version="3.1.0",
         info={"description": "A state as fresh as a Kafka topic."},
         plugins=[MarshmallowPlugin()],

@@ -5,7 +5,8 @@ const POLL_MS = 2000;
 const ANSWER_MS = 5000;
 const ANNOUNCE_MS = 5000;
 const NUMBERS_CHARTED = 60;
-const CHANGES_LISTED = 8;
+const CHANGES_LISTED = 6;
+const PARTITIONS_LISTED = 6;
 const CHARACTERS_SHOWN = 20_000;
 const CHARACTERS_LISTED = 60;
 const CHARACTERS_HUGE = 28;
@@ -79,8 +80,9 @@ function connection() {
   if (status === undefined) return ["connecting", "Connecting", ""];
   if (status === null) return ["away", "This server does not answer", "Trying again."];
   const error = status.last_error?.error ?? "";
+  if (!status.connected_since && !error) return ["connecting", "Connecting to Kafka", ""];
   if (!status.connected_since && changes.length === 0) return ["away", "Waiting for Kafka", error];
-  if (!status.connected_since) return ["away", "Kafka is away", `This is the last known state. ${error}`];
+  if (!status.connected_since) return ["away", "Kafka is away", `This is the last known state; ${error}`];
   if (stream.readyState !== EventSource.OPEN) return ["away", "The stream is closed", "Trying again."];
   return ["live", "Live", ""];
 }
@@ -152,15 +154,26 @@ function renderChart(numbers) {
 }
 
 function renderLag() {
-  const rows = Object.entries(status?.partitions ?? {}).map(([partition, { position, end, lag }]) => {
-    const row = document.createElement("tr");
-    const head = create("th", partition);
-    head.scope = "row";
-    row.append(head, ...[position, end, lag].map((number) => create("td", number)));
-    row.classList.toggle("behind", lag > 0);
-    return row;
-  });
+  const partitions = Object.entries(status?.partitions ?? {});
+  partitions.sort(([, one], [, other]) => other.lag - one.lag);
+  const rows = partitions
+    .slice(0, PARTITIONS_LISTED)
+    .map(([partition, { position, end, lag }]) => lagRow(partition, position, end, lag));
+  const others = partitions.slice(PARTITIONS_LISTED);
+  if (others.length > 0) {
+    const lag = others.reduce((sum, [, partition]) => sum + partition.lag, 0);
+    rows.push(lagRow(`${others.length} more`, "", "", lag));
+  }
   element("partitions").replaceChildren(...rows);
+}
+
+function lagRow(partition, position, end, lag) {
+  const row = document.createElement("tr");
+  const head = create("th", partition);
+  head.scope = "row";
+  row.append(head, create("td", position), create("td", end), create("td", lag));
+  row.classList.toggle("behind", lag > 0);
+  return row;
 }
 
 /* Words */

@@ -49,7 +49,7 @@ def test_follows_without_a_reload_and_remembers_the_last_changes(
     page = visit(program)
     expect(state_of(page)).to_have_text("before")
     page.evaluate("window.isStillTheSame = true")
-    for number in (12, 7, 30.5, 28, 41, 33):
+    for number in (12, 7, 30.5, 28, 33):
         topic.send_state(number)
         expect(state_of(page)).to_have_text(str(number))
     expect(page.locator("#changes li").first).to_contain_text("33")
@@ -121,6 +121,17 @@ def test_shows_the_beginning_of_a_state_that_is_too_long_to_read(topic, program,
     topic.send_state("x" * 300_000)
     program.comes_to("x" * 300_000)
     expect(state_of(visit(program))).to_contain_text("(280000 characters more)")
+
+
+@pytest.mark.apache_kafka
+def test_lists_the_partitions_that_are_behind_and_sums_up_the_others(make_topic, serving, visit):
+    topic = make_topic(partitions=30)
+    topic.send_state(77, partition=29)
+    with serving(topic) as program:
+        program.comes_to(77)
+        page = visit(program)
+        expect(page.locator("#partitions tr")).to_have_count(7)
+        expect(page.locator("#partitions tr").last).to_have_text("24 more0")
 
 
 def test_says_in_words_that_the_state_is_the_initial_one(topic, program, visit):
