@@ -298,7 +298,7 @@ def test_waits_for_a_deleted_topic_that_it_may_not_create(kafka, topic):
 
 def test_moves_on_when_the_leader_is_killed_under_load_and_applies_nothing_twice():
     with apache_kafka.running_cluster() as cluster:
-        topic = new_topic(cluster[0], replication_factor=3)
+        topic = new_topic(cluster[0].address, replication_factor=3)
         servers = ",".join(node.address for node in cluster)
         topic = Topic(topic.name, servers)
         published = []

@@ -163,6 +163,7 @@ def refused(program: Program) -> bool:
         return answer.status_code == 503
 
 
+@pytest.mark.apache_kafka  # the embedded broker keeps 5 MB of a partition at most
 def test_who_waits_is_not_cut_off_for_it_as_one_is_who_does_not_read(topic, serving, stream):
     topic.send_state("x" * 8_000_000, producer=topic.new_producer(**{"message.max.bytes": 10**8}))
     with serving("--timeout", "3") as program:
