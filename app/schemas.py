@@ -56,7 +56,7 @@ class StateHeaders(Schema):
         metadata={
             "description": "`wait=N` (RFC 7240): wait up to N seconds, at most 60, for a state "
             "other than the one of If-None-Match, or for min_offset.",
-            "example": "wait=30",
+            "example": "wait=1",
         },
     )
 

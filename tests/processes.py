@@ -48,6 +48,11 @@ class Program:
     def output(self) -> str:
         return self._log.read_text()
 
+    @property
+    def told(self) -> list[str]:
+        """The lines of its output that are not about a request."""
+        return [line for line in self.output.splitlines() if ' HTTP/1.1" ' not in line]
+
     def get(self, path: str = "/state") -> requests.Response | None:
         """The answer, or None while nothing listens."""
         try:

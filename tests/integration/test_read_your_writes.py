@@ -48,14 +48,18 @@ def test_a_write_is_in_what_is_read_after_it_while_a_flood_is_conflated(
     service = serve(topic)
     service.first_state()
     client = service.app.test_client()
+    mine: list[int] = []
     with flooded(topic):
         for _ in range(30):
-            offset = acknowledged(topic, written)
-            answer = client.get(f"/state?min_offset=0:{offset}", headers={"Prefer": "wait=30"})
+            mine.append(acknowledged(topic, written))
+            asked = f"/state?min_offset=0:{mine[-1]}"
+            answer = client.get(asked, headers={"Prefer": "wait=30"})
             assert answer.status_code == 200, answer.text
-            read_through = int(answer.headers["X-State-Offset"])
-            # every third of the flood is valid, so that one of them is right before
-            assert read_through >= (offset if written != b"invalid" else offset - 3)
+            served = int(answer.headers["X-State-Offset"])
+            # every third of the flood is valid: where mine are not, one of them is right before
+            invalid = range(served + 1, mine[-1] + 1)
+            assert len(invalid) - sum(offset in invalid for offset in mine) <= 2
+            assert served >= mine[-1] or written == b"invalid"
     eventually(lambda: service.status["skipped_messages"] > 0)
 
 
@@ -76,13 +80,13 @@ def test_every_message_of_a_flood_is_an_update_or_invalid_or_skipped(topic, serv
     service = serve(topic)
     service.first_state()
     known = service.status["updates"]
-    for batch in range(20):
+    for batch in range(10):
         topic.send(*[b"junk", b'{"state": 1}'] * 250, json.dumps({"state": batch}).encode())
-    eventually(lambda: service.status["partitions"]["0"]["position"] == 20 * 501)
+    eventually(lambda: service.status["partitions"]["0"]["position"] == 10 * 501)
 
     def counted() -> int:
         now = service.status
         invalid = sum(now["invalid_messages"].values())
         return now["updates"] - known + invalid + now["skipped_messages"]
 
-    eventually(lambda: counted() == 20 * 501)
+    eventually(lambda: counted() == 10 * 501)

@@ -29,7 +29,7 @@ from app.topic_log.client import REQUEST_TIMEOUT_MS
 from dev import apache_kafka
 from dev.apache_kafka import ApacheKafka
 from dev.broker import forwarding
-from tests.processes import free_port, gunicorn, running
+from tests.processes import Program, free_port, gunicorn, running
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.own_kafka
@@ -550,13 +550,13 @@ def assert_takes_no_more_than_at_first(soak: Soak) -> None:
     assert fits()
 
 
-def assert_log_is_bounded(output: str, seconds: float) -> None:
-    lines = output.splitlines()
-    workers = set(FOLLOWING.findall(output))
+def assert_log_is_bounded(program: Program, seconds: float) -> None:
+    lines = program.told
+    workers = set(FOLLOWING.findall(program.output))
     print(f"{len(lines)} lines of {len(workers)} workers in {seconds:.0f} s")
     assert len(lines) < LINES_A_SECOND * WORKERS * seconds + LINES_A_WORKER * len(workers)
     assert max(map(len, lines)) < LONGEST_LINE
-    assert "WORKER TIMEOUT" not in output
+    assert "WORKER TIMEOUT" not in program.output
 
 
 def test_is_true_and_no_larger_after_faults_of_all_kinds(seconds, seed, tmp_path):
@@ -585,6 +585,6 @@ def test_is_true_and_no_larger_after_faults_of_all_kinds(seconds, seed, tmp_path
             processes = soak.program.tree()
             soak.program.process.terminate()
             assert soak.program.process.wait(10) == 0
-            assert_log_is_bounded(soak.program.output, time.monotonic() - began)
+            assert_log_is_bounded(soak.program, time.monotonic() - began)
     assert not any(process.is_running() for process in processes)
     assert kafka.process.poll() is not None
