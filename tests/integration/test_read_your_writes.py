@@ -82,7 +82,6 @@ def test_every_message_of_a_flood_is_an_update_or_invalid_or_skipped(topic, serv
     known = service.status["updates"]
     for batch in range(10):
         topic.send(*[b"junk", b'{"state": 1}'] * 250, json.dumps({"state": batch}).encode())
-    eventually(lambda: service.status["partitions"]["0"]["position"] == 10 * 501)
 
     def counted() -> int:
         now = service.status
