@@ -17,8 +17,8 @@ log = logging.getLogger(__name__)
 TEXT = "[%(asctime)s] [%(process)d] [%(levelname)s] %(message)s"
 TEXT_DATE = "%Y-%m-%d %H:%M:%S %z"
 JSON_FIELDS = ["timestamp", "levelname", "process", "name", "message"]
-# a terminal would obey them
-CONTROLS = {code: f"\\x{code:02x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
+# a terminal would obey them; as JSON writes them
+CONTROLS = {code: f"\\u{code:04x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
 del CONTROLS[ord("\n")], CONTROLS[ord("\t")]
 
 

@@ -15,27 +15,10 @@ import requests
 import sseclient
 
 from tests.processes import Program, assert_all_ended, free_port, gunicorn, running
-from tests.topics import Topic, new_topic
+from tests.topics import new_topic
 from tests.waiting import eventually
 
 LEAVING_SECONDS = 5.0
-
-
-@pytest.fixture
-def serving(topic: Topic, tmp_path):
-    @contextlib.contextmanager
-    def serve(*options: str, **environ: str) -> Iterator[Program]:
-        port = free_port()
-        settings = {
-            "KAFKA_TOPIC": topic.name,
-            "KAFKA_BOOTSTRAP_SERVERS": topic.servers,
-            "PORT": str(port),
-        }
-        command = gunicorn(*options)
-        with running(command, port, {**settings, **environ}, tmp_path / "output") as program:
-            yield program
-
-    return serve
 
 
 @pytest.fixture

@@ -108,4 +108,10 @@ def test_writes_a_json_object_a_line_if_asked_to(monkeypatch, capsys):
 
 def test_shows_control_characters_and_does_not_send_them_to_a_terminal(monkeypatch, capsys):
     shown = logged(monkeypatch, capsys, "red: \x1b[31m, or \x9b31m")
-    assert r"red: \x1b[31m, or \x9b31m" in shown
+    assert r"red: \u001b[31m, or \u009b31m" in shown
+
+
+def test_control_characters_leave_json_what_it_is(monkeypatch, capsys):
+    shown = logged(monkeypatch, capsys, "\x1b \x7f \x9b", log_format="json")
+    assert json.loads(shown)["message"] == "\x1b \x7f \x9b"
+    assert "\x9b" not in shown

@@ -1,0 +1,113 @@
+"""/metrics, whichever worker answers, to Prometheus' own tool and parser."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Iterator
+
+import psutil
+import pytest
+import requests
+from prometheus_client.parser import text_string_to_metric_families
+
+from tests.processes import Program
+from tests.waiting import eventually
+
+NAMES = {
+    "kafka_state_updates",
+    "kafka_state_invalid_messages",
+    "kafka_state_skipped_messages",
+    "kafka_state_lag",
+    "kafka_state_age_seconds",
+    "kafka_state_last_message_timestamp_seconds",
+    "kafka_state_connected",
+    "kafka_state_reconnects",
+    "kafka_state_update_delay_seconds",
+    "http_requests",
+    "http_request_duration_seconds",
+}
+
+
+@pytest.fixture(params=[(), ("--preload",)], ids=["", "preload"])
+def two_workers(request, topic, serving) -> Iterator[Program]:
+    topic.send_state(77)
+    with serving("--workers=2", *request.param) as program:
+        program.comes_to(77)
+        eventually(lambda: len(workers(program)) == 2)
+        eventually(lambda: told(program, "kafka_state_connected") == 1)
+        yield program
+
+
+def workers(program: Program) -> list[psutil.Process]:
+    return program.tree()[1:]
+
+
+def told(program: Program, name: str, **labels: str) -> float:
+    answer = requests.get(f"http://127.0.0.1:{program.port}/metrics", timeout=10)
+    return sum(
+        sample.value
+        for family in text_string_to_metric_families(answer.text)
+        for sample in family.samples
+        if sample.name == name and labels.items() <= sample.labels.items()
+    )
+
+
+def states_asked(program: Program) -> float:
+    return told(program, "http_requests_total", route="/state", status="200")
+
+
+@pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is Debian's package prometheus")
+def test_prometheus_own_tool_has_nothing_against_them(topic, two_workers):
+    topic.send_state(78)
+    two_workers.comes_to(78)
+    topic.send(b"junk", b"{}", None, b"\xff")
+    eventually(lambda: told(two_workers, "kafka_state_invalid_messages_total", reason="schema"))
+    for path in ("/nowhere", "/state?min_offset=x", "/docs", "/static/page.js"):
+        two_workers.get(path)
+    text = two_workers.get("/metrics").text
+    check = subprocess.run(
+        ["promtool", "check", "metrics"],
+        input=text,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (check.returncode, check.stdout, check.stderr) == (0, "", "")
+    assert {family.name for family in text_string_to_metric_families(text)} == NAMES
+
+
+def test_every_worker_tells_of_the_requests_of_all(two_workers):
+    before = states_asked(two_workers)
+    for _ in range(50):
+        two_workers.get()
+    assert [states_asked(two_workers) for _ in range(10)] == [before + 50] * 10
+
+
+def test_what_a_worker_counted_outlives_it_and_what_it_knew_does_not(topic, two_workers):
+    for _ in range(20):
+        two_workers.get()
+    counted = states_asked(two_workers)
+    stuck, other = workers(two_workers)
+    stuck.suspend()
+    topic.send_state(78)
+    # the other alone follows and answers: the worst of them still has the old state
+    old = told(two_workers, "kafka_state_last_message_timestamp_seconds")
+    assert told(two_workers, "kafka_state_age_seconds") > 0
+    stuck.kill()
+    eventually(lambda: other.is_running() and len(workers(two_workers)) == 2)
+    eventually(lambda: told(two_workers, "kafka_state_last_message_timestamp_seconds") > old)
+    eventually(lambda: told(two_workers, "kafka_state_connected") == 1)
+    assert states_asked(two_workers) >= counted
+
+
+def test_leaves_nothing_behind(topic, serving, tmp_path):
+    with serving(TMPDIR=str(tmp_path)) as program:
+        program.comes_to(0)
+        assert list(tmp_path.glob("kafka-state-metrics-*"))
+        program.process.terminate()
+        assert program.process.wait(5) == 0
+    with serving(TMPDIR=str(tmp_path), STATE_INITIAL="nope") as program:
+        assert program.process.wait(20) != 0
+    assert not list(tmp_path.glob("kafka-state-metrics-*"))

@@ -1,0 +1,166 @@
+"""The HTTP face, as tools see it that know nothing of it but its standards."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import subprocess
+import sys
+import threading
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.processes import Program
+from tests.waiting import eventually
+
+SEATS = 20
+BEYOND = 200
+
+
+@pytest.fixture
+def program(serving):
+    with serving(LOG_FORMAT="json", API_TOKEN="") as program:
+        program.comes_to(0)
+        yield program
+
+
+def test_does_what_its_own_description_says(topic, program):
+    topic.send_state(*range(50))
+    program.comes_to(49)
+    schemathesis = subprocess.run(
+        [
+            str(Path(sys.executable).with_name("schemathesis")),
+            "run",
+            f"http://127.0.0.1:{program.port}/openapi.json",
+            "--checks=all",
+            # 503 is an answer here, and any other 5xx is found for being described nowhere;
+            # which partitions a topic has no schema can say
+            "--exclude-checks=not_a_server_error,positive_data_acceptance",
+            # it has no end, and a test of its own
+            "--exclude-path=/state/stream",
+            "--max-examples=25",
+            "--generation-deterministic",
+            "--request-timeout=70",
+            "--no-color",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=100,
+        check=False,
+    )
+    assert schemathesis.returncode == 0, schemathesis.stdout
+    assert "7 selected / 8 total" in schemathesis.stdout
+
+
+@pytest.mark.skipif(not shutil.which("curl"), reason="curl is not installed")
+def test_curl_gets_a_state_once(topic, program, tmp_path):
+    def curl(*options: str) -> tuple[str, str]:
+        answer = subprocess.run(
+            ["curl", "-sS", "-w", "%{stderr}%{http_code}", *options],
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=True,
+        )
+        return answer.stderr, answer.stdout
+
+    url = f"http://127.0.0.1:{program.port}/state"
+    compare = ("--etag-save", tmp_path / "etag", "--etag-compare", tmp_path / "etag", url)
+    topic.send_state("same")
+    program.comes_to("same")
+    assert curl(*compare) == ("200", '{"state":"same"}')
+    assert curl(*compare) == ("304", "")
+    offset = program.get().headers["X-State-Offset"]
+    topic.send_state("same")
+    eventually(lambda: program.get().headers["X-State-Offset"] != offset)
+    assert curl(*compare) == ("200", '{"state":"same"}')
+    status, head = curl("-I", url)
+    assert status == "200"
+    assert "ETag: " in head
+    assert curl("-I", f"{url}/stream")[0] == "200"
+
+
+def test_clients_beyond_those_who_may_wait_do_not_slow_the_others(topic, serving):
+    with serving(STATE_MAX_WAITING=str(SEATS)) as program:
+        program.comes_to(0)
+        streams = [ask_for_a_stream(program) for _ in range(SEATS)]
+        answers: list[int] = []
+        done = threading.Event()
+        crowd = [
+            threading.Thread(target=ask_again_and_again, args=(program, number, answers, done))
+            for number in range(BEYOND)
+        ]
+        for client in crowd:
+            client.start()
+        try:
+            eventually(lambda: len(answers) > BEYOND)
+            for number in range(20):
+                answer = requests.get(f"http://127.0.0.1:{program.port}/state", timeout=1)
+                assert answer.status_code == 200, number
+                assert program.get("/healthz").status_code == 200
+        finally:
+            done.set()
+            for client in crowd:
+                client.join()
+        assert set(answers) == {503}
+        for stream in streams:
+            stream.close()
+
+
+def ask_for_a_stream(program: Program) -> socket.socket:
+    stream = socket.create_connection(("127.0.0.1", program.port), timeout=20)
+    stream.sendall(b"GET /state/stream HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    assert stream.recv(100).startswith(b"HTTP/1.1 200 ")
+    return stream
+
+
+def ask_again_and_again(
+    program: Program, number: int, answers: list[int], done: threading.Event
+) -> None:
+    path = "/state/stream" if number % 2 else "/state?min_offset=0:99"
+    url = f"http://127.0.0.1:{program.port}{path}"
+    while not done.wait(0.5):
+        with requests.get(url, headers={"Prefer": "wait=60"}, stream=True, timeout=60) as answer:
+            answers.append(answer.status_code)
+
+
+def test_every_line_of_the_log_is_a_json_object_if_it_is_to_be(topic, program):
+    for path in ("/state?a=b", "/nowhere", "/healthz", "/readyz"):
+        program.get(path)
+    program.process.terminate()
+    assert program.process.wait(5) == 0
+    lines = [json.loads(line) for line in program.output.splitlines()]
+    for line in lines:
+        assert {"timestamp", "level", "pid", "logger", "message"} <= line.keys()
+        assert datetime.fromisoformat(line["timestamp"]).tzinfo
+    messages = " ".join(line["message"] for line in lines)
+    for said in ("Listening at", "Initializing API", "Shutting down"):
+        assert said in messages
+    requests_logged = {line["path"]: line for line in lines if line["logger"] == "gunicorn.access"}
+    assert requests_logged.keys() == {"/state", "/nowhere"}
+    line = requests_logged["/state"]
+    assert (line["client"], line["method"], line["query"]) == ("127.0.0.1", "GET", "a=b")
+    assert (line["status"], line["bytes"]) == (200, len('{"state":0}'))
+    assert line["seconds"] >= 0
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_a_request_is_logged_without_secrets_and_without_what_a_terminal_obeys(serving, log_format):
+    with serving(API_TOKEN="s3cret-token", LOG_FORMAT=log_format) as program:
+        eventually(lambda: program.get("/healthz"))
+        url = f"http://127.0.0.1:{program.port}/state?token=s3cret-token"
+        client = socket.create_connection(("127.0.0.1", program.port), timeout=20)
+        client.sendall(
+            b"GET /state?token=s3cret-token HTTP/1.1\r\nHost: localhost\r\n"
+            b"User-Agent: red\x9b31m\r\nConnection: close\r\n\r\n"
+        )
+        assert client.recv(1000)
+        eventually(lambda: "token=(hidden)" in program.output)
+        assert r"red\u009b31m" in program.output
+        assert "s3cret-token" not in program.output
+        assert "/healthz" not in program.output
+        assert requests.get(url, timeout=5).status_code == 401
