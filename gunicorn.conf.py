@@ -20,12 +20,17 @@ from prometheus_client import multiprocess
 import app
 from app.settings import WAITING_ACCEPTED, Settings, SettingsError
 
+
+def refuse(error):
+    # in the master, where it ends gunicorn; a worker would be started again and again
+    shutil.rmtree(os.environ["PROMETHEUS_MULTIPROC_DIR"])
+    sys.exit(f"Error: {error}")
+
+
 try:
     settings = Settings.from_environ(os.environ)
 except SettingsError as error:
-    shutil.rmtree(os.environ["PROMETHEUS_MULTIPROC_DIR"])
-    # here, where it ends gunicorn; in a worker it would be started again and again
-    sys.exit(f"Error: {error}")
+    refuse(error)
 
 app.starts_consumer = False
 
@@ -47,8 +52,8 @@ SETTLE_SECONDS = 2.0
 
 def on_starting(server):
     if settings.max_waiting is not None and settings.max_waiting >= server.cfg.threads:
-        sys.exit(
-            f"Error: STATE_MAX_WAITING is '{settings.max_waiting}': {WAITING_ACCEPTED}, "
+        refuse(
+            f"STATE_MAX_WAITING is '{settings.max_waiting}': {WAITING_ACCEPTED}, "
             f"{server.cfg.threads}"
         )
 

@@ -1,4 +1,4 @@
-"""What Prometheus is told of one process; of several, tests/integration/test_metrics.py."""
+"""What Prometheus is told of one process; of several, tests/integration/test_metrics_of_workers.py."""
 
 from __future__ import annotations
 

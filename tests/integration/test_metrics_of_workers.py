@@ -108,6 +108,7 @@ def test_leaves_nothing_behind(topic, serving, tmp_path):
         assert list(tmp_path.glob("kafka-state-metrics-*"))
         program.process.terminate()
         assert program.process.wait(5) == 0
-    with serving(TMPDIR=str(tmp_path), STATE_INITIAL="nope") as program:
-        assert program.process.wait(20) != 0
+    for refused in ({"STATE_INITIAL": "nope"}, {"STATE_MAX_WAITING": "1000"}):
+        with serving(TMPDIR=str(tmp_path), **refused) as program:
+            assert program.process.wait(20) != 0
     assert not list(tmp_path.glob("kafka-state-metrics-*"))
