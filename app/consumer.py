@@ -14,8 +14,8 @@ from collections.abc import Callable, Mapping
 from datetime import datetime, timezone
 from typing import Any, NoReturn
 
+from app.journal import Journal
 from app.locate import locate, newest_accepted, newest_tail
-from app.logs import Throttle
 from app.message import InvalidMessage, Message, state_json
 from app.settings import Settings
 from app.state import Snapshot, State
@@ -29,7 +29,6 @@ LONGEST_PAUSE_SECONDS = 2.0
 # a connection that lasts this long was a good one, and what ends it is a failure of its own
 LASTING_SECONDS = 30.0
 TOPIC_SECONDS = 0.2
-VIEW_CHARACTERS = 100
 
 
 def pause_seconds(failures: int, chance: Callable[[], float] = random.random) -> float:
@@ -74,11 +73,7 @@ class Consumer:
         self._last_failure = ""
         self._judged = 0
         self._invalid_messages: Counter[str] = Counter()
-        self._warned: set[str] = set()
-        self._log_invalid = Throttle(log.warning)
-        self._log_update = Throttle(log.info)
-        self._log_failure = Throttle(log.warning, limit=3, period=60.0)
-        self._log_recovery = Throttle(log.info, limit=2, period=60.0)
+        self._journal = Journal(settings.topic)
         self.settled = threading.Event()
         self.status = Status(settings.topic, CLIENT)
 
@@ -120,7 +115,7 @@ class Consumer:
                 if time.monotonic() - began > LASTING_SECONDS:
                     self._failures_in_a_row = 0
                 self._note_failure(error)
-                self._log_failure.flush()
+                self._journal.flush()
                 self._failures_in_a_row += 1
                 self._last_loop = time.monotonic()
             if had_connected:
@@ -132,12 +127,8 @@ class Consumer:
         reason = explain(error, self._settings)
         news = reason != self._last_failure
         if news or self.status.connected_since:
-            self._log_failure(
-                "Not following %s: %s",
-                self._settings.topic,
-                reason,
-                exc_info=None if isinstance(error, KafkaError) or not news else error,
-            )
+            is_expected = isinstance(error, KafkaError) or not news
+            self._journal.failure(reason, traceback_of=None if is_expected else error)
         self._last_failure = reason
         self._state.explain(reason)
         self._report(
@@ -206,10 +197,7 @@ class Consumer:
         passed = sum(map(len, runs)) + sum(map(len, backlog.values()))
         skipped = passed - (self._judged - judged_before)
         self._report_progress(topic_log.ends(), skipped)
-        self._log_invalid.flush()
-        self._log_update.flush()
-        self._log_failure.flush()
-        self._log_recovery.flush()
+        self._journal.flush()
 
     def _catch_up(self, topic_log: TopicLog, ranges: Mapping[int, range]) -> None:
         self._tails.update(locate(topic_log, ranges, self._judge))
@@ -221,7 +209,7 @@ class Consumer:
         if self.status.connected_since:
             return
         if self._last_failure:
-            self._log_recovery("Following %s again", self._settings.topic)
+            self._journal.recovery()
         self._report(
             connected_since=datetime.now(timezone.utc),
             topic_id=self._topic_id,
@@ -252,27 +240,10 @@ class Consumer:
         )
         self.settled.set()
         if self._published is None:
-            self._log_first(newest)
+            self._journal.first_state(newest)
         else:
-            self._log_update("State updated to: %s", _view(newest.json))
+            self._journal.update(newest)
         self._published = newest
-
-    def _log_first(self, snapshot: Snapshot) -> None:
-        if snapshot.offset is None:
-            log.info(
-                "Initializing API with the initial state %s: %s holds no valid message",
-                _view(snapshot.json),
-                self._settings.topic,
-            )
-        else:
-            log.info(
-                "Initializing API with data from msg: partition %d, offset %d, timestamp %d, "
-                "state %s",
-                snapshot.partition,
-                snapshot.offset,
-                snapshot.timestamp,
-                _view(snapshot.json),
-            )
 
     def _judge(self, message: Message) -> Snapshot | None:
         self._judged += 1
@@ -290,13 +261,7 @@ class Consumer:
 
     def _note_invalid(self, partition: int, offset: int, reason: str, detail: str) -> None:
         self._invalid_messages[reason] += 1
-        self._log_invalid(
-            "Skipped an invalid message: partition %d, offset %d, %s: %s",
-            partition,
-            offset,
-            reason,
-            _view(detail),
-        )
+        self._journal.invalid(partition, offset, reason, detail)
 
     def before_wait(self) -> None:
         self._last_loop = time.monotonic()
@@ -308,7 +273,7 @@ class Consumer:
 
     def saw_aborted(self) -> None:
         if self._settings.isolation_level is None:
-            self._warn_once(
+            self._journal.warn_once(
                 f"There are aborted transactions in {self._settings.topic}, and {CLIENT} cannot "
                 "tell their messages from others: a state may be served that was never "
                 "committed. kafka-python 3 can (make install KAFKA_CLIENT=kafka-python); "
@@ -316,15 +281,10 @@ class Consumer:
             )
 
     def may_not_commit(self) -> None:
-        self._warn_once(
+        self._journal.warn_once(
             f"The ACLs do not let {self._settings.who} use the group {self.status.group_id} "
             "(READ on groups with that prefix): following goes on, and Kafka's tools do not see it"
         )
-
-    def _warn_once(self, line: str) -> None:
-        if line not in self._warned:
-            self._warned.add(line)
-            log.warning(line)
 
 
 def _seconds_since(timestamp: int | None) -> float | None:
@@ -332,8 +292,3 @@ def _seconds_since(timestamp: int | None) -> float | None:
     if timestamp is None or timestamp < 0:
         return None
     return max(time.time() - timestamp / 1000, 0.0)
-
-
-def _view(text: str) -> str:
-    """As much of `text` as belongs into a log line."""
-    return text if len(text) <= VIEW_CHARACTERS else text[:VIEW_CHARACTERS] + "…"

@@ -127,7 +127,7 @@ def is_waited_on(program: Program) -> bool:
 
 @pytest.mark.parametrize("path", ["/state/stream", "/state?min_offset=0:0"])
 def test_a_client_that_goes_away_frees_its_place(serving, path):
-    with serving(STATE_MAX_WAITING="1") as program:
+    with serving("--threads=2", STATE_MAX_WAITING="1") as program:
         program.comes_to(0)
         client = ask(program, path)
         eventually(lambda: refused(program))

@@ -34,7 +34,7 @@ def test_says_why_it_does_not_follow_though_it_said_something_else_a_moment_ago(
 
     monkeypatch.setattr("app.consumer.TopicLog", cannot_open)
     consumer = Consumer(Settings(topic="t"), State())
-    consumer._log_failure = Throttle(logging.getLogger("app").warning, limit=1, period=0.5)
+    consumer._journal._failure = Throttle(logging.getLogger("app").warning, limit=1, period=0.5)
     consumer.start()
     try:
         eventually(lambda: any("third" in line for line in caplog.messages))

@@ -1,0 +1,74 @@
+"""What the consumer thread says in the log, at a bounded rate."""
+
+from __future__ import annotations
+
+import logging
+
+from app.logs import Throttle
+from app.state import Snapshot
+
+log = logging.getLogger(__name__)
+
+VIEW_CHARACTERS = 100
+
+
+class Journal:
+    """For the consumer thread only."""
+
+    def __init__(self, topic: str) -> None:
+        self._topic = topic
+        self._warned: set[str] = set()
+        self._invalid = Throttle(log.warning)
+        self._update = Throttle(log.info)
+        self._failure = Throttle(log.warning, limit=3, period=60.0)
+        self._recovery = Throttle(log.info, limit=2, period=60.0)
+
+    def first_state(self, snapshot: Snapshot) -> None:
+        if snapshot.offset is None:
+            log.info(
+                "Initializing API with the initial state %s: %s holds no valid message",
+                _view(snapshot.json),
+                self._topic,
+            )
+        else:
+            log.info(
+                "Initializing API with data from msg: partition %d, offset %d, timestamp %d, "
+                "state %s",
+                snapshot.partition,
+                snapshot.offset,
+                snapshot.timestamp,
+                _view(snapshot.json),
+            )
+
+    def update(self, snapshot: Snapshot) -> None:
+        self._update("State updated to: %s", _view(snapshot.json))
+
+    def invalid(self, partition: int, offset: int, reason: str, detail: str) -> None:
+        self._invalid(
+            "Skipped an invalid message: partition %d, offset %d, %s: %s",
+            partition,
+            offset,
+            reason,
+            _view(detail),
+        )
+
+    def failure(self, reason: str, traceback_of: Exception | None) -> None:
+        self._failure("Not following %s: %s", self._topic, reason, exc_info=traceback_of)
+
+    def recovery(self) -> None:
+        self._recovery("Following %s again", self._topic)
+
+    def warn_once(self, line: str) -> None:
+        if line not in self._warned:
+            self._warned.add(line)
+            log.warning(line)
+
+    def flush(self) -> None:
+        """Say what there was no room for, where there is by now."""
+        for throttle in (self._invalid, self._update, self._failure, self._recovery):
+            throttle.flush()
+
+
+def _view(text: str) -> str:
+    """As much of `text` as belongs into a log line."""
+    return text if len(text) <= VIEW_CHARACTERS else text[:VIEW_CHARACTERS] + "…"
