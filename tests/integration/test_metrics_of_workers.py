@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import signal
 import subprocess
 from collections.abc import Iterator
 
@@ -100,6 +101,36 @@ def test_what_a_worker_counted_outlives_it_and_what_it_knew_does_not(topic, two_
     eventually(lambda: told(two_workers, "kafka_state_last_message_timestamp_seconds") > old)
     eventually(lambda: told(two_workers, "kafka_state_connected") == 1)
     assert states_asked(two_workers) >= counted
+
+
+def test_a_reload_loses_no_count_and_takes_the_old_gauges_away(topic, two_workers):
+    asked = states_asked(two_workers)
+    old = {worker.pid for worker in workers(two_workers)}
+    known = told(two_workers, "kafka_state_last_message_timestamp_seconds")
+    two_workers.process.send_signal(signal.SIGHUP)
+    counts = set()
+
+    def is_over() -> bool:
+        counts.add(states_asked(two_workers))
+        living = {worker.pid for worker in workers(two_workers)}
+        return len(living) == 2 and old.isdisjoint(living)
+
+    eventually(is_over)
+    assert counts == {asked}
+    eventually(lambda: told(two_workers, "kafka_state_connected") == 1)
+    # of those who have gone it would be the old one, which is the least
+    topic.send_state(78)
+    eventually(lambda: told(two_workers, "kafka_state_last_message_timestamp_seconds") > known)
+
+
+def test_a_method_that_nobody_knows_adds_no_label_of_its_own(two_workers):
+    for method in ("BREW", "WHEN"):
+        answer = requests.request(method, f"http://127.0.0.1:{two_workers.port}/state", timeout=5)
+        assert answer.status_code == 405
+    assert told(two_workers, "http_requests_total", method="other", status="405") == 2
+    text = two_workers.get("/metrics").text
+    assert "BREW" not in text
+    assert "WHEN" not in text
 
 
 def test_leaves_nothing_behind(topic, serving, tmp_path):

@@ -14,6 +14,7 @@ import pytest
 import requests
 import sseclient
 
+from dev.broker import forwarding
 from tests.processes import Program, assert_all_ended, free_port, gunicorn, running
 from tests.topics import new_topic
 from tests.waiting import eventually
@@ -159,6 +160,27 @@ def test_who_waits_is_not_cut_off_for_it_as_one_is_who_does_not_read(topic, serv
         topic.send_state("next")
         assert json.loads(next(events).data) == {"state": "next"}
         assert waiting.recv(1000).startswith(b"HTTP/1.1 200 ")
+
+
+@pytest.mark.apache_kafka  # the embedded broker keeps 5 MB of a partition at most
+def test_a_stream_that_is_not_read_is_cut_off_and_makes_room(topic, serving):
+    topic.send_state("x" * 8_000_000, producer=topic.new_producer(**{"message.max.bytes": 10**8}))
+    with serving("--timeout", "3", STATE_MAX_WAITING="1") as program:
+        program.comes_to("x" * 8_000_000)
+        unread = ask(program, "/state/stream")
+        eventually(lambda: refused(program))
+        eventually(lambda: was_reset(unread), within=10)
+        eventually(lambda: not refused(program), within=LEAVING_SECONDS)
+
+
+def test_the_first_event_comes_when_the_broker_does(topic, serving, stream):
+    topic.send_state("first")
+    port = free_port()
+    with serving(KAFKA_BOOTSTRAP_SERVERS=f"127.0.0.1:{port}") as program:
+        eventually(lambda: (answer := program.get()) is not None and answer.status_code == 503)
+        events = stream(program)
+        with forwarding(port, topic.servers):
+            assert json.loads(next(events).data) == {"state": "first"}
 
 
 def was_reset(client: socket.socket) -> bool:

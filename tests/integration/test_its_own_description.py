@@ -1,0 +1,79 @@
+"""What /openapi.json says is what is answered, whatever is asked: schemathesis makes it up."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from tests.processes import Program
+from tests.waiting import eventually
+
+# a service that does not know the state says 503, and that a partition is none of the topic's
+# no schema can say
+CONFIG = """
+[checks.not_a_server_error]
+expected-statuses = ["2xx", "3xx", "4xx", 503]
+[checks.positive_data_acceptance]
+expected-statuses = ["2xx", 304, 400, 503]
+"""
+
+
+@pytest.fixture
+def keeps_its_word(tmp_path):
+    (tmp_path / "schemathesis.toml").write_text(CONFIG)
+
+    def ask(program: Program, *options: str) -> None:
+        command = [
+            sys.executable,
+            "-m",
+            "schemathesis.cli",
+            "run",
+            f"http://127.0.0.1:{program.port}/openapi.json",
+        ]
+        command += ["--generation-deterministic", "--continue-on-failure", "--no-color"]
+        # it has no end
+        command += ["--exclude-path", "/state/stream", "--request-timeout", "10", *options]
+        asked = subprocess.run(
+            command, check=False, cwd=tmp_path, capture_output=True, text=True, timeout=60
+        )
+        assert asked.returncode == 0, asked.stdout + asked.stderr
+        assert "No issues found" in asked.stdout
+
+    return ask
+
+
+# the example of a min_offset in the description is 0:41
+MESSAGES = range(42)
+
+
+def test_while_nobody_may_wait(topic, serving, keeps_its_word):
+    topic.send_state(*MESSAGES)
+    with serving(STATE_MAX_WAITING="0") as program:
+        program.comes_to(MESSAGES[-1])
+        keeps_its_word(program, "--max-examples", "200")
+
+
+def test_while_everybody_waits(topic, serving, keeps_its_word):
+    topic.send_state(*MESSAGES)
+    with serving() as program:
+        program.comes_to(MESSAGES[-1])
+        options = ["--include-path", "/state", "--header", "Prefer: wait=1"]
+        keeps_its_word(program, "--max-examples", "20", *options)
+
+
+def test_while_the_state_is_not_known(serving, keeps_its_word):
+    nowhere = {"KAFKA_BOOTSTRAP_SERVERS": "127.0.0.1:1"}
+    with serving(STATE_MAX_WAITING="0", **nowhere) as program:
+        assert eventually(lambda: program.get() is not None)
+        assert program.get().status_code == 503
+        keeps_its_word(program, "--max-examples", "50")
+
+
+def test_with_a_token(topic, serving, keeps_its_word):
+    topic.send_state(*MESSAGES)
+    with serving(API_TOKEN="secret", STATE_MAX_WAITING="0") as program:
+        eventually(lambda: getattr(program.get("/readyz"), "ok", False))
+        header = "Authorization: Bearer secret"
+        keeps_its_word(program, "--max-examples", "50", "--header", header)
