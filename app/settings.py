@@ -210,6 +210,14 @@ class _Environment(Schema):
         return settings
 
 
+def _however_written(character: str) -> str:
+    """A pattern: the repr of a text, and the repr of that, have backslashes before some
+    characters, and addresses have percent signs and hexadecimal digits in their place."""
+    literally = r"\\+" if character == "\\" else r"\\*" + re.escape(character)
+    encoded = "".join(f"%{byte:02x}" for byte in character.encode())
+    return f"(?:{literally}|(?i:{encoded}))"
+
+
 @dataclasses.dataclass(frozen=True)
 class Settings:
     """The service's settings.
@@ -270,9 +278,7 @@ class Settings:
     def hide(self, text: str) -> str:
         """Take the secrets out of a text that is meant for eyes."""
         for secret in filter(None, (self.sasl_password, self.api_token)):
-            # in the repr of a text, and in the repr of that, there are backslashes between
-            pattern = "".join(r"\\+" if c == "\\" else r"\\*" + re.escape(c) for c in secret)
-            text = re.sub(pattern, "(hidden)", text)
+            text = re.sub("".join(map(_however_written, secret)), "(hidden)", text)
         return text
 
     @classmethod

@@ -56,7 +56,7 @@ class WaitingRoom:
         """
         with self._lock:
             if self._taken >= self.seats:
-                raise NoSeat(f"{self._taken} requests are waiting already, as many as may")
+                raise NoSeat(f"as many requests are waiting as may: {self.seats}")
             self._taken += 1
         try:
             yield

@@ -244,7 +244,7 @@ def test_more_than_may_wait_are_told_to_come_again_and_the_others_answered(clien
         answer = client.get(path)
         assert answer.status_code == 503
         assert answer.headers["Retry-After"] == "1"
-        assert "2 requests are waiting" in answer.json["detail"]
+        assert answer.json["detail"] == "as many requests are waiting as may: 2"
     assert client.get("/state?min_offset=0:5").status_code == 200
     assert client.head("/state/stream").status_code == 200
     state.publish(message(6), {0: 7})
