@@ -114,9 +114,10 @@ function renderState() {
   document.title = `${shortened(text)} · ${topic}`;
 }
 
-function originOf({ partition, offset, timestamp }) {
+function originOf({ json, partition, offset, timestamp }) {
   if (offset === undefined) return `the initial value: ${topic} holds no valid message`;
-  const place = `partition ${partition}, offset ${offset}`;
+  // the text "77" looks like the number
+  const place = `${json[0] === '"' ? "text · " : ""}partition ${partition}, offset ${offset}`;
   if (timestamp < 0) return place;
   return `${place} · ${timeOf(timestamp)} · ${ageOf(timestamp)}`;
 }

@@ -64,16 +64,17 @@ def complaints() -> Complaints:
 
 @pytest.fixture
 def visit(chromium: Browser, complaints: Complaints) -> Iterator[Callable[..., Page]]:
-    """Open a page of a program; `options` are those of a browser's context."""
+    """Open a page of a program, after a `script`; `options` are those of a browser's context."""
     with contextlib.ExitStack() as opened:
 
-        def visit(program: Program, path: str = "/", **options: Any) -> Page:
+        def visit(program: Program, path: str = "/", script: str = "", **options: Any) -> Page:
             context = opened.enter_context(
                 contextlib.closing(
                     chromium.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})
                 )
             )
             page = context.new_page()
+            page.add_init_script(script)
             complaints.watch(page, program)
             page.goto(f"http://localhost:{program.port}{path}")
             return page

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import signal
+import time
 
 import pytest
 from playwright.sync_api import expect
@@ -11,6 +12,7 @@ from playwright.sync_api import expect
 from dev import apache_kafka
 from tests.processes import free_port
 from tests.topics import new_topic
+from tests.waiting import eventually
 
 LIVE = "Live"
 expect.set_options(timeout=20_000)
@@ -132,6 +134,65 @@ def test_lists_the_partitions_that_are_behind_and_sums_up_the_others(make_topic,
         page = visit(program)
         expect(page.locator("#partitions tr")).to_have_count(7)
         expect(page.locator("#partitions tr").last).to_have_text("24 more0")
+
+
+def test_tells_a_text_from_the_number_that_it_looks_like(topic, program, visit):
+    for state, is_text in ((77, False), ("77", True)):
+        topic.send_state(state)
+        program.comes_to(state)
+        page = visit(program)
+        expect(state_of(page)).to_have_text("77")
+        expect(page.locator("#origin")).to_have_text(re.compile("^text · |^p"))
+        assert page.locator("#origin").inner_text().startswith("text") == is_text
+
+
+def test_tells_the_age_by_the_clock_of_the_server(topic, program, visit):
+    topic.send_state(77)
+    program.comes_to(77)
+    ahead = "Date.now = ((now) => () => now() + 3_600_000)(Date.now)"
+    page = visit(program, script=ahead)
+    expect(connection_of(page)).to_have_text(LIVE)
+    expect(page.locator("#origin")).to_contain_text(re.compile("just now|[0-9]+ s ago"))
+
+
+def test_comes_to_the_newest_of_many_and_does_not_chatter(topic, program, visit):
+    program.comes_to(0)
+    page = visit(program)
+    expect(connection_of(page)).to_have_text(LIVE)
+    page.evaluate(
+        """() => {
+            window.announcements = 0;
+            const count = () => window.announcements++;
+            const announcement = document.querySelector("[aria-live]");
+            new MutationObserver(count).observe(announcement, { childList: true });
+        }"""
+    )
+    began = time.monotonic()
+    for number in range(1, 300):
+        topic.send_state(number)
+    expect(state_of(page)).to_have_text("299")
+    announcements = page.evaluate("window.announcements")
+    assert announcements <= 1 + (time.monotonic() - began) / 5
+    expect(page.locator("[aria-live]")).to_have_text("The state is 299")
+
+
+def test_works_under_a_prefix(topic, serving, visit, complaints):
+    topic.send_state(77)
+    with serving(topic, SCRIPT_NAME="/models") as program:
+        eventually(lambda: program.get("/models/healthz"))
+        page = visit(program, "/models/")
+        expect(state_of(page)).to_have_text("77")
+        expect(connection_of(page)).to_have_text(LIVE)
+        page.get_by_role("link", name="docs").click()
+        expect(page.get_by_text("/state/stream", exact=False)).to_be_visible()
+    assert complaints == []
+
+
+def test_says_what_to_do_without_scripts(topic, program, visit):
+    program.comes_to(0)
+    page = visit(program, java_script_enabled=False)
+    page.locator("noscript").get_by_role("link", name="the state").click()
+    expect(page.locator("body")).to_have_text('{"state":0}')
 
 
 def test_says_in_words_that_the_state_is_the_initial_one(topic, program, visit):
