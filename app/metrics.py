@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import time
 from collections.abc import Iterable
+from pathlib import Path
 
 import prometheus_client
 from flask import Flask, Response, g, request
@@ -154,13 +156,24 @@ class _Exposed(Collector):
         self._own = own
 
     def collect(self) -> Iterable[Metric]:
-        shared = "PROMETHEUS_MULTIPROC_DIR" in os.environ
-        source = MultiProcessCollector(None) if shared else self._own  # type: ignore[no-untyped-call]
-        for metric in source.collect():
+        is_one_of_many = "PROMETHEUS_MULTIPROC_DIR" in os.environ
+        for metric in _of_all_workers() if is_one_of_many else self._own.collect():
             metric.samples = [sample for sample in metric.samples if math.isfinite(sample.value)]
             yield metric
             if metric.name == TIMESTAMP:
                 yield _age(metric)
+
+
+def _of_all_workers() -> Iterable[Metric]:
+    """A file is empty when a worker has just made it, or was killed as it did, and is nothing
+    that MultiProcessCollector could read (client_python issue 1199)."""
+    files = []
+    for path in Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]).glob("*.db"):
+        with contextlib.suppress(FileNotFoundError):  # of a worker that has just ended
+            if path.stat().st_size:
+                files.append(str(path))
+    metrics: Iterable[Metric] = MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]
+    return metrics
 
 
 def _age(timestamps: Metric) -> Metric:

@@ -112,6 +112,15 @@ def test_counts_requests_by_route_and_not_by_what_clients_make_up(metrics):
     assert told["http_requests_total method=other route=unmatched status=405"] == 1
 
 
+def test_a_worker_that_begins_or_was_killed_as_it_began_does_not_hide_the_others(
+    metrics, tmp_path, monkeypatch
+):
+    # as prometheus_client leaves it for a moment
+    (tmp_path / "counter_1.db").touch()
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    assert samples(metrics) == {}
+
+
 def test_speaks_openmetrics_where_that_is_accepted(metrics):
     text, content_type = metrics.expose("application/openmetrics-text;version=1.0.0")
     assert content_type.startswith("application/openmetrics-text; version=1.0.0")
