@@ -144,7 +144,9 @@ function renderChart(numbers) {
   if (!isShown) return;
   const [low, high] = [Math.min(...numbers), Math.max(...numbers)];
   const x = (index) => (600 * index) / (numbers.length - 1);
-  const y = (number) => (high === low ? 60 : 112 - (104 * (number - low)) / (high - low));
+  // halves, for the whole may be more than a number holds
+  const share = (number) => (number / 2 - low / 2) / (high / 2 - low / 2);
+  const y = (number) => (high === low ? 60 : 112 - 104 * share(number));
   const line = document.createElementNS("http://www.w3.org/2000/svg", "polyline");
   line.setAttribute("points", numbers.map((number, index) => `${x(index)},${y(number)}`).join(" "));
   chart.replaceChildren(line);

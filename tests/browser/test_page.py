@@ -80,6 +80,18 @@ def test_draws_the_last_numbers(topic, program, visit, picture):
     picture(page, "dark")
 
 
+def test_draws_the_largest_numbers_there_are(topic, program, visit, complaints):
+    topic.send_state(0)
+    program.comes_to(0)
+    page = visit(program)
+    for number, shown in ((1.7e308, "1.7e+308"), (-1.7e308, "-1.7e+308")):
+        expect(connection_of(page)).to_have_text(LIVE)
+        topic.send_state(number)
+        expect(state_of(page)).to_have_text(shown)
+    expect(page.locator("#chart polyline")).to_have_attribute("points", "0,60 300,8 600,112")
+    assert complaints == []
+
+
 MARKUP = '<img src=x onerror="window.hacked=1"></pre></script><script>window.hacked=1</script>'
 
 
