@@ -67,7 +67,9 @@ def visit(chromium: Browser, complaints: Complaints) -> Iterator[Callable[..., P
     """Open a page of a program, after a `script`; `options` are those of a browser's context."""
     with contextlib.ExitStack() as opened:
 
-        def visit(program: Program, path: str = "/", script: str = "", **options: Any) -> Page:
+        def visit(
+            program: Program, path: str = "/", script: str = "", port: int = 0, **options: Any
+        ) -> Page:
             context = opened.enter_context(
                 contextlib.closing(
                     chromium.new_context(**{"viewport": {"width": 1280, "height": 800}, **options})
@@ -76,7 +78,7 @@ def visit(chromium: Browser, complaints: Complaints) -> Iterator[Callable[..., P
             page = context.new_page()
             page.add_init_script(script)
             complaints.watch(page, program)
-            page.goto(f"http://localhost:{program.port}{path}")
+            page.goto(f"http://localhost:{port or program.port}{path}")
             return page
 
         yield visit

@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import expect
 
 from dev import apache_kafka
+from tests.browser.network import network
 from tests.processes import free_port
 from tests.topics import new_topic
 from tests.waiting import eventually
@@ -291,6 +292,20 @@ def test_notices_a_server_that_falls_silent(topic, program, visit):
     expect(connection_of(page)).to_have_text(LIVE)
     topic.send_state("after")
     expect(state_of(page)).to_have_text("after")
+
+
+def test_follows_again_after_a_network_that_lost_its_stream_without_a_word(topic, program, visit):
+    topic.send_state("before")
+    program.comes_to("before")
+    with network(program.port) as between:
+        page = visit(program, port=between.port)
+        expect(connection_of(page)).to_have_text(LIVE)
+        between.go_down()
+        expect(connection_of(page)).to_have_text("This server does not answer")
+        between.come_back()
+        expect(connection_of(page)).to_have_text(LIVE)
+        topic.send_state("after")
+        expect(state_of(page)).to_have_text("after")
 
 
 def test_waits_for_its_turn_where_as_many_follow_as_may(topic, serving, visit):
