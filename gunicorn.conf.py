@@ -43,6 +43,7 @@ graceful_timeout = 4
 control_socket_disable = True
 logger_class = "app.gunicorn_logger.GunicornLogger"
 accesslog = "-"
+sendfile = False  # its bytes are not counted for the access log
 access_log_format = '%(h)s "%(r)s" %(s)s %(B)s bytes, %(L)s s, "%(a)s"'
 
 # a new worker takes connections only when it knows the state, or that it will not soon: none of

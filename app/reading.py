@@ -19,7 +19,7 @@ LONGEST_WAIT_SECONDS = 60
 # for an offset, unless the client says how long
 OFFSET_WAIT_SECONDS = 5
 
-SECONDS = re.compile("[0-9]{1,9}")
+SECONDS = re.compile("[0-9]{1,1000}")
 
 _QUERY = StateQuery()
 

@@ -101,6 +101,7 @@ def ask_again_and_again(
 def test_every_line_of_the_log_is_a_json_object_if_it_is_to_be(topic, program):
     for path in ("/state?a=b", "/nowhere", "/healthz", "/readyz"):
         program.get(path)
+    script = program.get("/static/page.js").content
     program.process.terminate()
     assert program.process.wait(5) == 0
     lines = [json.loads(line) for line in program.output.splitlines()]
@@ -111,7 +112,8 @@ def test_every_line_of_the_log_is_a_json_object_if_it_is_to_be(topic, program):
     for said in ("Listening at", "Initializing API", "Shutting down"):
         assert said in messages
     requests_logged = {line["path"]: line for line in lines if line["logger"] == "gunicorn.access"}
-    assert requests_logged.keys() == {"/state", "/nowhere"}
+    assert requests_logged.keys() == {"/state", "/nowhere", "/static/page.js"}
+    assert requests_logged["/static/page.js"]["bytes"] == len(script) > 0
     line = requests_logged["/state"]
     assert (line["client"], line["method"], line["query"]) == ("127.0.0.1", "GET", "a=b")
     assert (line["status"], line["bytes"]) == (200, len('{"state":0}'))
