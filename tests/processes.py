@@ -37,7 +37,8 @@ class Program:
             self.process = subprocess.Popen(
                 command,
                 cwd=cwd,
-                env={**os.environ, **environ},
+                # one that is killed leaves the folder of its metrics
+                env={**os.environ, "TMPDIR": str(log.parent), **environ},
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
