@@ -107,7 +107,7 @@ class Metrics:
             )
             if status.update_delay is not None:
                 self._delay.observe(status.update_delay)
-        if status.invalid_messages is not last.invalid_messages:
+        if status.invalid_messages != last.invalid_messages:
             for reason, count in status.invalid_messages.items():
                 self._invalid.labels(reason).inc(count - last.invalid_messages.get(reason, 0))
         if status.skipped_messages != last.skipped_messages:
