@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 import requests
 
+from tests.topics import Topic
 from tests.waiting import eventually
 
 ROOT = Path(__file__).parent.parent
@@ -99,6 +100,19 @@ def running(
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         program.process.wait(10)
+
+
+def following(
+    topic: Topic, log: Path, *options: str, port: int = 0, cwd: Path = ROOT, **environ: str
+) -> contextlib.AbstractContextManager[Program]:
+    """Run the program on a topic: gunicorn's options, and variables that come on top."""
+    port = port or free_port()
+    settings = {
+        "KAFKA_TOPIC": topic.name,
+        "KAFKA_BOOTSTRAP_SERVERS": topic.servers,
+        "PORT": str(port),
+    }
+    return running(gunicorn(*options), port, {**settings, **environ}, log, cwd)
 
 
 def gunicorn(*options: str) -> list[str]:

@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.conftest import CHROMIUM
-from tests.processes import Program, free_port, gunicorn, running
+from tests.processes import Program, following
 from tests.topics import Topic
 
 # as root there is no sandbox; the others keep Chromium from asking its maker's hosts
@@ -89,13 +89,7 @@ def serving(tmp_path: Path) -> Callable[..., contextlib.AbstractContextManager[P
     """Run the program on a topic, at a port if one is given."""
 
     def serve(topic: Topic, port: int = 0, **environ: str):
-        port = port or free_port()
-        settings = {
-            "KAFKA_TOPIC": topic.name,
-            "KAFKA_BOOTSTRAP_SERVERS": topic.servers,
-            "PORT": str(port),
-        }
-        return running(gunicorn(), port, {**settings, **environ}, tmp_path / "output")
+        return following(topic, tmp_path / "output", port=port, **environ)
 
     return serve
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from flask import Flask
 
 from app import create_app
 from app.settings import Settings
-from tests.processes import Program, free_port, gunicorn, running
+from tests.processes import following
 from tests.topics import Topic
 from tests.waiting import eventually
 
@@ -63,16 +64,4 @@ def serve(bootstrap_servers: str) -> Iterator[Callable[..., Service]]:
 def serving(topic: Topic, tmp_path: Path) -> Callable[..., Any]:
     """Run the program on the topic: gunicorn's options, and variables."""
 
-    @contextlib.contextmanager
-    def serve(*options: str, **environ: str) -> Iterator[Program]:
-        port = free_port()
-        settings = {
-            "KAFKA_TOPIC": topic.name,
-            "KAFKA_BOOTSTRAP_SERVERS": topic.servers,
-            "PORT": str(port),
-        }
-        command = gunicorn(*options)
-        with running(command, port, {**settings, **environ}, tmp_path / "output") as program:
-            yield program
-
-    return serve
+    return functools.partial(following, topic, tmp_path / "output")

@@ -21,7 +21,7 @@ from dev import apache_kafka
 from dev.apache_kafka import ApacheKafka
 from dev.broker import forwarding
 from tests.integration.conftest import Service
-from tests.processes import Program, assert_all_ended, free_port, gunicorn, running
+from tests.processes import Program, assert_all_ended, following, free_port
 from tests.topics import Topic, new_topic
 from tests.waiting import eventually
 
@@ -57,13 +57,8 @@ def topic(kafka):
 @pytest.fixture
 def serve(tmp_path):
     def serve(topic: Topic, servers: str = ""):
-        port = free_port()
-        environ = {
-            "KAFKA_TOPIC": topic.name,
-            "KAFKA_BOOTSTRAP_SERVERS": servers or topic.servers,
-            "PORT": str(port),
-        }
-        return running(gunicorn(), port, environ, tmp_path / "output")
+        servers = servers or topic.servers
+        return following(topic, tmp_path / "output", KAFKA_BOOTSTRAP_SERVERS=servers)
 
     return serve
 

@@ -9,7 +9,7 @@ import threading
 import pytest
 from confluent_kafka import TopicPartition
 
-from tests.processes import free_port, gunicorn, running
+from tests.processes import following
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.apache_kafka
@@ -35,13 +35,7 @@ def test_keeps_the_state_when_its_record_is_deleted(topic, serve, admin):
 
 def test_goes_on_at_the_end_when_what_it_would_read_next_was_deleted(topic, admin, tmp_path):
     topic.send_state("before")
-    port = free_port()
-    environ = {
-        "KAFKA_TOPIC": topic.name,
-        "KAFKA_BOOTSTRAP_SERVERS": topic.servers,
-        "PORT": str(port),
-    }
-    with running(gunicorn(), port, environ, tmp_path / "output") as program:
+    with following(topic, tmp_path / "output") as program:
         program.comes_to("before")
         worker = program.tree()[1]
         worker.send_signal(signal.SIGSTOP)

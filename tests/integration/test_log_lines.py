@@ -9,9 +9,8 @@ from datetime import datetime
 from urllib.parse import quote
 
 import pytest
-import requests
 
-from tests.processes import ROOT, Program, free_port, gunicorn, running
+from tests.processes import ROOT, Program, following
 from tests.waiting import eventually
 
 # with characters that are percent-encoded in an address
@@ -37,18 +36,11 @@ def send(program: Program, *lines: bytes) -> None:
 
 def test_what_goes_wrong_is_a_json_object_too(topic, failing):
     topic.send_state("x")
-    port = free_port()
-    environ = {
-        "KAFKA_TOPIC": topic.name,
-        "KAFKA_BOOTSTRAP_SERVERS": topic.servers,
-        "PORT": str(port),
-        "LOG_FORMAT": "json",
-    }
-    with running(gunicorn(), port, environ, failing / "output", failing) as program:
+    with following(topic, failing / "output", cwd=failing, LOG_FORMAT="json") as program:
         program.comes_to("x")
         topic.send(b"\xff")
         eventually(lambda: "Skipped an invalid message" in program.output)
-        assert requests.get(f"http://127.0.0.1:{port}/", timeout=5).status_code == 500
+        assert program.get("/").status_code == 500
         send(program, b"GET /%C2%9B%7F%00 HTTP/1.1", b"User-Agent: \x9b\x85")
         send(program, b"GET /\x1b\x85 HTTP/1.1")
         send(program, b"GET / HTTP/1.1", b"User-Agent: \x1b")

@@ -15,8 +15,8 @@ import requests
 import sseclient
 
 from dev.broker import forwarding
-from tests.processes import Program, assert_all_ended, free_port, gunicorn, running
-from tests.topics import new_topic
+from tests.processes import Program, assert_all_ended, following, free_port
+from tests.topics import Topic, new_topic
 from tests.waiting import eventually
 
 LEAVING_SECONDS = 5.0
@@ -93,14 +93,8 @@ def test_a_reader_who_was_away_gets_the_newest_and_few_before_it(topic, program,
 def test_a_stream_is_open_while_nothing_is_known_and_begins_with_the_first_state(
     topic_name, bootstrap_servers, tmp_path, stream
 ):
-    port = free_port()
-    environ = {
-        "KAFKA_TOPIC": topic_name,
-        "KAFKA_BOOTSTRAP_SERVERS": bootstrap_servers,
-        "KAFKA_TOPIC_AUTO_CREATE": "false",
-        "PORT": str(port),
-    }
-    with running(gunicorn(), port, environ, tmp_path / "output") as program:
+    missing = Topic(topic_name, bootstrap_servers)
+    with following(missing, tmp_path / "output", KAFKA_TOPIC_AUTO_CREATE="false") as program:
         eventually(lambda: (answer := program.get()) is not None and answer.status_code == 503)
         events = stream(program)
         new_topic(bootstrap_servers, topic_name).send_state("first")

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.processes import ROOT, assert_all_ended, free_port, gunicorn, running
+from tests.processes import ROOT, assert_all_ended, following
 from tests.waiting import eventually
 
 FOLLOWING = re.compile(r"\[(\d+)\] \[INFO\] Following as (\S+):")
@@ -31,13 +31,7 @@ KINDS = [
 @pytest.fixture
 def serve_with_gunicorn(topic, tmp_path):
     def start(*options: str, cwd: Path = ROOT):
-        port = free_port()
-        environ = {
-            "KAFKA_TOPIC": topic.name,
-            "KAFKA_BOOTSTRAP_SERVERS": topic.servers,
-            "PORT": str(port),
-        }
-        return running(gunicorn(*options), port, environ, tmp_path / "output", cwd)
+        return following(topic, tmp_path / "output", *options, cwd=cwd)
 
     return start
 
