@@ -63,12 +63,14 @@ def _printable(longest: int) -> Callable[[str], None]:
     return check
 
 
-def _milliseconds(variable: str, default: int, least: int) -> fields.Integer:
-    accepted = f"accepted is a whole number of milliseconds, {least} to {LONGEST_MS}"
+def _milliseconds(
+    variable: str, default: int, least: int = 0, most: int = LONGEST_MS
+) -> fields.Integer:
+    accepted = f"accepted is a whole number of milliseconds, {least} to {most}"
     return fields.Integer(
         load_default=default,
         data_key=variable,
-        validate=validate.Range(min=least, max=LONGEST_MS, error=accepted),
+        validate=validate.Range(min=least, max=most, error=accepted),
         error_messages={"invalid": accepted},
     )
 
@@ -138,6 +140,7 @@ class _Environment(Schema):
         error_messages={"invalid": "accepted are true and false"},
     )
     metadata_max_age_ms = _milliseconds("KAFKA_METADATA_MAX_AGE_MS", default=30_000, least=100)
+    conflate_ms = _milliseconds("KAFKA_CONFLATE_MS", default=50, most=10_000)
     initial = _Json(load_default="0", data_key="STATE_INITIAL")
     max_waiting = fields.Integer(
         data_key="STATE_MAX_WAITING",
@@ -231,6 +234,7 @@ class Settings:
     group_prefix: str = "group"
     topic_auto_create: bool = True
     metadata_max_age_ms: int = 30_000
+    conflate_ms: int = 50
     initial: str = "0"
     max_waiting: int | None = None
     log_level: str = "INFO"

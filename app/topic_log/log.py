@@ -18,6 +18,7 @@ from kafka.errors import (
 
 from app.message import Message
 from app.topic_log.admin import admin_client
+from app.topic_log.batches import Fetching
 from app.topic_log.client import NotAllowed, TopicLogError, connection_options, open_client
 from app.topic_log.group import Group, close_quietly
 from app.topic_log.installed import CLIENT_READS_COMMITTED, IS_KAFKA_PYTHON_3
@@ -34,6 +35,8 @@ log = logging.getLogger(__name__)
 
 POLL_MS = 500
 FETCH_BYTES = 256 * 1024
+# a fetch of a few messages shall not bring the many that came after them
+MESSAGE_BYTES = 1024
 # kafka-python-ng asks `keep_waiting` how long
 OFFSETS_OPTIONS = {"timeout_ms": 5_000} if IS_KAFKA_PYTHON_3 else {}
 # how the key of a marker ends: version 0, then 0 for an abort or 1 for a commit (KIP-98)
@@ -75,6 +78,7 @@ class TopicLog:
         self._topic = settings.topic
         self._listener = listener
         self._consumer = self._open_consumer()
+        self._fetching = Fetching(self._consumer)
         self._metadata = TopicMetadata(self._consumer, self._topic, listener.before_wait)
         self._single_batches: KafkaConsumer | None = None
         self._group = Group(group_id, self._open_consumer, listener.may_not_commit)
@@ -93,7 +97,7 @@ class TopicLog:
                 enable_auto_commit=False,
                 # all of a fetch in one poll: none is sent ahead that a seek would have to wait for
                 max_poll_records=2**31 - 1,
-                **{"max_partition_fetch_bytes": FETCH_BYTES, **options},
+                **options,
             )
         # kafka-python 3.0.12 takes this as an option, and does not hand it on
         consumer._client.cluster.config["allow_auto_create_topics"] = False
@@ -150,22 +154,29 @@ class TopicLog:
         return {partition: end for partition, end in ends.items() if end is not None}
 
     def backlog(self) -> dict[int, range]:
-        """The offsets between position and end, of the partitions known to have some."""
-        behind = [
-            key
-            for key in self._consumer.assignment()
-            if (self._consumer.highwater(key) or 0) > self._consumer.position(key)
-        ]
-        # asked for anew: with read_committed the end is the last stable offset, which the
-        # high watermark can be ahead of for as long as a transaction is open
-        ends = self._consumer.end_offsets(behind, **OFFSETS_OPTIONS) if behind else {}
+        """The offsets between position and end, of the partitions that have some."""
+        assigned = self._consumer.assignment()
+        # with read_committed the last stable offsets (KIP-98), beyond which nothing is handed out
+        ends = self._consumer.end_offsets(assigned, **OFFSETS_OPTIONS)
         return {
             key.partition: range(position, ends[key])
-            for key in behind
+            for key in assigned
             if ends[key] > (position := self._consumer.position(key))
         }
 
-    def poll(self, stops: Mapping[int, int] | None = None) -> list[Sequence[Message]]:
+    def wait_for_messages(self) -> dict[int, Message]:
+        """Wait up to `POLL_MS` for messages, and give the last of them by partition.
+
+        There may be more: it fetches no more than it takes to see that there are any.
+        """
+        self._fetching.limit(MESSAGE_BYTES)
+        self._fetching.last_only = True
+        try:
+            return {run[0].partition: run[-1] for run in self._poll()}
+        finally:
+            self._fetching.last_only = False
+
+    def _poll(self, stops: Mapping[int, int] | None = None) -> list[Sequence[Message]]:
         """Wait up to `POLL_MS` for messages: runs of one partition's, in order.
 
         Args:
@@ -193,11 +204,13 @@ class TopicLog:
         Goes by positions, never by a message's arrival: the last offsets of a range may be a
         transaction's marker or compacted away. Changes which partitions are assigned.
         """
+        widest = max(map(len, ranges.values()))
+        self._fetching.limit(min(widest * MESSAGE_BYTES, FETCH_BYTES))
         stops = {partition: offsets.stop for partition, offsets in ranges.items()}
         self.seek({partition: offsets.start for partition, offsets in ranges.items()})
         while stops:
             self.partitions()  # what is gone for good shows here only
-            runs = self.poll(stops)
+            runs = self._poll(stops)
             for run in runs:
                 stop = stops[run[0].partition]
                 within = [message for message in run if message.offset < stop]

@@ -76,8 +76,9 @@ def acknowledged(topic, value: bytes) -> int:
     return offsets[0]
 
 
-def test_every_message_of_a_flood_is_an_update_or_invalid_or_skipped(topic, serve):
-    service = serve(topic)
+@pytest.mark.parametrize("conflate_ms", [0, 50])
+def test_every_message_of_a_flood_is_an_update_or_invalid_or_skipped(topic, serve, conflate_ms):
+    service = serve(topic, conflate_ms=conflate_ms)
     service.first_state()
     known = service.status["updates"]
     for batch in range(10):

@@ -1,0 +1,78 @@
+"""What is decoded of a batch, against decoding all of it and dropping what is not wanted."""
+
+from __future__ import annotations
+
+import struct
+
+from hypothesis import given
+from hypothesis import strategies as st
+from kafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
+from kafka.record.memory_records import MemoryRecords
+
+from app.topic_log.batches import _WantedRecords
+
+BASE = 1000
+NONE, GZIP = 0, 1
+
+lengths = st.integers(0, 10_000) | st.integers(0, 100)
+gaps = st.sampled_from([0, 0, 0, 1, 5])  # compacted away
+
+
+def batch(records: list[tuple[int, int]], compression: int) -> bytes:
+    """As a broker returns it: each record's gap to the one before, and length."""
+    builder = DefaultRecordBatchBuilder(
+        magic=2,
+        compression_type=compression,
+        is_transactional=0,
+        producer_id=-1,
+        producer_epoch=-1,
+        base_sequence=-1,
+        batch_size=10**9,
+    )
+    offset = -1
+    for gap, length in records:
+        offset += 1 + gap
+        builder.append(offset, 0, None, b"x" * length, [("key", b"value")] * (length % 3))
+    return struct.pack(">q", BASE) + bytes(builder.build())[8:]
+
+
+def decoded(records) -> list[tuple[int, bytes]]:
+    found = []
+    while (one := records.next_batch()) is not None:
+        assert one.validate_crc()
+        found += [(record.offset, record.value) for record in one]
+    return found
+
+
+@given(
+    st.lists(st.tuples(gaps, lengths), min_size=1, max_size=20),
+    st.sampled_from([NONE, GZIP]),
+    st.integers(BASE - 5, BASE + 60),
+)
+def test_gives_every_record_that_is_wanted_as_the_client_does(records, compression, offset):
+    data = batch(records, compression)
+    wanted = decoded(_WantedRecords(MemoryRecords(data), offset, last_only=False))
+    all_of_it = decoded(MemoryRecords(data))
+    assert [found for found in wanted if found[0] >= offset] == [
+        found for found in all_of_it if found[0] >= offset
+    ]
+    newest = decoded(_WantedRecords(MemoryRecords(data), offset, last_only=True))
+    assert newest[-1] == all_of_it[-1]
+
+
+def test_decodes_no_record_before_the_wanted_ones(monkeypatch):
+    data = batch([(0, 100)] * 1000, NONE)
+    read = DefaultRecordBatch._read_msg
+    offsets = []
+
+    def note(batch):
+        record = read(batch)
+        offsets.append(record.offset - BASE)
+        return record
+
+    monkeypatch.setattr(DefaultRecordBatch, "_read_msg", note)
+    decoded(_WantedRecords(MemoryRecords(data), BASE + 990, last_only=False))
+    assert offsets == list(range(990, 1000))
+    offsets.clear()
+    decoded(_WantedRecords(MemoryRecords(data + data), BASE, last_only=True))
+    assert offsets == [999, 999]
