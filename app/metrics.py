@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import math
 import os
 import time
@@ -89,7 +90,7 @@ class Metrics:
             ["route", "method", "status"],
             registry=registry,
         )
-        self._duration = Histogram(
+        self._durations = Histogram(
             "http_request_duration_seconds",
             "From a request until its answer could be sent, waiting included",
             ["route", "method", "status"],
@@ -122,19 +123,24 @@ class Metrics:
             for partition, progress in status.partitions.items():
                 self._lag.labels(partition).set(progress.lag)
 
+    @functools.cache  # noqa: B019  # there is one object for as long as the process
+    def _of_requests(self, *labels: str | int) -> tuple[Counter, Histogram]:
+        return self._requests.labels(*labels), self._durations.labels(*labels)
+
     def register(self, app: Flask) -> None:
         """Count this application's requests."""
         app.before_request(_note_start)
         app.after_request(self._count)
 
     def _count(self, response: Response) -> Response:
-        labels = (
-            request.url_rule.rule if request.url_rule else "unmatched",
-            request.method if request.method in METHODS else "other",
+        rule, method = request.url_rule, request.method
+        requests, duration = self._of_requests(
+            rule.rule if rule else "unmatched",
+            method if method in METHODS else "other",
             response.status_code,
         )
-        self._requests.labels(*labels).inc()
-        self._duration.labels(*labels).observe(time.perf_counter() - g.start)
+        requests.inc()
+        duration.observe(time.perf_counter() - g.start)
         return response
 
     def expose(self, accept: str) -> tuple[bytes, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import socket
 from collections.abc import Iterator
@@ -18,7 +19,9 @@ from flask import (
     render_template,
     request,
 )
+from werkzeug.datastructures import Headers
 from werkzeug.exceptions import ServiceUnavailable
+from werkzeug.http import http_date, quote_etag
 
 from app.consumer import Consumer
 from app.problems import RETRY_AFTER_SECONDS
@@ -97,26 +100,29 @@ def _say_that_preference_applied(seconds: int) -> None:
 
 
 def _not_modified(snapshot: Snapshot) -> Response:
-    response = Response(status=304)
-    _name_version(response, snapshot)
-    return response
+    return Response(status=304, headers=_version_headers(snapshot))
 
 
 def _full(snapshot: Snapshot) -> Response:
-    response = Response(snapshot.body, mimetype="application/json")
-    _name_version(response, snapshot)
+    return Response(snapshot.body, headers=_headers(snapshot).to_wsgi_list())
+
+
+@functools.lru_cache(maxsize=1)  # the same for every request until there is a newer one
+def _headers(snapshot: Snapshot) -> Headers:
+    headers = _version_headers(snapshot)
+    headers["Content-Type"] = "application/json"
     modified = _datetime(snapshot.timestamp)
     if modified:
-        response.last_modified = modified
-    return response
+        headers["Last-Modified"] = http_date(modified)
+    return headers
 
 
-def _name_version(response: Response, snapshot: Snapshot) -> None:
-    response.headers["Cache-Control"] = "no-cache"
-    response.set_etag(snapshot.version)
+def _version_headers(snapshot: Snapshot) -> Headers:
+    headers = Headers({"Cache-Control": "no-cache", "ETag": quote_etag(snapshot.version)})
     if snapshot.offset is not None:
-        response.headers["X-State-Partition"] = str(snapshot.partition)
-        response.headers["X-State-Offset"] = str(snapshot.offset)
+        headers["X-State-Partition"] = str(snapshot.partition)
+        headers["X-State-Offset"] = str(snapshot.offset)
+    return headers
 
 
 def _datetime(timestamp: int | None) -> datetime | None:
