@@ -12,7 +12,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed-$(KAFKA_CLIENT)
 
 .DEFAULT_GOAL := help
-.PHONY: help install run run-producer test soak lint audit clean
+.PHONY: help install run run-producer test soak lint bench audit clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -54,6 +54,17 @@ lint: install ## Check style and types
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
+bench: .venv-bench/installed ## Measure, side by side with peers; QUICK=1 for three minutes, ONLY=lone for a part
+	@.venv-bench/bin/python -m bench $(if $(QUICK),--quick) $(foreach suite,$(ONLY),--only $(suite))
+
+# in an environment of its own, which has both clients: the one is chosen by PYTHONPATH
+.venv-bench/installed: setup.cfg constraints.txt bench/requirements.txt
+	@$(PYTHON) -m venv --clear .venv-bench
+	@echo "Installing into .venv-bench ..."
+	@.venv-bench/bin/pip install --quiet --constraint constraints.txt --editable . --requirement bench/requirements.txt
+	@.venv-bench/bin/pip install --quiet --constraint constraints.txt --target .venv-bench/kafka-python kafka-python
+	@touch $@
+
 audit: .venv-audit/bin/pip-audit install ## Look for known defects in what is installed
 	@PATH="$(CURDIR)/.venv-audit/bin:$$PATH" $(BIN)/python -m dev.audit
 
@@ -64,5 +75,5 @@ audit: .venv-audit/bin/pip-audit install ## Look for known defects in what is in
 	@touch $@
 
 clean: ## Remove what the commands above made
-	rm -rf .venv .venv-audit build dev/kafka/target *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-audit .venv-bench build dev/kafka/target *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

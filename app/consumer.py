@@ -244,7 +244,8 @@ class Consumer:
         )
 
     def _publish(self, otherwise: Snapshot | None = None) -> None:
-        self._report(invalid_messages=dict(self._invalid_messages))
+        if self._invalid_messages != self.status.invalid_messages:
+            self._report(invalid_messages=dict(self._invalid_messages))
         newest = newest_tail(self._tails) or self._published or otherwise
         if newest is None:
             return

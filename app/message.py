@@ -81,7 +81,7 @@ def parse_json(text: str) -> Any:
         InvalidMessage: with reason `json`.
     """
     try:
-        value = json.loads(text, parse_constant=_refuse, parse_float=_finite)
+        value = _DECODER.decode(text)
     except (ValueError, RecursionError) as error:
         raise InvalidMessage("json", f"not JSON that can be served: {_bounded(error)}") from None
     if text.count("[") + text.count("{") > DEEPEST_NESTING:
@@ -116,6 +116,10 @@ def _finite(text: str) -> float:
     if math.isinf(number):
         raise ValueError("a number too large for a float")
     return number
+
+
+# json.loads would make one for each message
+_DECODER = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
 
 
 def _bounded(error: Exception) -> str:

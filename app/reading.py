@@ -10,7 +10,7 @@ from flask import Request
 from marshmallow import ValidationError
 from werkzeug.datastructures import ETags
 from werkzeug.exceptions import BadRequest
-from werkzeug.http import parse_list_header
+from werkzeug.http import parse_etags, parse_list_header
 
 from app.schemas import StateQuery
 from app.state import Knowledge
@@ -45,10 +45,11 @@ class Reading:
         Raises:
             BadRequest: a `min_offset` makes no sense.
         """
+        environ = request.environ  # most requests have none of these, and to ask Flask takes longer
         return cls(
-            _min_offsets(request.args.getlist("min_offset")),
-            request.if_none_match,
-            preferred_wait(request.headers.get("Prefer", "")),
+            _min_offsets(request.args.getlist("min_offset")) if environ.get("QUERY_STRING") else {},
+            parse_etags(environ.get("HTTP_IF_NONE_MATCH")),
+            preferred_wait(environ.get("HTTP_PREFER", "")),
         )
 
     @property
@@ -116,7 +117,7 @@ def preferred_wait(prefer: str) -> int | None:
 
     What makes no sense is ignored, and of several the first counts (RFC 7240, 2).
     """
-    for preference in parse_list_header(prefer):
+    for preference in parse_list_header(prefer) if prefer else ():
         name, _, value = preference.partition(";")[0].partition("=")
         seconds = value.strip(' \t"')
         if name.strip().lower() == "wait" and SECONDS.fullmatch(seconds):

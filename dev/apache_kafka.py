@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import random
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
@@ -18,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from dev.broker import brokers
+from dev.ports import free_ports
 
 HOME = Path(__file__).with_name("kafka")
 LIBS = HOME / "target" / "libs"
@@ -26,9 +25,6 @@ START_SECONDS = 60
 STOP_SECONDS = 20
 PROBE_PAUSE_SECONDS = 0.05
 OUTPUT_CHARACTERS = 3000
-# below the ports that systems hand out by themselves, so that nobody is given the one of a broker
-# that is down for a moment
-PORTS = range(20000, 32768)
 
 PROPERTIES = {
     "process.roles": "broker,controller",
@@ -109,7 +105,7 @@ class ApacheKafka:
         self._folder = folder
         self._disk = folder / "disk"
         self._properties = properties
-        self._ports = {name: next(_free_ports) for name in listeners}
+        self._ports = {name: next(free_ports) for name in listeners}
         self._controller = controller
         self._cluster_id = cluster_id
         self._heap = heap
@@ -187,7 +183,7 @@ class ApacheKafka:
     def move(self) -> None:
         """While it is stopped: have its listeners on other ports from the next start on."""
         self._assert_stopped()
-        self._ports = {name: next(_free_ports) for name in self._ports}
+        self._ports = {name: next(free_ports) for name in self._ports}
 
     def _assert_stopped(self) -> None:
         assert self.process.poll() is not None, "the broker is running"
@@ -247,7 +243,7 @@ def _running(
     count: int, overrides: Mapping[str, str], listeners: Collection[str], heap: str
 ) -> Iterator[list[ApacheKafka]]:
     fetch()
-    controllers = [f"localhost:{next(_free_ports)}" for _ in range(count)]
+    controllers = [f"localhost:{next(free_ports)}" for _ in range(count)]
     voters = ",".join(f"{node_id}@{address}" for node_id, address in enumerate(controllers, 1))
     replicas, in_sync = str(count), str(max(1, count - 1))
     cluster_id = secrets.token_urlsafe(16)
@@ -282,13 +278,3 @@ def _running(
             for node in nodes:
                 if hasattr(node, "process"):
                     node.kill()
-
-
-def _is_free(port: int) -> bool:
-    with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
-        return True
-    return False
-
-
-# each is given once, for a broker that is down keeps its own
-_free_ports = (port for port in random.sample(PORTS, len(PORTS)) if _is_free(port))

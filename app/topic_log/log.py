@@ -35,6 +35,7 @@ log = logging.getLogger(__name__)
 
 POLL_MS = 500
 FETCH_BYTES = 256 * 1024
+RECEIVE_BYTES = 64 * 1024
 # a fetch of a few messages shall not bring the many that came after them
 MESSAGE_BYTES = 1024
 # kafka-python-ng asks `keep_waiting` how long
@@ -87,8 +88,12 @@ class TopicLog:
         if CLIENT_READS_COMMITTED:
             level = self._settings.isolation_level or "READ_COMMITTED"
             options["isolation_level"] = level.lower()
-        if not IS_KAFKA_PYTHON_3:
+        if IS_KAFKA_PYTHON_3:
+            options["metrics_enabled"] = False  # nobody reads what it measures
+        else:
             options["kafka_client"] = MetadataClient
+            # it reads 4 KiB at a time, and lets go of the GIL for each
+            options["sock_chunk_bytes"] = RECEIVE_BYTES
         with reaching(self._settings):
             consumer = open_client(
                 KafkaConsumer,
@@ -170,6 +175,7 @@ class TopicLog:
         There may be more: it fetches no more than it takes to see that there are any.
         """
         self._fetching.limit(MESSAGE_BYTES)
+        self._fetching.stops = {}
         self._fetching.last_only = True
         try:
             return {run[0].partition: run[-1] for run in self._poll()}
@@ -207,6 +213,7 @@ class TopicLog:
         widest = max(map(len, ranges.values()))
         self._fetching.limit(min(widest * MESSAGE_BYTES, FETCH_BYTES))
         stops = {partition: offsets.stop for partition, offsets in ranges.items()}
+        self._fetching.stops = {self._key(partition): stop for partition, stop in stops.items()}
         self.seek({partition: offsets.start for partition, offsets in ranges.items()})
         while stops:
             self.partitions()  # what is gone for good shows here only

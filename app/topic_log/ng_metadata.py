@@ -122,7 +122,8 @@ class MetadataClient(KafkaClient):  # type: ignore[misc]
 
     def __init__(self, **config: Any) -> None:
         self.keep_waiting: Callable[[], None] = lambda: None
-        super().__init__(**config)
+        # nobody reads what it measures, which is an eighth of what it does
+        super().__init__(**{**config, "metrics": None})
         self._topic_ids: dict[str, uuid.UUID] = {}
         self.cluster.topic_id = lambda topic: self._topic_ids.get(topic)
 
@@ -142,6 +143,7 @@ class MetadataClient(KafkaClient):  # type: ignore[misc]
                 return responses
 
     def send(self, node_id: Any, request: Any, wakeup: bool = True) -> Any:
+        wakeup = False  # of a thread that polls: it is the one that sends
         if not isinstance(request, MetadataRequest[1]):
             return super().send(node_id, request, wakeup)
         names = request.topics or []  # without one it would ask for every topic of the cluster

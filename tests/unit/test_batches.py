@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from kafka.record.default_records import DefaultRecordBatch, DefaultRecordBatchBuilder
@@ -48,22 +49,26 @@ def decoded(records) -> list[tuple[int, bytes]]:
     st.lists(st.tuples(gaps, lengths), min_size=1, max_size=20),
     st.sampled_from([NONE, GZIP]),
     st.integers(BASE - 5, BASE + 60),
+    st.integers(BASE - 5, BASE + 60) | st.none(),
 )
-def test_gives_every_record_that_is_wanted_as_the_client_does(records, compression, offset):
+def test_gives_every_record_that_is_wanted_as_the_client_does(records, compression, offset, stop):
     data = batch(records, compression)
-    wanted = decoded(_WantedRecords(MemoryRecords(data), offset, last_only=False))
+    wanted = decoded(_WantedRecords(MemoryRecords(data), offset, stop, last_only=False))
     all_of_it = decoded(MemoryRecords(data))
-    assert [found for found in wanted if found[0] >= offset] == [
-        found for found in all_of_it if found[0] >= offset
-    ]
-    newest = decoded(_WantedRecords(MemoryRecords(data), offset, last_only=True))
+
+    def within(found: list[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
+        return [one for one in found if offset <= one[0] and (stop is None or one[0] < stop)]
+
+    assert within(wanted) == within(all_of_it)
+    newest = decoded(_WantedRecords(MemoryRecords(data), offset, None, last_only=True))
     assert newest[-1] == all_of_it[-1]
 
 
-def test_decodes_no_record_before_the_wanted_ones(monkeypatch):
-    data = batch([(0, 100)] * 1000, NONE)
+@pytest.fixture
+def read_offsets(monkeypatch) -> list[int]:
+    """Of the records that are decoded, by the client too."""
     read = DefaultRecordBatch._read_msg
-    offsets = []
+    offsets: list[int] = []
 
     def note(batch):
         record = read(batch)
@@ -71,8 +76,18 @@ def test_decodes_no_record_before_the_wanted_ones(monkeypatch):
         return record
 
     monkeypatch.setattr(DefaultRecordBatch, "_read_msg", note)
-    decoded(_WantedRecords(MemoryRecords(data), BASE + 990, last_only=False))
-    assert offsets == list(range(990, 1000))
-    offsets.clear()
-    decoded(_WantedRecords(MemoryRecords(data + data), BASE, last_only=True))
-    assert offsets == [999, 999]
+    return offsets
+
+
+def test_decodes_no_record_before_and_after_the_wanted_ones(read_offsets):
+    data = batch([(0, 100)] * 1000, NONE)
+    later = struct.pack(">q", BASE + 1000) + data[8:]
+    decoded(_WantedRecords(MemoryRecords(data + later), BASE + 990, BASE + 995, last_only=False))
+    assert read_offsets == list(range(990, 995))
+
+
+def test_decodes_the_last_record_of_each_batch_where_no_other_is_wanted(read_offsets):
+    data = batch([(0, 100)] * 1000, NONE)
+    later = struct.pack(">q", BASE + 1000) + data[8:]
+    decoded(_WantedRecords(MemoryRecords(data + later), BASE, None, last_only=True))
+    assert read_offsets == [999, 1999]

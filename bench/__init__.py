@@ -1,0 +1,1 @@
+"""Side-by-side measurements of this service, its peers and the bare limits."""

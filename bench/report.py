@@ -1,0 +1,307 @@
+"""The numbers as one table, as a page and as a picture."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib
+
+matplotlib.use("svg")
+
+from matplotlib import pyplot
+
+from bench.flood import MESSAGE
+from bench.load import quantile
+from bench.services import BARE_FLASK, BARE_WSGI, FASTAPI, FLASK_LOOP, OURS, OURS_3
+from bench.suites import CLIENTS, FEW, MANY, PEERS, RATES
+
+Row = tuple[str, ...]
+HEAD: Row = ("what", "bar", "kafka-python-ng", "kafka-python 3", "beside it")
+NAMES = [service.name for service in CLIENTS]
+MEGABYTE = 1e6
+
+
+def rows(results: dict[str, Any]) -> Iterator[Row]:
+    """What of the issue's lines was measured."""
+    lines = {
+        "flood": _flood_rows,
+        "peers": _peer_rows,
+        "lone": _lone_rows,
+        "start": _start_rows,
+        "invalid": _invalid_rows,
+        "idle": _idle_rows,
+        "requests": _request_rows,
+        "memory": _memory_rows,
+    }
+    for suite, give in lines.items():
+        if suite in results:
+            yield from give(results[suite]["numbers"])
+
+
+def _flood_rows(numbers: Any) -> Iterator[Row]:
+    for rate in map(str, RATES):
+        of = [_Pairs(numbers[name][rate]) for name in NAMES]
+        title = f"flood of {_rate(of[0])}"
+        yield (
+            f"{title}: requests/s on its topic / on another",
+            ">= 0.95",
+            *(_quartiles(p.ratios) for p in of),
+            "; ".join(f"{p.on('rate'):.0f} / {p.off('rate'):.0f}" for p in of),
+        )
+        yield (
+            f"{title}: 99th percentile, the same",
+            "<= 1.3",
+            *(f"{p.on('p99') / p.off('p99'):.2f}" for p in of),
+            "; ".join(f"{_ms(p.on('p99'))} / {_ms(p.off('p99'))}" for p in of),
+        )
+        yield (
+            f"{title}: staleness, 99th percentile",
+            "<= 100 ms",
+            *(_ms(quantile(p.staleness, 99)) for p in of),
+            "median " + "; ".join(_ms(statistics.median(p.staleness)) for p in of),
+        )
+        yield (
+            f"{title}: the last message after its end",
+            "<= 100 ms",
+            *(_at_most(p.ends) for p in of),
+            "the latest of all repetitions",
+        )
+        yield (
+            f"{title}: CPU of the consumer thread",
+            "<= 10 % of a core",
+            *(_percent(p.on("cpu")) for p in of),
+            "with the client's own thread, while requests are answered",
+        )
+        yield (
+            f"{title}: fetched from the broker",
+            "by the window",
+            *(f"{p.on('bytes') / MEGABYTE:.2f} MB/s" if p.bytes else "no `ss`" for p in of),
+            f"of {of[0].on('sent') * len(MESSAGE) / MEGABYTE:.1f} MB/s",
+        )
+
+
+def _peer_rows(numbers: Any) -> Iterator[Row]:
+    for service in PEERS:
+        for rate in map(str, RATES):
+            of = _Pairs(numbers[service.name][rate])
+            ends = "not within 10 s" if None in of.ends else _at_most(of.ends)
+            yield (
+                f"{service.name}, flood of {_rate(of)}",
+                "",
+                "",
+                "",
+                ", ".join(
+                    (
+                        f"{of.on('rate'):.0f} requests/s",
+                        f"99th percentile {_ms(of.on('p99'))}",
+                        f"staleness {_ms(quantile(of.staleness, 99))} at the 99th",
+                        f"last message {ends}",
+                    )
+                ),
+            )
+
+
+def _lone_rows(numbers: Any) -> Iterator[Row]:
+    limit = numbers["librdkafka"]
+    median, p99 = statistics.median(limit), quantile(limit, 99)
+    yield (
+        "a lone message until seen on the stream, median",
+        f"<= {_ms(1.3 * median + 0.001)}",
+        *(_ms(statistics.median(numbers[name])) for name in NAMES),
+        f"librdkafka {_ms(median)}; of {len(limit)} messages",
+    )
+    yield (
+        "the same, 99th percentile",
+        f"<= {_ms(1.5 * p99 + 0.002)}",
+        *(_ms(quantile(numbers[name], 99)) for name in NAMES),
+        f"librdkafka {_ms(p99)}",
+    )
+
+
+def _start_rows(numbers: Any) -> Iterator[Row]:
+    few, many = (
+        {name: statistics.median(of[str(count)]) for name, of in numbers.items()}
+        for count in (FEW, MANY)
+    )
+    yield (
+        f"start to first true state, {MANY:,} / {FEW} messages",
+        "<= 1.1",
+        *(f"{many[name] / few[name]:.2f}" for name in NAMES),
+        "; ".join(f"{many[name]:.2f} s / {few[name]:.2f} s" for name in NAMES),
+    )
+    yield (
+        f"the same on {MANY:,}, against {FASTAPI.name}",
+        "< 0.33",
+        *(f"{many[name] / many[FASTAPI.name]:.2f}" for name in NAMES),
+        f"{many[FASTAPI.name]:.2f} s; on {FEW} {few[FASTAPI.name]:.2f} s",
+    )
+
+
+def _invalid_rows(numbers: Any) -> Iterator[Row]:
+    for kind in numbers[NAMES[0]]:
+        yield (
+            f"the same, the last 100,000 invalid ({kind})",
+            "<= 3 s",
+            *(f"{_quartiles(numbers[name][kind])} s" for name in NAMES),
+            "",
+        )
+
+
+def _idle_rows(numbers: Any) -> Iterator[Row]:
+    of = [_percent(statistics.median(numbers[name]), digits=2) for name in NAMES]
+    yield ("CPU of the consumer thread when idle", "<= 0.5 % of a core", *of, "")
+
+
+def _request_rows(numbers: Any) -> Iterator[Row]:
+    rates = {name: [at["rate"] for at in of] for name, of in numbers.items()}
+    rate = {name: statistics.median(of) for name, of in rates.items()}
+    bare = rates[BARE_WSGI.name]
+    yield (
+        f"requests/s without a flood / {BARE_WSGI.name}",
+        ">= 0.7",
+        *(_quartiles([a / b for a, b in zip(rates[name], bare, strict=True)]) for name in NAMES),
+        ", ".join(f"{s.name} {rate[s.name]:.0f}" for s in (BARE_WSGI, BARE_FLASK)),
+    )
+    yield (
+        "requests/s without a flood",
+        "",
+        *(f"{rate[name]:.0f}" for name in NAMES),
+        ", ".join(f"{s.name} {rate[s.name]:.0f}" for s in PEERS),
+    )
+
+
+def _memory_rows(numbers: Any) -> Iterator[Row]:
+    told = []
+    for name in NAMES:
+        of = [size / MEGABYTE for size in numbers[name]]
+        minute = len(of) // 10
+        told.append(
+            f"{statistics.median(of[minute : 2 * minute]):.1f} MB to "
+            f"{statistics.median(of[-minute:]):.1f} MB"
+        )
+    yield (
+        "memory from the second to the tenth minute of flood",
+        "flat",
+        *told,
+        f"{numbers['messages']:,} messages",
+    )
+
+
+class _Pairs:
+    """Slices with a flood on the topic, each beside one with the same flood on another."""
+
+    def __init__(self, pairs: Sequence[dict[str, Any]]) -> None:
+        self._pairs = pairs
+
+    def on(self, what: str) -> float:
+        return self._median("on", what)
+
+    def off(self, what: str) -> float:
+        return self._median("off", what)
+
+    def _median(self, where: str, what: str) -> float:
+        values: list[float] = [pair[where][what] for pair in self._pairs]
+        return statistics.median(values)
+
+    @property
+    def ratios(self) -> list[float]:
+        return [pair["on"]["rate"] / pair["off"]["rate"] for pair in self._pairs]
+
+    @property
+    def staleness(self) -> list[float]:
+        return [sample for pair in self._pairs for sample in pair["on"]["staleness"]]
+
+    @property
+    def ends(self) -> list[float | None]:
+        return [pair["on"]["end"] for pair in self._pairs]
+
+    @property
+    def bytes(self) -> bool:
+        return all(pair["on"]["bytes"] is not None for pair in self._pairs)
+
+
+def _rate(pairs: _Pairs) -> str:
+    return f"{round(pairs.on('sent'), -3):,.0f}/s"
+
+
+def _at_most(ends: Sequence[float | None]) -> str:
+    known = [end for end in ends if end is not None]
+    return _ms(max(known)) if len(known) == len(ends) else "not in time"
+
+
+def _quartiles(values: Sequence[float]) -> str:
+    median, low, high = (quantile(values, percent) for percent in (50, 25, 75))
+    return f"{median:.2f} ({low:.2f} to {high:.2f})"
+
+
+def _ms(seconds: float) -> str:
+    return f"{seconds * 1000:.1f} ms" if seconds < 0.1 else f"{seconds * 1000:,.0f} ms"
+
+
+def _percent(share: float, digits: int = 1) -> str:
+    return f"{share * 100:.{digits}f} %"
+
+
+def table(results: dict[str, Any]) -> str:
+    """For a terminal."""
+    lines = [HEAD, *rows(results)]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(HEAD))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
+
+
+def page(results: dict[str, Any]) -> str:
+    """As Markdown."""
+    cells = [HEAD, tuple("---" for _ in HEAD), *rows(results)]
+    measured = "\n".join(
+        f"- {suite}: {of['measured']}, {of['with']}" for suite, of in results.items()
+    )
+    return (
+        "# What `make bench` measured\n\n"
+        "Written by it; [README.md](README.md) says what the lines mean, and what is short.\n"
+        "Medians, in parentheses quartiles. Two values "
+        "beside each other are those of the two clients.\n\n"
+        + "\n".join("| " + " | ".join(line) + " |" for line in cells)
+        + f"\n\nMeasured:\n\n{measured}\n"
+    )
+
+
+COLORS = {
+    OURS.name: "#1f77b4",
+    OURS_3.name: "#17becf",
+    FASTAPI.name: "#d62728",
+    FLASK_LOOP.name: "#ff7f0e",
+}
+
+
+def plot(results: dict[str, Any], file: Path) -> None:
+    """Requests a second and staleness over the messages a second, as SVG."""
+    if not {"requests", "flood", "peers"} <= results.keys():
+        return
+    pyplot.rcParams.update({"svg.hashsalt": "bench", "font.size": 9})
+    figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
+    quiet = results["requests"]["numbers"]
+    floods = results["flood"]["numbers"] | results["peers"]["numbers"]
+    for name, color in COLORS.items():
+        of = [_Pairs(floods[name][str(rate)]) for rate in RATES]
+        sent = [pairs.on("sent") for pairs in of]
+        alone = statistics.median(at["rate"] for at in quiet[name])
+        left.plot([1000, *sent], [alone, *(p.on("rate") for p in of)], "o-", color=color)
+        stale = [max(quantile(p.staleness, 99) * 1000, 1) for p in of]
+        right.plot(sent, stale, "o-", color=color, label=name)
+    left.set(xscale="log", yscale="log", ylabel="requests per second")
+    left.set_xticks([1000, 10_000, 100_000], ["none", "10 000", "100 000"])
+    right.set(xscale="log", yscale="log", ylabel="staleness, 99th percentile (ms)")
+    right.set_xticks([10_000, 100_000], ["10 000", "100 000"])
+    right.axhline(100, color="grey", linewidth=0.8, linestyle="--")
+    for axes in (left, right):
+        axes.set_xlabel("messages per second on the topic")
+        axes.grid(alpha=0.3)
+        axes.minorticks_off()
+    right.legend()
+    figure.savefig(file, metadata={"Date": None})

@@ -1,0 +1,21 @@
+"""Ports of this machine that nothing listens on."""
+
+from __future__ import annotations
+
+import contextlib
+import random
+import socket
+
+# below those that systems hand out by themselves, so that nobody is given the one of a broker that
+# is down for a moment
+PORTS = range(20000, 32768)
+
+
+def _is_free(port: int) -> bool:
+    with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+        return True
+    return False
+
+
+# each is given once, for a broker that is down keeps its own
+free_ports = (port for port in random.sample(PORTS, len(PORTS)) if _is_free(port))
