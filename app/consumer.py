@@ -67,7 +67,6 @@ class Consumer:
         self._last_loop = 0.0
         self._tails: dict[int, Snapshot] = {}
         self._positions: dict[int, int] = {}
-        self._conflating = False
         self._topic_id: str | None = None
         self._published: Snapshot | None = None
         self._failures_in_a_row = 0
@@ -145,7 +144,7 @@ class Consumer:
         try:
             self._wait_for_topic(topic_log)
             self._topic_id = topic_log.topic_id
-            self._tails, self._positions, self._conflating = {}, {}, False
+            self._tails, self._positions = {}, {}
             while True:
                 self._follow(topic_log)
         except _Stopping:
@@ -181,41 +180,39 @@ class Consumer:
         if new_partitions:
             self._state.explain(f"locating the last valid message of {self._settings.topic}")
             self._catch_up(topic_log, topic_log.ranges(new_partitions))
-        judged_before = self._judged
-        passed = self._jump(topic_log) if self._conflating else self._await(topic_log)
-        # more may follow at once, of which only the last matters
-        self._conflating = passed > 0
-        topic_log.commit(self._positions)
-        skipped = passed - (self._judged - judged_before)
-        self._report_progress(topic_log.ends(), skipped)
-        self._journal.flush()
-
-    def _await(self, topic_log: TopicLog) -> int:
-        """Serve the last of the messages that there are, or of the first that come; gives how
-        many there were."""
+        judged_before, before = self._judged, self._positions
         last = topic_log.wait_for_messages()
         # only now, for offsets are told to those too who may not read
         self._note_connected()
-        before, self._positions = self._positions, topic_log.positions()
-        accepted = {p: tail for p, message in last.items() if (tail := self._judge(message))}
-        self._tails.update(accepted)
-        others = {
-            p: range(before[p], message.offset) for p, message in last.items() if p not in accepted
-        }
-        if any(others.values()):
-            self._tails.update(locate(topic_log, others, self._judge))
+        backlog = topic_log.backlog()
+        self._positions = topic_log.positions() | {p: range_.stop for p, range_ in backlog.items()}
+        self._serve_newest(topic_log, before, last, backlog)
+        passed = sum(self._positions[partition] - before[partition] for partition in before)
+        topic_log.commit(self._positions)
+        self._report_progress(topic_log.ends(), passed - (self._judged - judged_before))
+        self._journal.flush()
+        if passed:
+            # there may be many more, of which only the last will matter
+            self._stopping.wait(self._settings.conflate_ms / 1000)
+
+    def _serve_newest(
+        self,
+        topic_log: TopicLog,
+        before: Mapping[int, int],
+        last: Mapping[int, Message],
+        backlog: Mapping[int, range],
+    ) -> None:
+        unjudged = {p: range(before[p], offsets.stop) for p, offsets in backlog.items()}
+        for partition in last.keys() - backlog:
+            tail = self._judge(last[partition])
+            if tail:
+                self._tails[partition] = tail
+            else:
+                unjudged[partition] = range(before[partition], last[partition].offset)
+        if any(unjudged.values()):
+            self._tails.update(locate(topic_log, unjudged, self._judge))
             topic_log.seek(self._positions)
         self._publish(otherwise=Snapshot(self._settings.initial))
-        return sum(self._positions[partition] - before[partition] for partition in before)
-
-    def _jump(self, topic_log: TopicLog) -> int:
-        """Let messages pass for a moment, and serve the last of them; gives how many passed."""
-        self.before_wait()
-        self._stopping.wait(self._settings.conflate_ms / 1000)
-        backlog = topic_log.backlog()
-        if backlog:
-            self._catch_up(topic_log, backlog)
-        return sum(map(len, backlog.values()))
 
     def _catch_up(self, topic_log: TopicLog, ranges: Mapping[int, range]) -> None:
         self._tails.update(locate(topic_log, ranges, self._judge))

@@ -7,7 +7,7 @@ offset that was asked for, which they drop afterwards.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
@@ -20,64 +20,86 @@ class Fetching:
     """What a consumer fetches, and what it decodes of it. For the thread that polls.
 
     Attributes:
-        last_only: whether of each batch the last record is wanted, not all from the position on.
+        last_only: whether the last record before the end is wanted, not all from the position on.
         stops: the offsets from which on none is wanted, of the partitions that have one.
     """
 
     def __init__(self, consumer: KafkaConsumer) -> None:
         self.last_only = False
         self.stops: Mapping[TopicPartition, int] = {}
+        self._consumer = consumer
         self._fetcher = fetcher = consumer._fetcher
+        self._stable_ends: dict[TopicPartition, int] = {}
         if IS_KAFKA_PYTHON_3:
-            fetching = self
+            fetching, parse = self, fetcher._parse_fetched_data
 
             class PartitionRecords(type(fetcher).PartitionRecords):  # type: ignore[misc]
                 def _unpack_records(self, key: Any, records: Any, *deserializers: Any) -> Any:
-                    wanted = fetching._wanted(key, records, self.fetch_offset)
+                    wanted = _WantedRecords(records, fetching._range_of(key, self.fetch_offset))
                     return super()._unpack_records(key, wanted, *deserializers)
 
+            def note_stable_end(fetch: Any) -> Any:
+                self._stable_ends[fetch.topic_partition] = fetch.partition_data.last_stable_offset
+                return parse(fetch)
+
             fetcher.PartitionRecords = PartitionRecords
+            fetcher._parse_fetched_data = note_stable_end
         else:
             unpack = fetcher._unpack_message_set
             fetcher._unpack_message_set = lambda key, records: unpack(
-                key, self._wanted(key, records, consumer.position(key))
+                key, _WantedRecords(records, self._range_of(key, consumer.position(key)))
             )
-
-    def _wanted(self, key: TopicPartition, records: Any, offset: int) -> _WantedRecords:
-        return _WantedRecords(records, offset, self.stops.get(key), self.last_only)
 
     def limit(self, size: int) -> None:
         """Fetch up to `size` bytes of a partition; a whole batch in any case (KIP-74)."""
         self._fetcher.config["max_partition_fetch_bytes"] = size
 
+    def end(self, key: TopicPartition) -> int:
+        """Where what is handed out ended at the last fetch, 0 where that is not known: the last
+        stable offset (KIP-98), or the high watermark where uncommitted records are read too."""
+        stable = self._stable_ends.get(key, -1)
+        return stable if stable >= 0 else self._consumer.highwater(key) or 0
+
+    def _range_of(self, key: TopicPartition, position: int) -> Callable[[int, int], range]:
+        """Of a batch's offsets, the first and the last, those that are wanted."""
+
+        def wanted(first: int, last: int) -> range:
+            if not self.last_only:
+                return range(position, self.stops.get(key, last + 1))
+            newest = last if last + 1 >= self.end(key) else max(first, position)
+            return range(newest, newest + 1)
+
+        return wanted
+
 
 class _WantedRecords:
     """The batches of a fetch, as the client's own `MemoryRecords` gives them."""
 
-    def __init__(self, records: Any, offset: int, stop: int | None, last_only: bool) -> None:
+    def __init__(self, records: Any, range_of: Callable[[int, int], range]) -> None:
         self._records = records
-        self._offset = offset
-        self._stop = stop
-        self._last_only = last_only
+        self._range_of = range_of
+        self._is_first = True
 
     def next_batch(self) -> Any:
         batch = self._records.next_batch()
         if not isinstance(batch, DefaultRecordBatch):  # none, or one from before Kafka 0.11
             return batch
-        if self._stop is not None and batch.base_offset >= self._stop:
-            return None
-        last = batch.base_offset + batch.last_offset_delta
-        first = last if self._last_only else self._offset
-        return _WantedBatch(batch._buffer, first, last + 1 if self._stop is None else self._stop)
+        first = batch.base_offset
+        wanted = self._range_of(first, first + batch.last_offset_delta)
+        if self._is_first:
+            # a position in a gap would stay there if it were given nothing
+            wanted = range(wanted.start, max(wanted.stop, first + 1))
+            self._is_first = False
+        return _WantedBatch(batch._buffer, wanted) if wanted.stop > first else None
 
 
 class _WantedBatch(DefaultRecordBatch):  # type: ignore[misc]  # the client has no types
     _pos: int
 
-    def __init__(self, buffer: bytes, first: int, stop: int) -> None:
+    def __init__(self, buffer: bytes, wanted: range) -> None:
         super().__init__(buffer)
-        self._first = first - self.base_offset
-        self._end = stop - self.base_offset
+        self._first = wanted.start - self.base_offset
+        self._end = wanted.stop - self.base_offset
         # but for those that compaction took
         self._has_every_offset = self._num_records == self.last_offset_delta + 1
 

@@ -159,24 +159,19 @@ class TopicLog:
         return {partition: end for partition, end in ends.items() if end is not None}
 
     def backlog(self) -> dict[int, range]:
-        """The offsets between position and end, of the partitions that have some."""
-        assigned = self._consumer.assignment()
-        # with read_committed the last stable offsets (KIP-98), beyond which nothing is handed out
-        ends = self._consumer.end_offsets(assigned, **OFFSETS_OPTIONS)
+        """The offsets between position and end, as the last fetch told, of the partitions that
+        have some."""
         return {
-            key.partition: range(position, ends[key])
-            for key in assigned
-            if ends[key] > (position := self._consumer.position(key))
+            key.partition: range(position, end)
+            for key in self._consumer.assignment()
+            if (end := self._fetching.end(key)) > (position := self._consumer.position(key))
         }
 
     def wait_for_messages(self) -> dict[int, Message]:
-        """Wait up to `POLL_MS` for messages, and give the last of them by partition.
-
-        There may be more: it fetches no more than it takes to see that there are any.
-        """
+        """Wait up to `POLL_MS` for messages, and give one by partition: the last before the end
+        or, where the `backlog` begins with it, any."""
         self._fetching.limit(MESSAGE_BYTES)
-        self._fetching.stops = {}
-        self._fetching.last_only = True
+        self._fetching.stops, self._fetching.last_only = {}, True
         try:
             return {run[0].partition: run[-1] for run in self._poll()}
         finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
@@ -37,6 +38,14 @@ def batch(records: list[tuple[int, int]], compression: int) -> bytes:
     return struct.pack(">q", BASE) + bytes(builder.build())[8:]
 
 
+def from_to(start: int, stop: int | None) -> Callable[[int, int], range]:
+    return lambda first, last: range(start, last + 1 if stop is None else stop)
+
+
+def the_last(first: int, last: int) -> range:
+    return range(last, last + 1)
+
+
 def decoded(records) -> list[tuple[int, bytes]]:
     found = []
     while (one := records.next_batch()) is not None:
@@ -53,14 +62,14 @@ def decoded(records) -> list[tuple[int, bytes]]:
 )
 def test_gives_every_record_that_is_wanted_as_the_client_does(records, compression, offset, stop):
     data = batch(records, compression)
-    wanted = decoded(_WantedRecords(MemoryRecords(data), offset, stop, last_only=False))
+    wanted = decoded(_WantedRecords(MemoryRecords(data), from_to(offset, stop)))
     all_of_it = decoded(MemoryRecords(data))
 
     def within(found: list[tuple[int, bytes]]) -> list[tuple[int, bytes]]:
         return [one for one in found if offset <= one[0] and (stop is None or one[0] < stop)]
 
     assert within(wanted) == within(all_of_it)
-    newest = decoded(_WantedRecords(MemoryRecords(data), offset, None, last_only=True))
+    newest = decoded(_WantedRecords(MemoryRecords(data), the_last))
     assert newest[-1] == all_of_it[-1]
 
 
@@ -82,12 +91,18 @@ def read_offsets(monkeypatch) -> list[int]:
 def test_decodes_no_record_before_and_after_the_wanted_ones(read_offsets):
     data = batch([(0, 100)] * 1000, NONE)
     later = struct.pack(">q", BASE + 1000) + data[8:]
-    decoded(_WantedRecords(MemoryRecords(data + later), BASE + 990, BASE + 995, last_only=False))
+    decoded(_WantedRecords(MemoryRecords(data + later), from_to(BASE + 990, BASE + 995)))
     assert read_offsets == list(range(990, 995))
 
 
 def test_decodes_the_last_record_of_each_batch_where_no_other_is_wanted(read_offsets):
     data = batch([(0, 100)] * 1000, NONE)
     later = struct.pack(">q", BASE + 1000) + data[8:]
-    decoded(_WantedRecords(MemoryRecords(data + later), BASE, None, last_only=True))
+    decoded(_WantedRecords(MemoryRecords(data + later), the_last))
     assert read_offsets == [999, 1999]
+
+
+def test_gives_a_record_after_the_stop_where_there_is_none_before_it():
+    """Or the position would not move past what compaction took."""
+    wanted = _WantedRecords(MemoryRecords(batch([(0, 10)] * 3, NONE)), from_to(BASE - 9, BASE - 5))
+    assert [offset for offset, _ in decoded(wanted)] == [BASE]
