@@ -337,3 +337,29 @@ def test_moves_on_when_the_leader_is_killed_under_load_and_applies_nothing_twice
         service.consumer.stop(10)
         offsets = [offset for offset in published if offset is not None]
         assert offsets == sorted(set(offsets))
+
+
+def test_follows_the_other_partitions_while_the_broker_of_one_is_frozen():
+    overrides = {"default.replication.factor": "1", "min.insync.replicas": "1"}
+    with apache_kafka.running_cluster(overrides=overrides) as cluster:
+        servers = ",".join(node.address for node in cluster)
+        topic = Topic(
+            new_topic(cluster[0].address, num_partitions=3, replication_factor=1).name, servers
+        )
+        service = Service(create_app(Settings(topic=topic.name, bootstrap_servers=servers)))
+        topic.send_state("before", partition=0)
+        assert service.comes_to("before")
+        metadata = AdminClient({"bootstrap.servers": servers}).list_topics(topic.name, timeout=10)
+        frozen, *others = (
+            partition.leader - 1
+            for _, partition in sorted(metadata.topics[topic.name].partitions.items())
+        )
+        partition = next(number for number, node in enumerate(others, 1) if node != frozen)
+        cluster[frozen].freeze()
+        try:
+            for number in range(10):
+                topic.send_state(number, partition=partition)
+                eventually(lambda n=number: service.get().json == {"state": n}, FAILOVER_SECONDS)
+        finally:
+            cluster[frozen].thaw()
+            service.consumer.stop(10)
