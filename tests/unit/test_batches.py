@@ -95,6 +95,13 @@ def test_decodes_no_record_before_and_after_the_wanted_ones(read_offsets):
     assert read_offsets == list(range(990, 995))
 
 
+@pytest.mark.parametrize("length", [0, 60, 9_000, 1_500_000])
+def test_steps_over_records_of_any_length(length):
+    data = batch([(0, length), (0, 1)], NONE)
+    wanted = _WantedRecords(MemoryRecords(data), from_to(BASE + 1, None))
+    assert decoded(wanted) == [(BASE + 1, b"x")]
+
+
 def test_decodes_the_last_record_of_each_batch_where_no_other_is_wanted(read_offsets):
     data = batch([(0, 100)] * 1000, NONE)
     later = struct.pack(">q", BASE + 1000) + data[8:]
@@ -106,3 +113,11 @@ def test_gives_a_record_after_the_stop_where_there_is_none_before_it():
     """Or the position would not move past what compaction took."""
     wanted = _WantedRecords(MemoryRecords(batch([(0, 10)] * 3, NONE)), from_to(BASE - 9, BASE - 5))
     assert [offset for offset, _ in decoded(wanted)] == [BASE]
+
+
+def test_gives_no_batch_from_the_stop_on():
+    data = batch([(0, 10)] * 10, NONE)
+    later = struct.pack(">q", BASE + 10) + data[8:]
+    wanted = _WantedRecords(MemoryRecords(data + later), from_to(BASE, BASE + 10))
+    assert [record.offset for record in wanted.next_batch()] == list(range(BASE, BASE + 10))
+    assert wanted.next_batch() is None

@@ -107,6 +107,12 @@ def test_browsers_may_use_nothing_with_an_answer_that_is_not_of_this_service(pat
     assert headers["Referrer-Policy"] == "no-referrer"
 
 
+@pytest.mark.parametrize("path", ["/", "/state", "/nowhere", "/healthz"])
+def test_no_header_is_sent_twice(path):
+    names = [name.lower() for name, _ in client(None).get(path).headers]
+    assert sorted(names) == sorted(set(names))
+
+
 def test_only_the_state_may_be_kept_and_only_to_be_checked():
     assert client(None).get("/state").headers["Cache-Control"] == "no-cache"
     assert client(None).get("/healthz").headers["Cache-Control"] == "no-store"
