@@ -61,7 +61,8 @@ def main(quick: bool, only: tuple[str, ...]) -> None:
     click.echo(report.table(numbers))
     click.echo(f"{time.monotonic() - began:.0f} s")
     if not quick:
-        NUMBERS.write_text(json.dumps(numbers, indent=1) + "\n")
+        rounded = json.loads(json.dumps(numbers), parse_float=lambda text: round(float(text), 6))
+        NUMBERS.write_text(json.dumps(rounded, separators=(",", ":")) + "\n")
         (HERE / "results.md").write_text(report.page(numbers))
         report.plot(numbers, HERE / "results.svg")
 
