@@ -50,9 +50,11 @@ class Fetching:
                 key, _WantedRecords(records, self._range_of(key, consumer.position(key)))
             )
 
-    def limit(self, size: int) -> None:
-        """Fetch up to `size` bytes of a partition; a whole batch in any case (KIP-74)."""
+    def limit(self, size: int, wait_ms: int) -> None:
+        """Fetch up to `size` bytes of a partition, a whole batch in any case (KIP-74), and let the
+        broker wait up to `wait_ms` for there to be something."""
         self._fetcher.config["max_partition_fetch_bytes"] = size
+        self._fetcher.config["fetch_max_wait_ms"] = wait_ms
 
     def end(self, key: TopicPartition) -> int:
         """Where what is handed out ended at the last fetch, 0 where that is not known: the last

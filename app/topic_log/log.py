@@ -34,6 +34,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 POLL_MS = 500
+# what is read is there, unless there is no message in it
+READ_MS = 10
 FETCH_BYTES = 256 * 1024
 RECEIVE_BYTES = 64 * 1024
 # a fetch of a few messages shall not bring the many that came after them
@@ -170,22 +172,24 @@ class TopicLog:
     def wait_for_messages(self) -> dict[int, Message]:
         """Wait up to `POLL_MS` for messages, and give one by partition: the last before the end
         or, where the `backlog` begins with it, any."""
-        self._fetching.limit(MESSAGE_BYTES)
+        self._fetching.limit(MESSAGE_BYTES, POLL_MS)
         self._fetching.stops, self._fetching.last_only = {}, True
         try:
-            return {run[0].partition: run[-1] for run in self._poll()}
+            return {run[0].partition: run[-1] for run in self._poll(POLL_MS)}
         finally:
             self._fetching.last_only = False
 
-    def _poll(self, stops: Mapping[int, int] | None = None) -> list[Sequence[Message]]:
-        """Wait up to `POLL_MS` for messages: runs of one partition's, in order.
+    def _poll(
+        self, timeout_ms: int, stops: Mapping[int, int] | None = None
+    ) -> list[Sequence[Message]]:
+        """Wait up to `timeout_ms` for messages: runs of one partition's, in order.
 
         Args:
             stops: by partition, the offset that need not be reached; if not given, the end.
         """
         self._listener.before_wait()
         try:
-            batches = self._consumer.poll(timeout_ms=POLL_MS)
+            batches = self._consumer.poll(timeout_ms=timeout_ms)
         except CorruptRecordException as error:
             batches = self._poll_past_unreadable(str(error), stops)
         runs = (self._without_markers(run) for run in batches.values())
@@ -206,13 +210,13 @@ class TopicLog:
         transaction's marker or compacted away. Changes which partitions are assigned.
         """
         widest = max(map(len, ranges.values()))
-        self._fetching.limit(min(widest * MESSAGE_BYTES, FETCH_BYTES))
+        self._fetching.limit(min(widest * MESSAGE_BYTES, FETCH_BYTES), READ_MS)
         stops = {partition: offsets.stop for partition, offsets in ranges.items()}
         self._fetching.stops = {self._key(partition): stop for partition, stop in stops.items()}
         self.seek({partition: offsets.start for partition, offsets in ranges.items()})
         while stops:
             self.partitions()  # what is gone for good shows here only
-            runs = self._poll(stops)
+            runs = self._poll(READ_MS, stops)
             for run in runs:
                 stop = stops[run[0].partition]
                 within = [message for message in run if message.offset < stop]

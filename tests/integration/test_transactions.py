@@ -68,6 +68,22 @@ def test_an_open_message_is_served_when_it_is_committed_and_not_before(topic, se
 
 
 @committed_only
+@pytest.mark.parametrize("aborted", [0, 200])
+def test_what_a_transaction_leaves_at_the_end_of_the_log_is_not_waited_for(
+    topic, serve, producer, send_aborted, monkeypatch, aborted
+):
+    """Its marker, and what was aborted after it, are no messages, and nothing else will come."""
+    monkeypatch.setattr("app.topic_log.log.POLL_MS", 5000)
+    service = serve(topic)
+    assert service.first_state() == 0
+    producer.begin_transaction()
+    topic.send_state(*range(200), producer=producer)
+    producer.commit_transaction()
+    send_aborted(*range(aborted))
+    eventually(lambda: service.get().json == {"state": 199}, within=4)
+
+
+@committed_only
 def test_an_open_message_is_served_where_that_is_asked_for(topic, serve, producer):
     producer.begin_transaction()
     topic.send_state("open", producer=producer)
