@@ -5,7 +5,8 @@ export KAFKA_TOPIC
 # to the shell as they are, with whatever quotes and dollars are in them
 override STATE := $(value STATE)
 override COUNT := $(value COUNT)
-export STATE COUNT
+override ONLY := $(value ONLY)
+export STATE COUNT ONLY
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -55,7 +56,7 @@ lint: install ## Check style and types
 	@$(BIN)/mypy
 
 bench: .venv-bench/installed ## Measure, side by side with peers; QUICK=1 for three minutes, ONLY=lone for a part
-	@.venv-bench/bin/python -m bench $(if $(QUICK),--quick) $(foreach suite,$(ONLY),--only $(suite))
+	@exec .venv-bench/bin/python -m bench $(if $(QUICK),--quick) $(if $(ONLY),--only "$$ONLY")
 
 # in an environment of its own, which has both clients: the one is chosen by PYTHONPATH
 .venv-bench/installed: setup.cfg constraints.txt bench/requirements.txt
