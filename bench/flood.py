@@ -99,12 +99,11 @@ def _send(producer: Producer, topic: str, rate: int, seconds: float, first: int)
         due = int(passed * rate) - sent if rate else BURST
         for state in range(first + sent, first + sent + min(due, BURST)):
             noted = {"on_delivery": noting(state)} if state % every == 0 else {}
-            while not _produce(producer, topic, MESSAGE % state, noted):
-                producer.poll(0.01)
+            produce(producer, topic, MESSAGE % state, **noted)
             sent += 1
         producer.poll(0 if due >= BURST else 0.001)
     last = first + sent
-    producer.produce(topic, MESSAGE % last, partition=0, on_delivery=noting(last))
+    produce(producer, topic, MESSAGE % last, on_delivery=noting(last))
     left = producer.flush(60)
     if left or failures:
         raise RuntimeError(f"{left} not acknowledged, failures: {failures[:3]}")
@@ -116,16 +115,23 @@ def _send(producer: Producer, topic: str, rate: int, seconds: float, first: int)
     }
 
 
-def _produce(producer: Producer, topic: str, value: bytes, options: dict[str, Any]) -> bool:
-    try:
-        producer.produce(topic, value, partition=0, **options)
-    except BufferError:
-        return False
-    return True
+def new_producer(servers: str) -> Producer:
+    """For as many messages as go."""
+    return Producer({"bootstrap.servers": servers, "queue.buffering.max.messages": 500_000})
+
+
+def produce(producer: Producer, topic: str, value: bytes, **options: Any) -> None:
+    """Hand it to the producer as soon as there is room."""
+    while True:
+        try:
+            producer.produce(topic, value, partition=0, **options)
+            return
+        except BufferError:
+            producer.poll(0.01)
 
 
 def main(servers: str) -> None:
-    producer = Producer({"bootstrap.servers": servers, "queue.buffering.max.messages": 500_000})
+    producer = new_producer(servers)
     next_state = START
     for line in sys.stdin:
         topic, rate, seconds = line.split()

@@ -87,7 +87,6 @@ def _peer_rows(numbers: Any) -> Iterator[Row]:
     for service in PEERS:
         for rate in map(str, RATES):
             of = _Pairs(numbers[service.name][rate])
-            ends = "not within 10 s" if None in of.ends else _at_most(of.ends)
             yield (
                 f"{service.name}, flood of {_rate(of)}",
                 "",
@@ -98,7 +97,7 @@ def _peer_rows(numbers: Any) -> Iterator[Row]:
                         f"{of.on('rate'):.0f} requests/s",
                         f"99th percentile {_ms(of.on('p99'))}",
                         f"staleness {_ms(quantile(of.staleness, 99))} at the 99th",
-                        f"last message {ends}",
+                        f"last message {_at_most(of.ends)}",
                     )
                 ),
             )

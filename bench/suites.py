@@ -18,7 +18,7 @@ from typing import Any
 from confluent_kafka import Producer
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
-from bench.flood import Flood, Sent, flooding
+from bench.flood import Flood, Sent, flooding, new_producer, produce
 from bench.load import load
 from bench.services import (
     BARE_FLASK,
@@ -79,16 +79,9 @@ class Bench:
         return name
 
     def send(self, topic: str, values: Iterator[bytes]) -> None:
-        producer = Producer(
-            {"bootstrap.servers": self.servers, "queue.buffering.max.messages": 500_000}
-        )
+        producer = new_producer(self.servers)
         for value in values:
-            while True:
-                try:
-                    producer.produce(topic, value, partition=0)
-                    break
-                except BufferError:
-                    producer.poll(0.1)
+            produce(producer, topic, value)
         assert producer.flush(120) == 0
 
     @contextlib.contextmanager
