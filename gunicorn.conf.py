@@ -5,6 +5,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 
 # read again on SIGHUP: the workers started then shall run the code that is on disk by then
 for name in [name for name in sys.modules if name.partition(".")[0] == "app"]:
@@ -81,9 +82,14 @@ def post_worker_init(worker):
         waiting_room.give_time = worker.give_time
     consumer = worker.wsgi.extensions["consumer"]
     consumer.start()
+    settle_until = time.monotonic() + SETTLE_SECONDS
+    while worker.alive and time.monotonic() < settle_until and not consumer.settled.wait(0.1):
+        pass
     exit_gracefully = signal.getsignal(signal.SIGTERM)
 
     def stop_consumer_too(signal_number, frame):
+        # not interrupted by itself while it holds the locks; nor does what it interrupts hold one
+        signal.signal(signal.SIGTERM, exit_gracefully)
         consumer.stop(timeout=0)  # it ends while the last requests are answered
         state.close()  # and those that wait are among the last
         exit_gracefully(signal_number, frame)
@@ -91,7 +97,6 @@ def post_worker_init(worker):
     signal.signal(signal.SIGTERM, stop_consumer_too)
     # less than the master's, or the worker is killed where it could have ended
     worker.cfg.set("graceful_timeout", max(worker.cfg.graceful_timeout - 1, 0))
-    consumer.settled.wait(SETTLE_SECONDS)
 
 
 def worker_exit(server, worker):

@@ -2,14 +2,14 @@
 
 import signal
 import sys
-import threading
 
-stopping = threading.Event()
+stop_signals: list[int] = []
 for stop_signal in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
-    # before the imports that take their time, so that an early Ctrl-C is a quiet one; and it
-    # raises nothing, for an import may catch what is raised in it
-    signal.signal(stop_signal, lambda *_: stopping.set())
+    # before the imports that take their time, so that an early Ctrl-C is a quiet one; it raises
+    # nothing, for an import may catch what is raised in it, and takes no lock, for make passes on
+    # what the terminal sent as well and the second signal may come while the first is handled
+    signal.signal(stop_signal, lambda number, _: stop_signals.append(number))
 
 from dev.run import main
 
-sys.exit(main(stopping))
+sys.exit(main(stop_signals))

@@ -8,8 +8,8 @@ import os
 import signal
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from app.settings import Settings, SettingsError
@@ -25,12 +25,13 @@ class BrokerUnavailable(Exception):
     """There is no broker to be had; its text says what to do."""
 
 
-def main(stopping: threading.Event) -> int | str:
-    """Serve until `stopping` or gunicorn's end; gives the exit status or what went wrong."""
+def main(stop_signals: Sequence[int]) -> int | str:
+    """Serve until there are `stop_signals` or gunicorn ends; gives the exit status or what went
+    wrong."""
     try:
         settings = Settings.from_environ(os.environ)
         with _broker(os.environ, settings.topic) as servers:
-            return _serve({**os.environ, "KAFKA_BOOTSTRAP_SERVERS": servers}, stopping)
+            return _serve({**os.environ, "KAFKA_BOOTSTRAP_SERVERS": servers}, stop_signals)
     except (SettingsError, BrokerUnavailable) as error:
         return f"Error: {error}"
 
@@ -74,16 +75,16 @@ def _embedded_broker(topic: str) -> Iterator[None]:
         yield
 
 
-def _serve(environ: Mapping[str, str], stopping: threading.Event) -> int:
-    if stopping.is_set():
+def _serve(environ: Mapping[str, str], stop_signals: Sequence[int]) -> int:
+    if stop_signals:
         return 0
     gunicorn = Path(sys.executable).with_name("gunicorn")
     # in a session of its own: Ctrl-C must reach gunicorn as SIGTERM from here and no other way,
     # since a gthread worker that gets SIGINT can deadlock
     server = subprocess.Popen([gunicorn, "wsgi:app"], env=environ, start_new_session=True)
-    while server.poll() is None and not stopping.wait(LOOK_SECONDS):
-        pass
-    if not stopping.is_set():
+    while server.poll() is None and not stop_signals:
+        time.sleep(LOOK_SECONDS)
+    if not stop_signals:
         return server.returncode
     server.terminate()
     try:
