@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import CorruptRecordException
 from kafka.record.default_records import DefaultRecordBatch
 
 from app.topic_log.installed import IS_KAFKA_PYTHON_3
@@ -37,6 +38,13 @@ class Fetching:
                 def _unpack_records(self, key: Any, records: Any, *deserializers: Any) -> Any:
                     wanted = _WantedRecords(records, fetching._range_of(key, self.fetch_offset))
                     return super()._unpack_records(key, wanted, *deserializers)
+
+                def take(self, n: int | None = None) -> Any:
+                    try:
+                        return super().take(n)
+                    except CorruptRecordException:
+                        self.drain()  # or the next poll never returns
+                        raise
 
             def note_stable_end(fetch: Any) -> Any:
                 self._stable_ends[fetch.topic_partition] = fetch.partition_data.last_stable_offset

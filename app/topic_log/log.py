@@ -25,7 +25,9 @@ from app.topic_log.installed import CLIENT_READS_COMMITTED, IS_KAFKA_PYTHON_3
 from app.topic_log.metadata import TopicMetadata
 from app.topic_log.reach import reaching
 
-if not IS_KAFKA_PYTHON_3:
+if IS_KAFKA_PYTHON_3:
+    from app.topic_log.threadless import ThreadlessClient
+else:
     from app.topic_log.ng_metadata import MetadataClient
 
 if TYPE_CHECKING:
@@ -92,6 +94,8 @@ class TopicLog:
             options["isolation_level"] = level.lower()
         if IS_KAFKA_PYTHON_3:
             options["metrics_enabled"] = False  # nobody reads what it measures
+            if "group_id" not in options:  # a group's commits are not waited for
+                options["kafka_client"] = ThreadlessClient
         else:
             options["kafka_client"] = MetadataClient
             # it reads 4 KiB at a time, and lets go of the GIL for each
@@ -241,8 +245,8 @@ class TopicLog:
     ) -> dict[TopicPartition, list[Any]]:
         """Read on one batch at a time until past the one that the client cannot decode.
 
-        kafka-python-ng gives nothing of a fetch that holds such a batch, kafka-python 3 never
-        returns from a second poll at the same position, and neither says which partition it was.
+        kafka-python-ng gives nothing of a fetch that holds such a batch, and neither client says
+        which partition it was.
         """
         if self._single_batches is None:
             # a broker returns a whole batch, however small the limit (KIP-74)

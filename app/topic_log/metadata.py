@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import threading
 import time
 import uuid
 from collections.abc import Callable
@@ -15,7 +14,6 @@ from kafka.errors import (
 )
 
 from app.topic_log.client import TopicLogError
-from app.topic_log.installed import IS_KAFKA_PYTHON_3
 
 STEP_SECONDS = 0.1
 TOLD_BY_THE_CLUSTER = (UnknownTopicOrPartitionError, TopicAuthorizationFailedError)
@@ -78,15 +76,10 @@ class TopicMetadata:
         set_topics = getattr(self._client, "set_topics", None) or self._cluster.set_topics
         set_topics([self._topic])
         answer = self._cluster.request_update()
-        answered = threading.Event()
-        answer.add_both(lambda _: answered.set())
         self._wanted_since = time.monotonic()
-        while not answered.is_set():
+        while not answer.is_done:
             self.keep_waiting()
-            if IS_KAFKA_PYTHON_3:  # it has a thread of its own for this
-                answered.wait(STEP_SECONDS)
-            else:
-                self._client.poll(timeout_ms=STEP_SECONDS * 1000)
+            self._client.poll(timeout_ms=STEP_SECONDS * 1000)
         if answer.failed() and not isinstance(answer.exception, TOLD_BY_THE_CLUSTER):
             raise answer.exception
 

@@ -232,6 +232,16 @@ def test_steps_over_messages_that_the_client_cannot_decode(make_topic, serve):
     assert service.status["invalid_messages"] == {"unreadable": 28}
 
 
+@pytest.mark.apache_kafka
+def test_steps_over_them_however_long_the_broker_takes(make_topic, serve, monkeypatch):
+    monkeypatch.setattr("app.topic_log.log.POLL_MS", 1)  # no answer is there by then
+    topic = make_topic()
+    topic.send_state("before")
+    send_undecodable(topic, count=3, partition=0)
+    service = serve(topic)
+    assert service.first_state() == "before"
+
+
 def _offsets(topic) -> tuple[int, int]:
     """Where partition 0 begins and ends."""
     reader = Consumer({"bootstrap.servers": topic.servers, "group.id": "unused"})
