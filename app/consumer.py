@@ -179,7 +179,10 @@ class Consumer:
         new_partitions = topic_log.partitions() - self._positions.keys()
         if new_partitions:
             self._state.explain(f"locating the last valid message of {self._settings.topic}")
-            self._catch_up(topic_log, topic_log.ranges(new_partitions))
+            ranges = topic_log.ranges(new_partitions)
+            self._positions |= {partition: offsets.stop for partition, offsets in ranges.items()}
+            self._find_tails(topic_log, ranges)
+            self._publish()
         judged_before, before = self._judged, self._positions
         last = topic_log.wait_for_messages()
         # only now, for offsets are told to those too who may not read
@@ -210,15 +213,12 @@ class Consumer:
             else:
                 unjudged[partition] = range(before[partition], last[partition].offset)
         if any(unjudged.values()):
-            self._tails.update(locate(topic_log, unjudged, self._judge))
-            topic_log.seek(self._positions)
+            self._find_tails(topic_log, unjudged)
         self._publish(otherwise=Snapshot(self._settings.initial))
 
-    def _catch_up(self, topic_log: TopicLog, ranges: Mapping[int, range]) -> None:
+    def _find_tails(self, topic_log: TopicLog, ranges: Mapping[int, range]) -> None:
         self._tails.update(locate(topic_log, ranges, self._judge))
-        self._positions.update({partition: offsets.stop for partition, offsets in ranges.items()})
         topic_log.seek(self._positions)
-        self._publish()
 
     def _note_connected(self) -> None:
         if self.status.connected_since:

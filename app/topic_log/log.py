@@ -219,7 +219,6 @@ class TopicLog:
         self._fetching.stops = {self._key(partition): stop for partition, stop in stops.items()}
         self.seek({partition: offsets.start for partition, offsets in ranges.items()})
         while stops:
-            self.partitions()  # what is gone for good shows here only
             runs = self._poll(READ_MS, stops)
             for run in runs:
                 stop = stops[run[0].partition]
@@ -227,6 +226,7 @@ class TopicLog:
                 if within:
                     yield within
             if not runs:
+                self.partitions()  # what is gone for good shows here only
                 self._require_log_to_reach(stops)
             positions = self.positions()
             left = {p: stop for p, stop in stops.items() if positions[p] < stop}
