@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 REQUEST_TIMEOUT_MS = 15_000
 BOOTSTRAP_TIMEOUT_MS = 5_000
 LONGEST_RECONNECT_PAUSE_MS = 1_000
+# at a time; the clients' own choice is 4 KiB, and they let go of the GIL for each
+RECEIVE_BYTES = 64 * 1024
 
 # of a missing topic and of one that the ACLs hide TopicMetadata speaks
 logging.getLogger("kafka.cluster").setLevel(logging.CRITICAL)

@@ -19,7 +19,13 @@ from kafka.errors import (
 from app.message import Message
 from app.topic_log.admin import admin_client
 from app.topic_log.batches import Fetching
-from app.topic_log.client import NotAllowed, TopicLogError, connection_options, open_client
+from app.topic_log.client import (
+    RECEIVE_BYTES,
+    NotAllowed,
+    TopicLogError,
+    connection_options,
+    open_client,
+)
 from app.topic_log.group import Group, close_quietly
 from app.topic_log.installed import CLIENT_READS_COMMITTED, IS_KAFKA_PYTHON_3
 from app.topic_log.metadata import TopicMetadata
@@ -39,7 +45,6 @@ POLL_MS = 500
 # what is read is there, unless there is no message in it
 READ_MS = 10
 FETCH_BYTES = 256 * 1024
-RECEIVE_BYTES = 64 * 1024
 # a fetch of a few messages shall not bring the many that came after them
 MESSAGE_BYTES = 1024
 # kafka-python-ng asks `keep_waiting` how long
@@ -98,7 +103,6 @@ class TopicLog:
                 options["kafka_client"] = ThreadlessClient
         else:
             options["kafka_client"] = MetadataClient
-            # it reads 4 KiB at a time, and lets go of the GIL for each
             options["sock_chunk_bytes"] = RECEIVE_BYTES
         with reaching(self._settings):
             consumer = open_client(
