@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import socket
+import threading
 import time
 from collections import Counter
 
@@ -100,6 +102,29 @@ def test_is_awake_twice_a_second_while_nothing_comes(topic, serve, counted):
     fewest = (time.monotonic() - began) * 1000 / POLL_MS
     assert counted["awake"] <= fewest + 2
     assert counted["decoded"] == counted["fetched"] == 0
+
+
+def test_no_thread_but_the_one_that_follows_takes_part_in_reading(topic, serve, monkeypatch):
+    monkeypatch.setattr(TopicLog, "commit", lambda *_: None)
+    before = threading.enumerate()
+    service = serve(topic)
+    topic.send_state("read")
+    assert service.comes_to("read")
+    started = [thread.name for thread in threading.enumerate() if thread not in before]
+    assert started == ["consumer"]
+
+
+def test_a_large_message_is_not_received_in_pieces_of_four_kibibytes(topic, serve, monkeypatch):
+    receive, received = socket.socket.recv, []
+
+    def receive_and_note(*args):
+        received.append(len(data := receive(*args)))
+        return data
+
+    monkeypatch.setattr(socket.socket, "recv", receive_and_note, raising=False)
+    topic.send_state("x" * 900_000)
+    assert len(serve(topic).first_state()) == 900_000
+    assert sum(received) / len(received) > 8192
 
 
 def test_a_lone_message_is_served_without_a_pause(topic, serve, counted):

@@ -143,6 +143,15 @@ def test_tls_settings_that_would_not_be_used_are_refused(tmp_path):
         settings(KAFKA_SSL_CAFILE=str(tmp_path / "ca.pem"))
 
 
+def test_no_certificates_are_loaded_where_there_is_no_tls(monkeypatch):
+    loaded = []
+    monkeypatch.setattr(Settings, "tls_context", lambda *_: loaded.append("context"))
+    settings()
+    assert loaded == []
+    settings(KAFKA_SECURITY_PROTOCOL="SSL")
+    assert loaded == ["context"]
+
+
 @pytest.mark.parametrize("variable", ["KAFKA_SSL_CAFILE", "KAFKA_SSL_CERTFILE"])
 def test_a_file_that_holds_no_certificate_is_refused(tmp_path, variable):
     file = tmp_path / "file.pem"
