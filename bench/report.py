@@ -73,13 +73,13 @@ def _flood_rows(numbers: Any) -> Iterator[Row]:
             f"{title}: CPU of the consumer thread",
             "<= 10 % of a core",
             *(_percent(p.on("cpu")) for p in of),
-            "with the client's own thread, while requests are answered",
+            "while requests are answered",
         )
         yield (
             f"{title}: fetched from the broker",
             "by the window",
             *(f"{p.on('bytes') / MEGABYTE:.2f} MB/s" if p.bytes else "no `ss`" for p in of),
-            f"of {of[0].on('sent') * len(MESSAGE) / MEGABYTE:.1f} MB/s",
+            f"of {of[0].on('sent') * len(MESSAGE % 10**6) / MEGABYTE:.1f} MB/s",
         )
 
 
