@@ -49,6 +49,8 @@ FETCH_BYTES = 256 * 1024
 MESSAGE_BYTES = 1024
 # kafka-python-ng asks `keep_waiting` how long
 OFFSETS_OPTIONS = {"timeout_ms": 5_000} if IS_KAFKA_PYTHON_3 else {}
+# kafka-python 3 waits for what it asks the brokers about a position (KIP-320)
+POSITION_OPTIONS = {"timeout_ms": 0} if IS_KAFKA_PYTHON_3 else {}
 # how the key of a marker ends: version 0, then 0 for an abort or 1 for a commit (KIP-98)
 ABORT = b"\x00\x00"
 
@@ -161,7 +163,9 @@ class TopicLog:
 
     def positions(self) -> dict[int, int]:
         """By partition, the offset that is read next."""
-        return {key.partition: self._consumer.position(key) for key in self._consumer.assignment()}
+        return {
+            key.partition: _position(self._consumer, key) for key in self._consumer.assignment()
+        }
 
     def ends(self) -> dict[int, int]:
         """By partition, where the log ended when it was last fetched from."""
@@ -174,7 +178,7 @@ class TopicLog:
         return {
             key.partition: range(position, end)
             for key in self._consumer.assignment()
-            if (end := self._fetching.end(key)) > (position := self._consumer.position(key))
+            if (end := self._fetching.end(key)) > (position := _position(self._consumer, key))
         }
 
     def wait_for_messages(self) -> dict[int, Message]:
@@ -264,23 +268,23 @@ class TopicLog:
         batches: dict[TopicPartition, list[Any]] = {}
         for key in assignment:
             reader.assign([key])
-            reader.seek(key, self._consumer.position(key))
+            reader.seek(key, _position(self._consumer, key))
             size, stepped_over = 0, False
-            while (offset := reader.position(key)) < ends[key] and size < FETCH_BYTES:
+            while (offset := _position(reader, key)) < ends[key] and size < FETCH_BYTES:
                 self._listener.before_wait()
                 try:
                     records = reader.poll(timeout_ms=POLL_MS).get(key, [])
                 except CorruptRecordException:
                     stepped_over = True
-                    offset = reader.position(key)
+                    offset = _position(reader, key)
                     self._listener.skipped_unreadable(key.partition, offset, error)
                     reader.seek(key, offset + 1)
                     continue
                 batches.setdefault(key, []).extend(records)
                 size += sum(len(record.value or b"") for record in records)
-                if stepped_over or reader.position(key) == offset:
+                if stepped_over or _position(reader, key) == offset:
                     break
-            self._consumer.seek(key, reader.position(key))
+            self._consumer.seek(key, _position(reader, key))
         return batches
 
     def commit(self, positions: Mapping[int, int]) -> None:
@@ -302,6 +306,11 @@ class TopicLog:
 
     def _keys(self, partitions: Collection[int]) -> list[TopicPartition]:
         return [self._key(partition) for partition in partitions]
+
+
+def _position(consumer: KafkaConsumer, key: TopicPartition) -> int:
+    offset: int = consumer.position(key, **POSITION_OPTIONS)
+    return offset
 
 
 def _is_marker(record: Any) -> bool:

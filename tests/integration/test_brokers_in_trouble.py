@@ -15,7 +15,7 @@ from app import create_app
 from app.consumer import Consumer
 from app.settings import Settings
 from app.state import State
-from app.topic_log import KafkaError, TopicLog
+from app.topic_log import CLIENT_READS_COMMITTED, KafkaError, TopicLog
 from app.topic_log.client import REQUEST_TIMEOUT_MS
 from dev import apache_kafka
 from dev.apache_kafka import ApacheKafka
@@ -225,6 +225,18 @@ def test_asks_no_longer_than_a_request_takes_when_the_broker_is_gone(kafka, topi
     with pytest.raises(KafkaError):
         ask(topic_log)
     assert time.monotonic() - began < REQUEST_TIMEOUT_MS / 1000 + 1
+
+
+@pytest.mark.skipif(not CLIENT_READS_COMMITTED, reason="kafka-python-ng asks nothing about them")
+def test_positions_are_told_while_brokers_that_are_gone_are_asked_about_them(kafka, topic_log):
+    assert topic_log.partitions() == {0}
+    topic_log.seek({0: 0})
+    assert topic_log.wait_for_messages()  # which tells the epoch of the leader
+    kafka.kill()
+    topic_log._consumer._subscription.request_position_validation(topic_log._key(0))
+    began = time.monotonic()
+    assert topic_log.positions() == {0: 1}
+    assert time.monotonic() - began < REQUEST_TIMEOUT_MS / 2000
 
 
 def test_a_lost_broker_leaves_no_files_behind(kafka, topic):
