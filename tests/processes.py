@@ -106,13 +106,25 @@ def following(
     topic: Topic, log: Path, *options: str, port: int = 0, cwd: Path = ROOT, **environ: str
 ) -> contextlib.AbstractContextManager[Program]:
     """Run the program on a topic: gunicorn's options, and variables that come on top."""
+    return running_on(topic, gunicorn(*options), log, port, cwd, **environ)
+
+
+def running_on(
+    topic: Topic,
+    command: Sequence[str],
+    log: Path,
+    port: int = 0,
+    cwd: Path = ROOT,
+    **environ: str,
+) -> contextlib.AbstractContextManager[Program]:
+    """Run a command that follows a topic; `environ` comes on top."""
     port = port or free_port()
     settings = {
         "KAFKA_TOPIC": topic.name,
         "KAFKA_BOOTSTRAP_SERVERS": topic.servers,
         "PORT": str(port),
     }
-    return running(gunicorn(*options), port, {**settings, **environ}, log, cwd)
+    return running(command, port, {**settings, **environ}, log, cwd)
 
 
 def gunicorn(*options: str) -> list[str]:

@@ -12,7 +12,7 @@ import psutil
 import pytest
 import requests
 
-from tests.processes import assert_all_ended, free_port, gunicorn, running
+from tests.processes import assert_all_ended, gunicorn, running_on
 from tests.waiting import eventually
 
 IDLE = b""
@@ -40,14 +40,8 @@ def serving(topic, tmp_path):
     @contextlib.contextmanager
     def start(*options, state="x", files="-S -n 1024"):
         topic.send_state(state, producer=topic.new_producer(**{"message.max.bytes": 10**8}))
-        port = free_port()
-        environ = {
-            "KAFKA_TOPIC": topic.name,
-            "KAFKA_BOOTSTRAP_SERVERS": topic.servers,
-            "PORT": str(port),
-        }
         command = ["sh", "-c", f'ulimit {files}; exec "$@"', "sh", *gunicorn(*options)]
-        with running(command, port, environ, tmp_path / "output") as program:
+        with running_on(topic, command, tmp_path / "output") as program:
             program.comes_to(state)
             yield program
 

@@ -7,7 +7,7 @@ import sys
 import psutil
 import pytest
 
-from tests.processes import free_port, running
+from tests.processes import running_on
 
 WITHIN_SECONDS = 5
 
@@ -47,14 +47,8 @@ runpy.run_module(module, run_name="__main__", alter_sys=True)
 @pytest.mark.parametrize("command", [["dev"], ["gunicorn", "wsgi:app"]])
 def test_a_second_signal_to_end_it_may_interrupt_the_first(topic, tmp_path, command):
     topic.send_state(1)
-    port = free_port()
-    environ = {
-        "KAFKA_TOPIC": topic.name,
-        "KAFKA_BOOTSTRAP_SERVERS": topic.servers,
-        "PORT": str(port),
-    }
     interrupting = [sys.executable, "-c", INTERRUPTING, *command]
-    with running(interrupting, port, environ, tmp_path / "output") as program:
+    with running_on(topic, interrupting, tmp_path / "output") as program:
         program.comes_to(1)
         processes = program.tree()
         program.process.terminate()
