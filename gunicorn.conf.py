@@ -39,6 +39,9 @@ worker_class = "app.worker.Worker"
 # one for each request that is being answered, also to a client who does not read
 threads = 1000
 worker_connections = 5000
+# a client whose connection finds the queue full tries again after a second; the kernel's
+# net.core.somaxconn, 4096 by default, is the limit of it
+backlog = worker_connections
 # a stop is over within 5 s, whatever the clients do
 graceful_timeout = 4
 control_socket_disable = True

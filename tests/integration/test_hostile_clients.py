@@ -143,6 +143,15 @@ def test_holds_thousands_of_connections_and_not_for_long(serving, connect):
         eventually(lambda: worker(program).num_fds() < files + 50, within=8)
 
 
+def test_a_burst_of_connections_waits_for_a_worker_that_is_busy(serving, connect):
+    with serving() as program:
+        busy = worker(program)
+        busy.suspend()
+        connect(program, IDLE, 4000)
+        busy.resume()
+        assert program.get("/healthz").status_code == 200
+
+
 def test_a_head_that_drips_in_is_cut_off_too(serving, connect):
     with serving() as program:
         (client,) = connect(program, HALF_A_HEAD)
