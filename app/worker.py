@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from selectors import EVENT_READ
 from typing import Any
 
+from gunicorn.http.body import Body, ChunkedReader
 from gunicorn.http.errors import LimitRequestHeaders
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
@@ -122,9 +123,19 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             deadline.at = time.monotonic() + self._seconds_to_serve
 
     def handle_request(self, req: Any, conn: TConn) -> bool:
-        if any(name in ("CONTENT-LENGTH", "TRANSFER-ENCODING") for name, _ in req.headers):
-            req.force_close()  # nothing reads a body, and keep-alive would wait for it
-        return bool(super().handle_request(req, conn))
+        should_close = req.should_close
+
+        def closes() -> bool:
+            if not _is_read(req.body):
+                req.force_close()  # for good, whatever is read after the client was told
+            return bool(should_close())
+
+        # asked for the head of the answer; to keep the connection is to wait for the body's rest
+        req.should_close = closes
+        try:
+            return bool(super().handle_request(req, conn))
+        finally:
+            del req.should_close  # which holds the request, and what was received with it
 
     def finish_request(self, conn: TConn, fs: Future[Any]) -> None:
         self._served.pop(conn.sock, None)
@@ -183,6 +194,14 @@ def _allow_open_files(wanted: int) -> int:
         soft = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     return wanted if soft == resource.RLIM_INFINITY else soft
+
+
+def _is_read(body: Body) -> bool:
+    """Whether nothing of it is left on the connection."""
+    reader = body.reader
+    if isinstance(reader, ChunkedReader):
+        return not (reader.parser or body.failed)
+    return not reader.length
 
 
 def _receive(conn: TConn) -> bytes | None:
