@@ -19,7 +19,8 @@ if "prometheus_client" not in sys.modules:
 from prometheus_client import multiprocess
 
 import app
-from app.settings import WAITING_ACCEPTED, Settings, SettingsError
+from app.environment import SettingsError
+from app.settings import WAITING_ACCEPTED, Settings
 
 
 def refuse(error):
@@ -83,6 +84,8 @@ def post_worker_init(worker):
         waiting_room.seats = worker.cfg.threads // 2
     if hasattr(worker, "give_time"):  # not where another worker class was chosen
         waiting_room.give_time = worker.give_time
+    if settings.model:
+        worker.wsgi.extensions["loader"].requests_at_once = worker.cfg.threads * worker.cfg.workers
     consumer = worker.wsgi.extensions["consumer"]
     consumer.start()
     settle_until = time.monotonic() + SETTLE_SECONDS

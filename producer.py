@@ -6,7 +6,9 @@ the same environment variables as the service's.
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import hashlib
 import itertools
 import json
 import logging
@@ -16,14 +18,17 @@ import random
 import sys
 import time
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 import click
 from kafka import KafkaProducer
 from kafka.errors import BrokerResponseError, KafkaError, TopicAuthorizationFailedError
 
-from app.message import InvalidMessage, parse_json, state_json
-from app.settings import Settings, SettingsError
+from app.environment import SettingsError
+from app.message import InvalidMessage, parse_json, parse_message
+from app.model.schemas import ModelSchema
+from app.settings import Settings
 from app.topic_log import connection_options, explain, reaching
 
 SEND_SECONDS = 5.0
@@ -31,6 +36,7 @@ REQUEST_TIMEOUT_MS = 8_000
 ACKNOWLEDGE_SECONDS = 15.0
 CLOSE_SECONDS = 1.0
 FEW = 10
+SHOWN_CHARACTERS = 1000
 
 
 class Json(click.ParamType[list[Any]]):
@@ -53,9 +59,32 @@ class Json(click.ParamType[list[Any]]):
 @click.option(
     "--stdin", is_flag=True, help='Send standard input, each line a message such as {"state": 77}.'
 )
-def main(state: list[Any] | None, count: int | None, rate: float | None, stdin: bool) -> None:
-    if stdin and (state or count):
-        raise click.UsageError("--stdin sends what it reads: it excludes --state and --count.")
+@click.option(
+    "--model",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Send this ONNX model, or with --uri where it is and its checksum.",
+)
+@click.option("--uri", help="Where instances fetch the model of --model from.")
+@click.option("--name", help="Of the model; if not given, of its file, without .onnx.")
+@click.option("--version", help="Of the model; if not given, the first 12 digits of its sha256.")
+def main(
+    state: list[Any] | None,
+    count: int | None,
+    rate: float | None,
+    stdin: bool,
+    model: Path | None,
+    uri: str | None,
+    name: str | None,
+    version: str | None,
+) -> None:
+    if stdin and (state or count or model):
+        raise click.UsageError(
+            "--stdin sends what it reads: it excludes --state, --model and --count."
+        )
+    if model and state:
+        raise click.UsageError("--model is the state: it excludes --state.")
+    if (uri or name or version) and not model:
+        raise click.UsageError("--uri, --name and --version are of a model: they need --model.")
     if stdin and sys.stdin is None:
         raise click.UsageError("--stdin: standard input is closed.")
     if rate and math.isnan(rate):
@@ -66,6 +95,8 @@ def main(state: list[Any] | None, count: int | None, rate: float | None, stdin: 
         raise click.ClickException(str(error)) from error
     logging.getLogger("kafka").setLevel(logging.CRITICAL)  # what matters of it is said below
 
+    if model:
+        state = [_model_state(model, uri, name, version)]
     lines = Lines(sys.stdin.buffer if stdin else ())
     total = None if stdin else count or 1
     values = _paced(lines if total is None else (_message(state) for _ in range(total)), rate)
@@ -108,6 +139,22 @@ def _message(state: list[Any] | None) -> bytes:
     ).encode()
 
 
+def _model_state(
+    path: Path, uri: str | None, name: str | None, version: str | None
+) -> dict[str, str]:
+    content = path.read_bytes()
+    sha256 = hashlib.sha256(content).hexdigest()
+    state = {
+        "name": name or path.stem,
+        "version": version or sha256[:12],
+        "sha256": sha256,
+        **({"uri": uri} if uri else {"data": base64.b64encode(content).decode()}),
+    }
+    for field, messages in ModelSchema().validate(state).items():
+        raise click.UsageError(f"--{field} is {state[field]!r}: {messages[0]}.")
+    return state
+
+
 def _paced(values: Iterable[bytes], rate: float | None) -> Iterator[bytes]:
     began = time.monotonic()
     for index, value in enumerate(values):
@@ -131,7 +178,7 @@ class Lines:
         for number, line in enumerate(map(bytes.strip, self._lines), start=1):
             try:
                 if line:
-                    state_json(line)
+                    parse_message(line)
                     yield line
             except InvalidMessage as error:
                 self.refused += 1
@@ -174,7 +221,10 @@ class Delivery:
     def send_each(self, values: Iterable[bytes]) -> None:
         """Send one after the other, and show each and where the broker put it."""
         for value in values:
-            click.echo(f"Sending message with value: {json.loads(value.decode('utf-8-sig'))}")
+            shown = str(json.loads(value.decode("utf-8-sig")))
+            if len(shown) > SHOWN_CHARACTERS:
+                shown = f"{shown[:SHOWN_CHARACTERS]}… ({len(value)} bytes)"
+            click.echo(f"Sending message with value: {shown}")
             try:
                 placed = self._send(value).get(timeout=ACKNOWLEDGE_SECONDS)
             except BrokerResponseError as error:

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import atexit
 import os
+from collections.abc import Callable
 
 from flask import Flask
 
 from app import description, logs, problems, protection, views
 from app.consumer import Consumer
+from app.loading import find_loader
 from app.metrics import Metrics
 from app.settings import Settings
 from app.state import State
+from app.status import Status
 from app.waiting import WaitingRoom
 
 # gunicorn.conf.py says False: there each worker starts the thread after its fork
@@ -28,10 +31,18 @@ def create_app(settings: Settings | None = None) -> Flask:
     logs.configure(settings)
     state = State()
     metrics = Metrics()
-    consumer = Consumer(settings, state, metrics.record)
+    loader = find_loader(settings)
 
     app = Flask(__name__)
+    reports: list[Callable[[Status], None]] = [metrics.record]
+    if settings.model:
+        # what it needs is there in this case only
+        from app.model import views as model_views
+
+        reports.append(model_views.register(app, settings.model, state, metrics.registry))
+    consumer = Consumer(settings, state, reports, loader)
     app.extensions["state"] = state
+    app.extensions["loader"] = loader
     app.extensions["consumer"] = consumer
     app.extensions["waiting_room"] = WaitingRoom(state, settings.max_waiting)
     app.extensions["metrics"] = metrics

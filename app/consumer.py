@@ -3,43 +3,39 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import gc
 import logging
-import random
 import secrets
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any, NoReturn
 
 from app.journal import Journal
-from app.locate import locate, newest_tail
-from app.message import InvalidMessage, Message, state_json
+from app.loading import InvalidMessage, Loader, StateMessage, TryAgain, load, load_json
+from app.locate import locate
+from app.message import Message, parse_message
+from app.pauses import pause_seconds
 from app.settings import Settings
 from app.state import Snapshot, State
-from app.status import LastError, Progress, Status
+from app.status import LastError, Progress, Refused, Status
+from app.tails import Judge, Tails
 from app.topic_log import CLIENT, KafkaError, TopicLog, TopicLogError, explain
 
 log = logging.getLogger(__name__)
 
-FIRST_PAUSE_SECONDS = 0.1
 LONGEST_PAUSE_SECONDS = 2.0
 # a connection that lasts this long was a good one, and what ends it is a failure of its own
 LASTING_SECONDS = 30.0
 TOPIC_SECONDS = 0.2
 
 
-def pause_seconds(failures: int, chance: Callable[[], float] = random.random) -> float:
-    """How long to wait after so many failures in a row: growing, and jittered so that a
-    thousand instances do not all come back at once."""
-    longest = min(FIRST_PAUSE_SECONDS * 2.0 ** min(failures, 10), LONGEST_PAUSE_SECONDS)
-    return longest * (0.5 + chance() / 2)
-
-
-class _Stopping(Exception):
-    """Raised out of whatever the thread is waiting for."""
+class _Stopping(BaseException):
+    """Raised out of whatever the thread is waiting for, a loader too, which may catch any
+    Exception."""
 
 
 class Consumer:
@@ -57,15 +53,16 @@ class Consumer:
         self,
         settings: Settings,
         state: State,
-        report: Callable[[Status], None] = lambda _: None,
+        reports: Sequence[Callable[[Status], None]] = (),
+        loader: Loader = load_json,
     ) -> None:
         self._settings = settings
         self._state = state
-        self._tell = report
+        self._loader = loader
+        self._reports = reports
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._last_loop = 0.0
-        self._tails: dict[int, Snapshot] = {}
         self._positions: dict[int, int] = {}
         self._topic_id: str | None = None
         self._published: Snapshot | None = None
@@ -73,6 +70,8 @@ class Consumer:
         self._last_failure = ""
         self._judged = 0
         self._invalid_messages: Counter[str] = Counter()
+        self._last_invalid: Refused | None = None
+        self._failed_loads: Counter[str] = Counter()
         self._journal = Journal(settings.topic)
         self.settled = threading.Event()
         self.status = Status(settings.topic, CLIENT)
@@ -99,7 +98,8 @@ class Consumer:
 
     def _report(self, **changes: Any) -> None:
         self.status = dataclasses.replace(self.status, **changes)
-        self._tell(self.status)
+        for report in self._reports:
+            report(self.status)
 
     def _run(self) -> None:
         log.info("Following as %s: %s", self.status.group_id, self._settings)
@@ -121,7 +121,7 @@ class Consumer:
             if had_connected:
                 # kafka-python 3 leaves the sockets of connections that failed in reference cycles
                 gc.collect()
-            self._stopping.wait(pause_seconds(self._failures_in_a_row))
+            self._stopping.wait(pause_seconds(self._failures_in_a_row, LONGEST_PAUSE_SECONDS))
 
     def _note_failure(self, error: Exception) -> None:
         reason = explain(error, self._settings)
@@ -144,9 +144,10 @@ class Consumer:
         try:
             self._wait_for_topic(topic_log)
             self._topic_id = topic_log.topic_id
-            self._tails, self._positions = {}, {}
+            self._positions = {}
+            tails = Tails(self._load, self._judge, functools.partial(self._read_back, topic_log))
             while True:
-                self._follow(topic_log)
+                self._follow(topic_log, tails)
         except _Stopping:
             self._delete_group(topic_log)
             raise
@@ -175,32 +176,34 @@ class Consumer:
             self.before_wait()
             self._stopping.wait(TOPIC_SECONDS)
 
-    def _follow(self, topic_log: TopicLog) -> None:
+    def _follow(self, topic_log: TopicLog, tails: Tails) -> None:
         new_partitions = topic_log.partitions() - self._positions.keys()
         if new_partitions:
             self._state.explain(f"locating the last valid message of {self._settings.topic}")
             ranges = topic_log.ranges(new_partitions)
             self._positions |= {partition: offsets.stop for partition, offsets in ranges.items()}
-            self._find_tails(topic_log, ranges)
-            self._publish()
+            self._find_tails(topic_log, tails, ranges)
+            self._publish(tails)
         judged_before, before = self._judged, self._positions
         last = topic_log.wait_for_messages()
         # only now, for offsets are told to those too who may not read
         self._note_connected()
         backlog = topic_log.backlog()
         self._positions = topic_log.positions() | {p: range_.stop for p, range_ in backlog.items()}
-        self._serve_newest(topic_log, before, last, backlog)
+        self._move_tails(topic_log, tails, before, last, backlog)
+        self._publish(tails, otherwise=Snapshot(self._settings.initial))
         passed = sum(self._positions[partition] - before[partition] for partition in before)
         topic_log.commit(self._positions)
-        self._report_progress(topic_log.ends(), passed - (self._judged - judged_before))
+        self._report_progress(topic_log.ends(), max(passed - (self._judged - judged_before), 0))
         self._journal.flush()
         if passed:
             # there may be many more, of which only the last will matter
             self._stopping.wait(self._settings.conflate_ms / 1000)
 
-    def _serve_newest(
+    def _move_tails(
         self,
         topic_log: TopicLog,
+        tails: Tails,
         before: Mapping[int, int],
         last: Mapping[int, Message],
         backlog: Mapping[int, range],
@@ -209,16 +212,22 @@ class Consumer:
         for partition in last.keys() - backlog:
             tail = self._judge(last[partition])
             if tail:
-                self._tails[partition] = tail
+                tails.move(tail, since=before[partition])
             else:
                 unjudged[partition] = range(before[partition], last[partition].offset)
         if any(unjudged.values()):
-            self._find_tails(topic_log, unjudged)
-        self._publish(otherwise=Snapshot(self._settings.initial))
+            self._find_tails(topic_log, tails, unjudged)
 
-    def _find_tails(self, topic_log: TopicLog, ranges: Mapping[int, range]) -> None:
-        self._tails.update(locate(topic_log, ranges, self._judge))
+    def _find_tails(self, topic_log: TopicLog, tails: Tails, ranges: Mapping[int, range]) -> None:
+        for partition, tail in self._read_back(topic_log, ranges, self._judge).items():
+            tails.move(tail, since=ranges[partition].start)
+
+    def _read_back(
+        self, topic_log: TopicLog, ranges: Mapping[int, range], judge: Judge
+    ) -> Mapping[int, StateMessage]:
+        found = locate(topic_log, ranges, judge)
         topic_log.seek(self._positions)
+        return found
 
     def _note_connected(self) -> None:
         if self.status.connected_since:
@@ -240,13 +249,21 @@ class Consumer:
             skipped_messages=self.status.skipped_messages + skipped,
         )
 
-    def _publish(self, otherwise: Snapshot | None = None) -> None:
-        if self._invalid_messages != self.status.invalid_messages:
-            self._report(invalid_messages=dict(self._invalid_messages))
-        newest = newest_tail(self._tails) or self._published or otherwise
+    def _publish(self, tails: Tails, otherwise: Snapshot | None = None) -> None:
+        newest = tails.newest(self._published) or self._published
+        self._report_loading(tails)
+        if newest is None and tails.pending:
+            self._state.explain(str(tails.pending[0]))
+            self.settled.set()
+            return
+        newest = newest or otherwise
         if newest is None:
             return
-        self._state.publish(newest, self._positions)
+        taken_into_account = dict(self._positions)
+        for pending in tails.pending:
+            position = taken_into_account[pending.partition]
+            taken_into_account[pending.partition] = min(position, pending.offset)
+        self._state.publish(newest, taken_into_account)
         if newest == self._published:
             return
         self._report(
@@ -261,23 +278,54 @@ class Consumer:
             self._journal.update(newest)
         self._published = newest
 
-    def _judge(self, message: Message) -> Snapshot | None:
+    def _report_loading(self, tails: Tails) -> None:
+        changes = {
+            "invalid_messages": dict(self._invalid_messages),
+            "failed_loads": dict(self._failed_loads),
+            "pending": tails.pending,
+        }
+        if any(getattr(self.status, name) != value for name, value in changes.items()):
+            self._report(**changes, last_invalid=self._last_invalid)
+
+    def _judge(self, message: Message) -> StateMessage | None:
         self._judged += 1
         try:
-            return Snapshot(
-                state_json(message.value),
-                message.timestamp,
-                message.partition,
-                message.offset,
-                self._topic_id,
+            return StateMessage(
+                **parse_message(message.value),
+                partition=message.partition,
+                offset=message.offset,
+                timestamp=message.timestamp,
+                topic_id=self._topic_id,
+                checkpoint=self.before_wait,
             )
         except InvalidMessage as error:
-            self._note_invalid(message.partition, message.offset, error.reason, str(error))
+            self._note_invalid(message.partition, message.offset, error)
             return None
 
-    def _note_invalid(self, partition: int, offset: int, reason: str, detail: str) -> None:
-        self._invalid_messages[reason] += 1
-        self._journal.invalid(partition, offset, reason, detail)
+    def _load(self, message: StateMessage) -> Snapshot:
+        try:
+            return load(self._loader, message)
+        except InvalidMessage as error:
+            self._failed_loads[error.reason] += 1
+            self._note_invalid(message.partition, message.offset, error)
+            raise
+        except TryAgain as error:
+            self._failed_loads[error.reason] += 1
+            self._journal.pending(message.partition, message.offset, error.reason, str(error))
+            raise
+
+    def _note_invalid(self, partition: int, offset: int, error: InvalidMessage) -> None:
+        self._invalid_messages[error.reason] += 1
+        self._last_invalid = Refused(
+            datetime.now(timezone.utc), partition, offset, error.reason, str(error)
+        )
+        self._journal.invalid(
+            partition,
+            offset,
+            error.reason,
+            str(error),
+            traceback_of=error.__cause__ if error.reason == "loader" else None,
+        )
 
     def before_wait(self) -> None:
         self._last_loop = time.monotonic()
@@ -285,7 +333,7 @@ class Consumer:
             raise _Stopping
 
     def skipped_unreadable(self, partition: int, offset: int, detail: str) -> None:
-        self._note_invalid(partition, offset, "unreadable", detail)
+        self._note_invalid(partition, offset, InvalidMessage("unreadable", detail))
 
     def saw_aborted(self) -> None:
         if self._settings.isolation_level is None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from apispec.ext.marshmallow import MarshmallowPlugin
 from flask import Blueprint, Response, current_app, jsonify, render_template, send_from_directory
 from marshmallow import Schema
 
+from app.model import operations as model
 from app.schemas import (
     HelloSchema,
     ProbeSchema,
@@ -150,15 +152,24 @@ def describe(wants_token: bool) -> dict[str, Any]:
     )
     if wants_token:
         spec.components.security_scheme("token", {"type": "http", "scheme": "bearer"})
+    operations = OPERATIONS | model.OPERATIONS
     for rule in current_app.url_map.iter_rules():
-        if rule.endpoint not in OPERATIONS:
+        if rule.endpoint not in operations:
             continue
-        operation = dict(OPERATIONS[rule.endpoint])
+        operation = dict(operations[rule.endpoint])
+        operation["parameters"] = [
+            *operation.get("parameters", []),
+            *(
+                {"in": "path", "name": name, "required": True, "schema": TEXT}
+                for name in sorted(rule.arguments)
+            ),
+        ]
         operation["summary"] = (current_app.view_functions[rule.endpoint].__doc__ or "").strip()
         if wants_token and rule.rule not in PROBES:
             operation["security"] = [{"token": []}]
             operation["responses"] = operation["responses"] | {401: _problem("no token, or not it")}
-        spec.path(rule.rule, operations={"get": operation})
+        method = "post" if "POST" in (rule.methods or ()) else "get"
+        spec.path(re.sub("<(.*?)>", r"{\1}", rule.rule), operations={method: operation})
     return spec.to_dict()
 
 

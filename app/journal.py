@@ -20,6 +20,7 @@ class Journal:
         self._warned: set[str] = set()
         self._invalid = Throttle(log.warning)
         self._update = Throttle(log.info)
+        self._pending = Throttle(log.warning)
         self._failure = Throttle(log.warning, limit=3, period=60.0)
         self._recovery = Throttle(log.info, limit=2, period=60.0)
 
@@ -43,9 +44,26 @@ class Journal:
     def update(self, snapshot: Snapshot) -> None:
         self._update("State updated to: %s", _view(snapshot.json))
 
-    def invalid(self, partition: int, offset: int, reason: str, detail: str) -> None:
+    def invalid(
+        self,
+        partition: int,
+        offset: int,
+        reason: str,
+        detail: str,
+        traceback_of: BaseException | None = None,
+    ) -> None:
         self._invalid(
             "Skipped an invalid message: partition %d, offset %d, %s: %s",
+            partition,
+            offset,
+            reason,
+            _view(detail),
+            exc_info=traceback_of,
+        )
+
+    def pending(self, partition: int, offset: int, reason: str, detail: str) -> None:
+        self._pending(
+            "To be tried again: the message in partition %d, offset %d, %s: %s",
             partition,
             offset,
             reason,
@@ -65,7 +83,7 @@ class Journal:
 
     def flush(self) -> None:
         """Say what there was no room for, where there is by now."""
-        for throttle in (self._invalid, self._update, self._failure, self._recovery):
+        for throttle in (self._invalid, self._update, self._pending, self._failure, self._recovery):
             throttle.flush()
 
 

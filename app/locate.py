@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Protocol
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Protocol, TypeVar
 
 from app.message import Message
-from app.state import Snapshot
 
 GROWTH = 4
 # a window that holds this many messages is large enough: wider ones would read far past the tail
@@ -19,9 +18,20 @@ class RangeReader(Protocol):
         partition's in order, nothing for offsets that hold none."""
 
 
+class Placed(Protocol):
+    @property
+    def partition(self) -> int: ...
+    @property
+    def timestamp(self) -> int: ...
+
+
+Accepted = TypeVar("Accepted")
+Tail = TypeVar("Tail", bound=Placed)
+
+
 def locate(
-    log: RangeReader, ranges: Mapping[int, range], judge: Callable[[Message], Snapshot | None]
-) -> dict[int, Snapshot]:
+    log: RangeReader, ranges: Mapping[int, range], judge: Callable[[Message], Accepted | None]
+) -> dict[int, Accepted]:
     """Find the last message in each of `ranges` (offsets by partition) that `judge` accepts.
 
     Reads windows that end where the one before began and grow from a single offset, so that a
@@ -29,9 +39,10 @@ def locate(
     offsets, not by its messages, for compaction and transactions leave offsets empty.
 
     Returns:
-        By partition; a partition without a valid message in its range is left out.
+        What `judge` made of it, by partition; one without a valid message in its range is left
+        out.
     """
-    tails: dict[int, Snapshot] = {}
+    tails: dict[int, Accepted] = {}
     unread = {partition: offsets for partition, offsets in ranges.items() if offsets}
     width = 1
     while unread:
@@ -52,15 +63,15 @@ def locate(
     return tails
 
 
-def newest_tail(tails: Mapping[int, Snapshot]) -> Snapshot | None:
-    """Give the state: the newest of the tails by timestamp, ties to the higher partition.
+def newest_tail(tails: Iterable[Tail]) -> Tail:
+    """Give the newest of the tails by timestamp, ties to the higher partition.
 
     Every instance that has read the same log comes to the same one.
     """
-    return max(tails.values(), key=lambda tail: (tail.timestamp, tail.partition), default=None)
+    return max(tails, key=lambda tail: (tail.timestamp, tail.partition))
 
 
 def newest_accepted(
-    messages: Sequence[Message], judge: Callable[[Message], Snapshot | None]
-) -> Snapshot | None:
+    messages: Sequence[Message], judge: Callable[[Message], Accepted | None]
+) -> Accepted | None:
     return next(filter(None, map(judge, reversed(messages))), None)

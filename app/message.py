@@ -1,4 +1,4 @@
-"""What a valid message is: from a record's bytes to the JSON text of its state."""
+"""What a valid message is: from a record's bytes to its fields."""
 
 from __future__ import annotations
 
@@ -51,8 +51,8 @@ _SCHEMA = MessageSchema()
 DEEPEST_NESTING = 900
 
 
-def state_json(value: bytes | None) -> str:
-    """Give the JSON text of the state that a record's value holds.
+def parse_message(value: bytes | None) -> dict[str, Any]:
+    """Give what a record's value holds: its `state`, and `message_id` and `text` if there.
 
     Raises:
         InvalidMessage: with reason `tombstone`, `encoding`, `json` or `schema`.
@@ -65,13 +65,13 @@ def state_json(value: bytes | None) -> str:
         raise InvalidMessage("encoding", f"not UTF-8 at byte {error.start}") from None
     document = parse_json(text)
     try:
-        state = _SCHEMA.load(document)["state"]
+        fields_: dict[str, Any] = _SCHEMA.load(document)
     except ValidationError as error:
         at_fault = ", ".join(sorted(error.messages_dict)).replace("_schema", "no object")
         raise InvalidMessage(
             "schema", f"at fault: {at_fault}; accepted is a JSON object with a state"
         ) from None
-    return canonical_json(state)
+    return fields_
 
 
 def parse_json(text: str) -> Any:

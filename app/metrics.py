@@ -7,7 +7,7 @@ import functools
 import math
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import prometheus_client
@@ -40,7 +40,7 @@ class Metrics:
     """
 
     def __init__(self) -> None:
-        self._registry = registry = CollectorRegistry()
+        self.registry = registry = CollectorRegistry()
         self._recorded = Status("", "")
         self._updates = Counter(
             "kafka_state_updates", "States that were served, one after the other", registry=registry
@@ -48,6 +48,12 @@ class Metrics:
         self._invalid = Counter(
             "kafka_state_invalid_messages",
             "Messages that were looked at and are not valid",
+            ["reason"],
+            registry=registry,
+        )
+        self._failed_loads = Counter(
+            "kafka_state_failed_loads",
+            "How often a loader did not accept a message, or not now",
             ["reason"],
             registry=registry,
         )
@@ -103,9 +109,8 @@ class Metrics:
             )
             if status.update_delay is not None:
                 self._delay.observe(status.update_delay)
-        if status.invalid_messages != last.invalid_messages:
-            for reason, count in status.invalid_messages.items():
-                self._invalid.labels(reason).inc(count - last.invalid_messages.get(reason, 0))
+        _count_by_reason(self._invalid, status.invalid_messages, last.invalid_messages)
+        _count_by_reason(self._failed_loads, status.failed_loads, last.failed_loads)
         if status.skipped_messages != last.skipped_messages:
             self._skipped.inc(status.skipped_messages - last.skipped_messages)
         if status.connections > max(last.connections, 1):
@@ -144,7 +149,13 @@ class Metrics:
             accept: the header, for Prometheus asks for one of its formats.
         """
         encode, content_type = choose_encoder(accept)
-        return encode(_Exposed(self._registry)), content_type
+        return encode(_Exposed(self.registry)), content_type
+
+
+def _count_by_reason(counter: Counter, now: Mapping[str, int], last: Mapping[str, int]) -> None:
+    if now != last:
+        for reason, count in now.items():
+            counter.labels(reason).inc(count - last.get(reason, 0))
 
 
 def _note_start() -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from flask import Flask
+from flask import Flask, current_app, request
 from werkzeug.exceptions import HTTPException, ServiceUnavailable
 from werkzeug.wrappers import Response
 
@@ -22,6 +22,11 @@ def register(app: Flask) -> None:
 
 def _problem(error: HTTPException) -> Response:
     response = Response.force_type(error.get_response())
+    if "model" in current_app.blueprints and request.path.startswith("/v2"):
+        # the Open Inference Protocol has a shape of its own
+        response.data = json.dumps({"error": error.description})
+        response.content_type = "application/json"
+        return response
     response.data = json.dumps(
         {
             "type": "about:blank",

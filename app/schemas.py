@@ -91,6 +91,26 @@ class LastErrorSchema(Schema):
     error = fields.String(required=True)
 
 
+class RefusedSchema(Schema):
+    """A message that was looked at and is invalid."""
+
+    at = fields.AwareDateTime(required=True)
+    partition = fields.Integer(required=True)
+    offset = fields.Integer(required=True)
+    reason = fields.String(required=True)
+    detail = fields.String(required=True)
+
+
+class PendingSchema(Schema):
+    """A message that does not load now, and is tried again."""
+
+    partition = fields.Integer(required=True)
+    offset = fields.Integer(required=True)
+    reason = fields.String(required=True)
+    detail = fields.String(required=True)
+    tries = fields.Integer(required=True)
+
+
 class StatusSchema(Schema):
     topic = fields.String(required=True)
     topic_id = fields.String(required=True, allow_none=True)
@@ -102,6 +122,9 @@ class StatusSchema(Schema):
     )
     updates = fields.Integer(required=True)
     invalid_messages = fields.Dict(keys=fields.String(), values=fields.Integer(), required=True)
+    last_invalid = fields.Nested(RefusedSchema, required=True, allow_none=True)
+    failed_loads = fields.Dict(keys=fields.String(), values=fields.Integer(), required=True)
+    pending = fields.List(fields.Nested(PendingSchema), required=True)
     skipped_messages = fields.Integer(required=True)
     connections = fields.Integer(required=True)
     failures = fields.Integer(required=True)

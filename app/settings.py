@@ -7,6 +7,7 @@ import ipaddress
 import re
 import ssl
 from collections.abc import Callable, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -20,19 +21,17 @@ from marshmallow import (
     validates_schema,
 )
 
+from app.environment import milliseconds, one_of, read
 from app.message import InvalidMessage, canonical_json, parse_json
+from app.model.settings import ModelSettings
 from app.topic_log.installed import CLIENT, CLIENT_READS_COMMITTED
-
-LONGEST_MS = 2**31 - 1  # what the protocol has room for
 
 WAITING_ACCEPTED = "accepted is a whole number, 0 or more, and less than gunicorn's threads"
 
-SECRETS = {"KAFKA_SASL_PASSWORD", "API_TOKEN"}
+SECRETS = frozenset({"KAFKA_SASL_PASSWORD", "API_TOKEN"})
 
-
-class SettingsError(ValueError):
-    """A setting that makes no sense; its text is one line that names the variable."""
-
+ONNX = "onnx"
+LOADER = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
 
 # a host's name has labels of 1 to 63 characters (RFC 1123, 2.1)
 LABEL = "[A-Za-z0-9_-]{1,63}"
@@ -63,28 +62,12 @@ def _printable(longest: int) -> Callable[[str], None]:
     return check
 
 
-def _milliseconds(
-    variable: str, default: int, least: int = 0, most: int = LONGEST_MS
-) -> fields.Integer:
-    accepted = f"accepted is a whole number of milliseconds, {least} to {most}"
-    return fields.Integer(
-        load_default=default,
-        data_key=variable,
-        validate=validate.Range(min=least, max=most, error=accepted),
-        error_messages={"invalid": accepted},
-    )
-
-
 class _Json(fields.Field[str]):
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         try:
             return canonical_json(parse_json(value))
         except InvalidMessage as error:
             raise ValidationError("accepted is a JSON value") from error
-
-
-def _one_of(*choices: str) -> validate.OneOf:
-    return validate.OneOf(choices, error="accepted are {choices}")
 
 
 def _readable_file(given: str) -> None:
@@ -94,8 +77,17 @@ def _readable_file(given: str) -> None:
         raise ValidationError(f"accepted is a file that can be read ({error.strerror})") from error
 
 
+def _loader(given: str) -> None:
+    if given == ONNX and not find_spec("onnxruntime"):
+        raise ValidationError("accepted where onnxruntime is installed: pip install '.[onnx]'")
+    if given not in ("json", ONNX) and not LOADER.fullmatch(given):
+        raise ValidationError(
+            "accepted are json, onnx, and the dotted path of a callable: package.module.name"
+        )
+
+
 def _isolation_level(given: str) -> None:
-    _one_of("READ_COMMITTED", "READ_UNCOMMITTED")(given)
+    one_of("READ_COMMITTED", "READ_UNCOMMITTED")(given)
     if given == "READ_COMMITTED" and not CLIENT_READS_COMMITTED:
         raise ValidationError(
             f"accepted is read_uncommitted with {CLIENT}; for read_committed install "
@@ -139,9 +131,10 @@ class _Environment(Schema):
         data_key="KAFKA_TOPIC_AUTO_CREATE",
         error_messages={"invalid": "accepted are true and false"},
     )
-    metadata_max_age_ms = _milliseconds("KAFKA_METADATA_MAX_AGE_MS", default=30_000, least=100)
-    conflate_ms = _milliseconds("KAFKA_CONFLATE_MS", default=50, most=10_000)
+    metadata_max_age_ms = milliseconds("KAFKA_METADATA_MAX_AGE_MS", default=30_000, least=100)
+    conflate_ms = milliseconds("KAFKA_CONFLATE_MS", default=50, most=10_000)
     initial = _Json(load_default="0", data_key="STATE_INITIAL")
+    loader = fields.String(load_default="json", data_key="STATE_LOADER", validate=_loader)
     max_waiting = fields.Integer(
         data_key="STATE_MAX_WAITING",
         validate=validate.Range(min=0, error=WAITING_ACCEPTED),
@@ -150,19 +143,19 @@ class _Environment(Schema):
     log_level = _UpperCase(
         load_default="INFO",
         data_key="LOG_LEVEL",
-        validate=_one_of("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"),
+        validate=one_of("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"),
     )
     log_format = fields.String(
-        load_default="text", data_key="LOG_FORMAT", validate=_one_of("text", "json")
+        load_default="text", data_key="LOG_FORMAT", validate=one_of("text", "json")
     )
     isolation_level = _UpperCase(data_key="KAFKA_ISOLATION_LEVEL", validate=_isolation_level)
     security_protocol = _UpperCase(
         data_key="KAFKA_SECURITY_PROTOCOL",
-        validate=_one_of("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"),
+        validate=one_of("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"),
     )
     sasl_mechanism = _UpperCase(
         data_key="KAFKA_SASL_MECHANISM",
-        validate=_one_of("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"),
+        validate=one_of("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"),
     )
     sasl_username = fields.String(data_key="KAFKA_SASL_USERNAME", validate=_printable(1000))
     sasl_password = fields.String(data_key="KAFKA_SASL_PASSWORD", validate=_printable(1000))
@@ -251,6 +244,8 @@ class Settings:
     ssl_keyfile: str | None = None
     ssl_check_hostname: bool = True
     api_token: str | None = dataclasses.field(default=None, repr=False)
+    loader: str = "json"
+    model: ModelSettings | None = None
 
     @property
     def uses_tls(self) -> bool:
@@ -294,20 +289,9 @@ class Settings:
         Raises:
             SettingsError: a value is missing or makes no sense.
         """
-        schema = _Environment()
-        given = {name: value for name, value in environ.items() if value}
-        try:
-            return schema.load(given)  # type: ignore[no-any-return]
-        except ValidationError as error:
-            raise SettingsError(
-                "; ".join(
-                    f"{name} is {'(hidden)' if name in SECRETS else repr(given[name])}: "
-                    f"{messages[0]}"
-                    if name in given
-                    else f"{name} is not set: {messages[0]}"
-                    for name, messages in error.messages_dict.items()
-                )
-            ) from error
+        settings: Settings = read(_Environment(), environ, SECRETS)
+        model = ModelSettings.from_environ(environ, is_used=settings.loader == ONNX)
+        return dataclasses.replace(settings, model=model)
 
     def __str__(self) -> str:
         shown = [field.name for field in dataclasses.fields(self) if field.repr]

@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
+from typing import Any
+
+# of a message: topic id, partition, offset, timestamp
+Place = tuple[str | None, int | None, int | None, int | None]
 
 
 @dataclass(frozen=True)
@@ -17,6 +21,7 @@ class Snapshot:
         timestamp: of the message, milliseconds since the epoch; like `partition` and `offset`
             None for the initial value, which comes from no message.
         topic_id: of the topic it was in; None where the brokers know none.
+        served: what the loader made of the message; None for the initial value.
     """
 
     json: str
@@ -24,6 +29,11 @@ class Snapshot:
     partition: int | None = None
     offset: int | None = None
     topic_id: str | None = None
+    served: Any = field(default=None, compare=False, repr=False)
+
+    @property
+    def place(self) -> Place:
+        return self.topic_id, self.partition, self.offset, self.timestamp
 
     @cached_property
     def body(self) -> bytes:

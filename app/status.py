@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
+
+from app.tails import Pending
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,17 @@ class LastError:
 
 
 @dataclass(frozen=True)
+class Refused:
+    """A message that was looked at and is invalid."""
+
+    at: datetime
+    partition: int
+    offset: int
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True)
 class Status:
     """What the consumer thread last said of itself.
 
@@ -36,6 +49,9 @@ class Status:
         failures: how often it ended, or could not begin.
         updates: how many states were published.
         invalid_messages: how many were looked at and are none, by reason.
+        last_invalid: the last of them.
+        failed_loads: how often a loader did not accept a message, or not now, by reason.
+        pending: those that are to be tried again, and would be the state: the newest first.
         skipped_messages: how many were not looked at, for there were newer ones.
         timestamp: of the message that the state is from, milliseconds since the epoch.
         update_delay: seconds from then until it was served; None where it was there already when
@@ -52,6 +68,9 @@ class Status:
     failures: int = 0
     updates: int = 0
     invalid_messages: Mapping[str, int] = field(default_factory=dict)
+    last_invalid: Refused | None = None
+    failed_loads: Mapping[str, int] = field(default_factory=dict)
+    pending: Sequence[Pending] = ()
     skipped_messages: int = 0
     timestamp: int | None = None
     update_delay: float | None = None

@@ -33,7 +33,7 @@ from app.waiting import WaitingRoom
 blueprint = Blueprint("views", __name__)
 
 # orchestrators ask these, often, and have no token
-PROBES = {"/healthz", "/readyz"}
+PROBES = {"/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"}
 
 # by far longer than any wait of the consumer thread
 LONGEST_LOOP_SECONDS = 60.0
@@ -65,7 +65,7 @@ def hello() -> Response:
     """A greeting, or for a browser the page that follows the state."""
     html = request.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html"
     response = (
-        make_response(render_template("page.html"))
+        make_response(render_template("page.html", serves_models="model" in current_app.blueprints))
         if html
         else make_response({"message": "Hello World"})
     )
@@ -101,28 +101,36 @@ def _say_that_preference_applied(seconds: int) -> None:
 
 
 def _not_modified(snapshot: Snapshot) -> Response:
-    return Response(status=304, headers=_version_headers(snapshot))
+    return Response(
+        status=304,
+        headers=_version_headers(snapshot.version, snapshot.partition, snapshot.offset),
+    )
 
 
 def _full(snapshot: Snapshot) -> Response:
-    return Response(snapshot.body, headers=_headers(snapshot).to_wsgi_list())
+    headers = _headers(snapshot.version, snapshot.partition, snapshot.offset, snapshot.timestamp)
+    return Response(snapshot.body, headers=headers.to_wsgi_list())
 
 
-@functools.lru_cache(maxsize=1)  # the same for every request until there is a newer one
-def _headers(snapshot: Snapshot) -> Headers:
-    headers = _version_headers(snapshot)
+# the same for every request until there is a newer one; of the snapshot itself what is served
+# would be kept too
+@functools.lru_cache(maxsize=1)
+def _headers(
+    version: str, partition: int | None, offset: int | None, timestamp: int | None
+) -> Headers:
+    headers = _version_headers(version, partition, offset)
     headers["Content-Type"] = "application/json"
-    modified = _datetime(snapshot.timestamp)
+    modified = _datetime(timestamp)
     if modified:
         headers["Last-Modified"] = http_date(modified)
     return headers
 
 
-def _version_headers(snapshot: Snapshot) -> Headers:
-    headers = Headers({"Cache-Control": "no-cache", "ETag": quote_etag(snapshot.version)})
-    if snapshot.offset is not None:
-        headers["X-State-Partition"] = str(snapshot.partition)
-        headers["X-State-Offset"] = str(snapshot.offset)
+def _version_headers(version: str, partition: int | None, offset: int | None) -> Headers:
+    headers = Headers({"Cache-Control": "no-cache", "ETag": quote_etag(version)})
+    if offset is not None:
+        headers["X-State-Partition"] = str(partition)
+        headers["X-State-Offset"] = str(offset)
     return headers
 
 
@@ -160,15 +168,18 @@ def _events(
     def is_newer(known: Knowledge) -> bool:
         return known.snapshot is not None and known.snapshot.version != seen
 
+    def next_event() -> str:
+        """As text, for a reader who is slow shall not keep alive what was served."""
+        nonlocal seen
+        known = waiting_room.wait_until(is_newer, HEARTBEAT_SECONDS, connection)
+        if not is_newer(known):
+            return ":\n\n"
+        seen = known.state.version
+        return f"event: state\nid: {seen}\ndata: {known.state.body.decode()}\n\n"
+
     yield f"retry: {RETRY_MS}\n\n"
     while waiting_room.is_awaited(connection):
-        known = waiting_room.wait_until(is_newer, HEARTBEAT_SECONDS, connection)
-        if is_newer(known):
-            snapshot = known.state
-            seen = snapshot.version
-            yield f"event: state\nid: {seen}\ndata: {snapshot.body.decode()}\n\n"
-        else:
-            yield ":\n\n"
+        yield next_event()
 
 
 @blueprint.get("/status")

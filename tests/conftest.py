@@ -19,7 +19,16 @@ hypothesis.settings.load_profile("any machine")
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 
-CALLERS_OWN = ("KAFKA_", "STATE_", "LOG_", "GUNICORN_", "WEB_CONCURRENCY", "MAKE", "MFLAGS")
+CALLERS_OWN = (
+    "KAFKA_",
+    "STATE_",
+    "MODEL_",
+    "LOG_",
+    "GUNICORN_",
+    "WEB_CONCURRENCY",
+    "MAKE",
+    "MFLAGS",
+)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

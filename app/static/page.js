@@ -11,7 +11,7 @@ const CHARACTERS_SHOWN = 20_000;
 const CHARACTERS_LISTED = 60;
 const CHARACTERS_HUGE = 28;
 
-const { stream: streamUrl, status: statusUrl } = document.body.dataset;
+const { stream: streamUrl, status: statusUrl, models: modelsUrl } = document.body.dataset;
 const element = (id) => document.getElementById(id);
 
 let changes = []; // the newest first; the first is the state
@@ -28,6 +28,7 @@ function follow() {
   stream.addEventListener("state", (event) => {
     changes.unshift(changeOf(event));
     changes.length = Math.min(changes.length, NUMBERS_CHARTED);
+    if (modelsUrl) lookAtModel();
     render();
   });
   stream.onerror = () => {
@@ -56,6 +57,18 @@ async function poll() {
   if (wasAway && status && stream.readyState === EventSource.OPEN) restartStream();
   render();
   setTimeout(poll, POLL_MS);
+}
+
+async function lookAtModel() {
+  const model = modelOf(changes[0].json);
+  const path = model && ["models", model.name, "versions", model.version].map(encodeURIComponent).join("/");
+  try {
+    const answer = path && (await fetch(`${modelsUrl}/${path}`, { signal: AbortSignal.timeout(ANSWER_MS) }));
+    // of a model that has gone meanwhile nothing is shown: the event of the next one is on its way
+    renderModel(model, answer?.ok ? await answer.json() : null);
+  } catch {
+    renderModel(model, null);
+  }
 }
 
 function restartStream() {
@@ -170,6 +183,20 @@ function renderLag() {
   element("partitions").replaceChildren(...rows);
 }
 
+function renderModel(model, tensors) {
+  const rows = (what, specs = []) =>
+    specs.map(({ name, datatype, shape }) => {
+      const row = document.createElement("tr");
+      const head = create("th", name);
+      head.scope = "row";
+      row.append(head, create("td", what), create("td", datatype), create("td", JSON.stringify(shape)));
+      return row;
+    });
+  element("tensors").replaceChildren(...rows("input", tensors?.inputs), ...rows("output", tensors?.outputs));
+  show("file", model ? `${model.uri ?? "from the message"} · sha256 ${model.sha256}` : "");
+  document.querySelector(".model").hidden = model === null;
+}
+
 function lagRow(partition, position, end, lag) {
   const row = document.createElement("tr");
   const head = create("th", partition);
@@ -193,10 +220,18 @@ function create(tag, text, name = "") {
   return created;
 }
 
+function modelOf(json) {
+  if (!modelsUrl) return null;
+  const state = JSON.parse(json);
+  return state?.sha256 ? state : null;
+}
+
 const isNumber = (json) => /^-?\d/.test(json);
 
 /* From the text and not from its value, for a number may have more digits than JavaScript keeps. */
 function readable(json) {
+  const model = modelOf(json);
+  if (model) return `${model.name} ${model.version}`;
   if (json[0] === '"') return JSON.parse(json) || '""';
   let depth = 0;
   const line = () => `\n${"  ".repeat(Math.min(depth, 40))}`;

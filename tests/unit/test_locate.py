@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from app.loading import StateMessage
 from app.locate import ENOUGH, GROWTH, locate, newest_tail
-from app.message import InvalidMessage, state_json
-from app.state import Snapshot
+from app.message import InvalidMessage, parse_message
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,14 @@ class RecordedLog:
             for start in range(0, len(within), self._run_length):
                 yield within[start : start + self._run_length]
 
-    def judge(self, record: Record) -> Snapshot | None:
+    def judge(self, record: Record) -> StateMessage | None:
         self.judged.append((record.partition, record.offset))
         try:
-            return Snapshot(
-                state_json(record.value), record.timestamp, record.partition, record.offset
+            return StateMessage(
+                **parse_message(record.value),
+                partition=record.partition,
+                offset=record.offset,
+                timestamp=record.timestamp,
             )
         except InvalidMessage:
             return None
@@ -70,7 +73,7 @@ def slowly(records: list[Record]) -> dict[int, int]:
     tails = {}
     for record in records:
         try:
-            state_json(record.value)
+            parse_message(record.value)
         except InvalidMessage:
             continue
         tails[record.partition] = record.offset
@@ -90,10 +93,14 @@ def test_finds_what_reading_from_the_beginning_finds(log, run_length):
 def test_the_state_is_the_newest_tail_by_timestamp_then_partition(log):
     records, ranges = log
     recorded = RecordedLog(records)
-    state = newest_tail(locate(recorded, ranges, recorded.judge))
+    found = locate(recorded, ranges, recorded.judge)
     tails = slowly(records).items()
     slow = sorted((r.timestamp, r.partition) for r in records if (r.partition, r.offset) in tails)
-    assert (state and (state.timestamp, state.partition)) == (slow[-1] if slow else None)
+    if slow:
+        state = newest_tail(found.values())
+        assert (state.timestamp, state.partition) == slow[-1]
+    else:
+        assert not found
 
 
 @given(logs())

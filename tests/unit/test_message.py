@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.message import DEEPEST_NESTING, InvalidMessage, state_json
+from app.message import DEEPEST_NESTING, InvalidMessage, canonical_json, parse_message
 
 JSON_VALUES = st.recursive(
     st.none()
@@ -20,6 +20,10 @@ JSON_VALUES = st.recursive(
     lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
     max_leaves=20,
 )
+
+
+def state_json(value: bytes | None) -> str:
+    return canonical_json(parse_message(value)["state"])
 
 
 @given(

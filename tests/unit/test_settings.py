@@ -7,7 +7,8 @@ import sys
 import pytest
 import trustme
 
-from app.settings import Settings, SettingsError
+from app.environment import SettingsError
+from app.settings import Settings
 from app.topic_log import CLIENT_READS_COMMITTED
 
 

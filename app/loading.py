@@ -1,0 +1,121 @@
+"""The step from a valid message to what is served: anyone's own callable can take it."""
+
+from __future__ import annotations
+
+import pkgutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from app.environment import SettingsError
+from app.message import InvalidMessage, canonical_json
+from app.settings import Settings
+from app.state import Place, Snapshot
+
+__all__ = ["InvalidMessage", "Loader", "StateMessage", "TryAgain", "find_loader", "load"]
+
+
+class TryAgain(Exception):
+    """The message may become the state later: what it needs is not there now.
+
+    Attributes:
+        reason: one word of a small fixed set, to count by.
+    """
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+def _nothing() -> None:
+    pass
+
+
+@dataclass(frozen=True)
+class StateMessage:
+    """A valid message.
+
+    Attributes:
+        state: any JSON value, as Python has it.
+        timestamp: milliseconds since the epoch.
+        topic_id: None where the brokers know none.
+        checkpoint: to be called now and then by a loader that takes longer than a few seconds: it
+            shows that the thread is alive, and raises when it is to end.
+    """
+
+    state: Any
+    message_id: str | None = None
+    text: str | None = None
+    partition: int = 0
+    offset: int = 0
+    timestamp: int = 0
+    topic_id: str | None = None
+    checkpoint: Callable[[], None] = _nothing
+
+    @property
+    def place(self) -> Place:
+        return self.topic_id, self.partition, self.offset, self.timestamp
+
+
+class Loader(Protocol):
+    def __call__(self, message: StateMessage) -> Any:
+        """Give the object to serve: a JSON value, or an object whose attribute `shown` is the JSON
+        value that `/state` answers.
+
+        Raises:
+            InvalidMessage: the message never becomes a state, and is skipped.
+            TryAgain: not now; it is asked again later, unless a newer message has come.
+        """
+
+
+def load(loader: Loader, message: StateMessage) -> Snapshot:
+    """Give what is served from `message` on.
+
+    Raises:
+        InvalidMessage: says the loader; and with reason `loader` and its cause, for whatever else
+            it raises, and for what cannot be shown as JSON.
+        TryAgain: says the loader.
+    """
+    try:
+        served = loader(message)
+        shown = canonical_json(getattr(served, "shown", served))
+    except (InvalidMessage, TryAgain):
+        raise
+    except Exception as error:
+        raise InvalidMessage("loader", f"{type(error).__name__}: {error}") from error
+    return Snapshot(
+        shown, message.timestamp, message.partition, message.offset, message.topic_id, served
+    )
+
+
+def find_loader(settings: Settings) -> Loader:
+    """Give the loader that `STATE_LOADER` names.
+
+    Raises:
+        SettingsError: there is none of that name.
+    """
+    if settings.loader == "json":
+        return load_json
+    if settings.model:
+        # what it needs is there in this case only
+        from app.model.loader import OnnxLoader
+
+        return OnnxLoader(settings.model)
+    try:
+        loader = pkgutil.resolve_name(settings.loader)
+    except (ImportError, AttributeError) as error:
+        raise SettingsError(
+            f"STATE_LOADER is {settings.loader!r}: accepted is the dotted path of a callable "
+            f"({error})"
+        ) from error
+    if not callable(loader):
+        raise SettingsError(
+            f"STATE_LOADER is {settings.loader!r}: accepted is the dotted path of a callable, "
+            f"and that is a {type(loader).__name__}"
+        )
+    found: Loader = loader
+    return found
+
+
+def load_json(message: StateMessage) -> Any:
+    return message.state

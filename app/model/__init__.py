@@ -1,0 +1,1 @@
+"""The loader for ONNX models, and inference with the one that is served."""

@@ -1,0 +1,171 @@
+"""Models on the disk, by checksum, for all processes of this machine."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from app.loading import InvalidMessage, TryAgain
+
+CHUNK = 2**20
+PAUSE = 0.1  # seconds between two looks whether a lock is free
+ATTEMPTS = 5
+
+_SHA256 = re.compile("[0-9a-f]{64}")
+_OURS = re.compile(rf"({_SHA256.pattern})(\.lock|\.part)?")
+
+
+class Cache:
+    """A folder with `<sha256>/model.onnx` for each model, which is alone in its own folder.
+
+    Beside it are `<sha256>.lock`, locked by who reads the model (shared) or makes or removes it,
+    and `<sha256>.part` while it comes. The kernel unlocks what a process had that was killed.
+    """
+
+    def __init__(self, folder: Path, most_bytes: int) -> None:
+        self._folder = folder
+        self._most_bytes = most_bytes
+
+    @contextmanager
+    def holding(
+        self,
+        sha256: str,
+        fill: Callable[[BinaryIO], str],
+        checkpoint: Callable[[], None],
+    ) -> Iterator[Path]:
+        """Have the model's path for as long as the context lasts; its checksum is verified.
+
+        Where it is not there, `fill` writes it, and gives the sha256 of what it wrote; meanwhile
+        other processes wait for it. Then the least recently used are removed until all that is
+        left has at most `most_bytes`, but none that is held.
+
+        Raises:
+            InvalidMessage: with reason `checksum`, or what `fill` says.
+            TryAgain: with reason `disk`, or what `fill` says.
+        """
+        if not _SHA256.fullmatch(sha256):
+            accepted = "accepted are 64 hexadecimal digits, in lower case"
+            raise InvalidMessage("checksum", f"sha256 is {sha256[:80]!a}: {accepted}")
+        try:
+            try:
+                lock = self._found_or_made(sha256, fill, checkpoint)
+            except OSError as error:
+                what = error.strerror or type(error).__name__
+                raise TryAgain("disk", f"{self._folder}: {what}") from None
+            with lock:
+                yield self._model(sha256)
+        finally:
+            with suppress(OSError):  # the next one tries again
+                self._remove_surplus()
+
+    def _found_or_made(
+        self, sha256: str, fill: Callable[[BinaryIO], str], checkpoint: Callable[[], None]
+    ) -> ExitStack:
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        for _ in range(ATTEMPTS):
+            with ExitStack() as lock:
+                lock.enter_context(self._locked(sha256, fcntl.LOCK_SH, checkpoint))
+                if self._is_good(sha256, checkpoint):
+                    os.utime(self._model(sha256))
+                    return lock.pop_all()
+            with self._locked(sha256, fcntl.LOCK_EX, checkpoint):
+                # another process may have been first
+                if not self._is_good(sha256, checkpoint):
+                    self._make(sha256, fill)
+            # between the locks another process may remove it
+        raise TryAgain("disk", f"{self._model(sha256)} does not stay as it is written")
+
+    def _make(self, sha256: str, fill: Callable[[BinaryIO], str]) -> None:
+        part, model = self._part(sha256), self._model(sha256)
+        try:
+            with part.open("wb") as file:
+                written = fill(file)
+            if written != sha256:
+                detail = f"sha256 is {written}, the message says {sha256}"
+                raise InvalidMessage("checksum", detail)
+            model.parent.mkdir(mode=0o700, exist_ok=True)
+            os.replace(part, model)
+        finally:
+            part.unlink(missing_ok=True)
+
+    def _is_good(self, sha256: str, checkpoint: Callable[[], None]) -> bool:
+        found = hashlib.sha256()
+        try:
+            with self._model(sha256).open("rb", buffering=0) as file:
+                while chunk := file.read(CHUNK):
+                    found.update(chunk)
+                    checkpoint()
+        except FileNotFoundError:
+            return False
+        return found.hexdigest() == sha256
+
+    def _remove_surplus(self) -> None:
+        names = map(_OURS.fullmatch, os.listdir(self._folder))
+        found = sorted((*self._use(sha256), sha256) for sha256 in {m[1] for m in names if m})
+        surplus = sum(size for _, size, _ in found) - self._most_bytes
+        for used, size, sha256 in found:
+            part, model = self._part(sha256), self._model(sha256)
+            if surplus <= 0 and used and not part.exists():
+                continue
+            lock = _lock(self._lock_file(sha256), fcntl.LOCK_EX)
+            if lock is None:
+                continue
+            try:
+                part.unlink(missing_ok=True)  # of a process that was killed
+                if surplus > 0 or not model.exists():
+                    shutil.rmtree(model.parent, ignore_errors=True)
+                    self._lock_file(sha256).unlink()
+                    surplus -= size
+            finally:
+                os.close(lock)
+
+    def _use(self, sha256: str) -> tuple[float, int]:
+        """When a model was last used, and its size; zero where it is not there."""
+        try:
+            status = self._model(sha256).stat()
+        except FileNotFoundError:
+            return 0.0, 0
+        return status.st_mtime, status.st_size
+
+    @contextmanager
+    def _locked(self, sha256: str, kind: int, checkpoint: Callable[[], None]) -> Iterator[None]:
+        while (lock := _lock(self._lock_file(sha256), kind)) is None:
+            checkpoint()
+            time.sleep(PAUSE)
+        try:
+            yield
+        finally:
+            os.close(lock)
+
+    def _model(self, sha256: str) -> Path:
+        return self._folder / sha256 / "model.onnx"
+
+    def _part(self, sha256: str) -> Path:
+        return self._folder / f"{sha256}.part"
+
+    def _lock_file(self, sha256: str) -> Path:
+        return self._folder / f"{sha256}.lock"
+
+
+def _lock(path: Path, kind: int) -> int | None:
+    """Give a descriptor that holds the lock until it is closed, or None where it is not free."""
+    lock = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        fcntl.flock(lock, kind | fcntl.LOCK_NB)
+        if os.fstat(lock).st_nlink:  # or who had the lock has removed the file
+            return lock
+    except BlockingIOError:
+        pass
+    except BaseException:
+        os.close(lock)
+        raise
+    os.close(lock)
+    return None

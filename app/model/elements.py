@@ -1,0 +1,167 @@
+"""The elements of one tensor: from JSON and from binary data to numpy, and back."""
+
+from __future__ import annotations
+
+import json
+import math
+import struct
+from collections.abc import Sequence
+from itertools import chain
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+Array = npt.NDArray[Any]
+
+# by the protocol's names; BYTES are arrays of str, for of bytes onnxruntime takes the repr
+DATATYPES: dict[str, np.dtype[Any]] = {
+    "BOOL": np.dtype(np.bool_),
+    **{f"UINT{bits}": np.dtype(f"u{bits // 8}") for bits in (8, 16, 32, 64)},
+    **{f"INT{bits}": np.dtype(f"i{bits // 8}") for bits in (8, 16, 32, 64)},
+    **{f"FP{bits}": np.dtype(f"f{bits // 8}") for bits in (16, 32, 64)},
+    "BYTES": np.dtype(np.object_),
+}
+
+# what is not here, such as bfloat16, sequences and maps, cannot be served
+DATATYPE_OF_ONNX = {
+    "tensor(bool)": "BOOL",
+    **{f"tensor(uint{bits})": f"UINT{bits}" for bits in (8, 16, 32, 64)},
+    **{f"tensor(int{bits})": f"INT{bits}" for bits in (8, 16, 32, 64)},
+    "tensor(float16)": "FP16",
+    "tensor(float)": "FP32",
+    "tensor(double)": "FP64",
+    "tensor(string)": "BYTES",
+}
+
+# what an element is in JSON, by numpy's kind of type
+_IN_JSON: dict[str, tuple[set[type], str]] = {
+    "b": ({bool}, "true and false"),
+    "u": ({int}, "integers"),
+    "i": ({int}, "integers"),
+    "f": ({int, float}, "numbers"),
+    "O": ({str}, "strings"),
+}
+_LENGTH = struct.Struct("<I")
+
+
+class BadRequest(ValueError):
+    """A request that cannot be answered; the text says what was given and what is accepted."""
+
+
+def from_json(data: list[Any], shape: Sequence[int], datatype: str, where: str) -> Array:
+    dtype = DATATYPES[datatype]
+    types, accepted = _IN_JSON[dtype.kind]
+    flat = _flat(data, shape, where) if data and type(data[0]) is list else data
+    _require_count(len(flat), shape, f"data of {where}")
+    if not types.issuperset(map(type, flat)):
+        wrong = next(element for element in flat if type(element) not in types)
+        raise BadRequest(
+            f"data of {where} has {shown(wrong)}; accepted for {datatype} are {accepted}"
+        )
+    try:
+        if dtype.kind == "O":
+            "".join(flat).encode()
+        with np.errstate(over="raise"):
+            return np.array(flat, dtype).reshape(shape)
+    except UnicodeEncodeError:
+        raise BadRequest(
+            f"data of {where} has half of a surrogate pair; accepted is what UTF-8 can spell"
+        ) from None
+    except (OverflowError, FloatingPointError):
+        limits = np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype)
+        raise BadRequest(
+            f"data of {where} is from {shown(min(flat))} to {shown(max(flat))}; accepted for "
+            f"{datatype} is from {limits.min} to {limits.max}"
+        ) from None
+
+
+def to_json(array: Array, where: str) -> list[Any]:
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise BadRequest(
+            f"{where} has NaN or infinity, for which JSON has no word; accepted is to ask for it "
+            "with the parameter binary_data"
+        )
+    return array.ravel().tolist()
+
+
+def from_binary(
+    body: bytes, start: int, size: int, shape: Sequence[int], datatype: str, where: str
+) -> Array:
+    dtype = DATATYPES[datatype].newbyteorder("<")
+    if dtype.kind == "O":
+        return np.array(_strings(body, start, size, shape, where), dtype).reshape(shape)
+    expected = math.prod(shape) * dtype.itemsize
+    if size != expected:
+        raise BadRequest(
+            f"binary_data_size of {where} is {size}; accepted for its shape and {datatype} is "
+            f"{expected}"
+        )
+    array: Array = np.ndarray(shape, dtype, body, start)
+    if dtype.kind == "b" and array.view(np.uint8).max(initial=0) > 1:
+        raise BadRequest(
+            f"binary data of {where} has a byte of {array.view(np.uint8).max()}; accepted for BOOL "
+            "are 0 and 1"
+        )
+    # onnxruntime takes the memory as it is, whatever its order and alignment
+    if dtype.isnative and array.flags.aligned:
+        return array
+    return array.astype(DATATYPES[datatype])
+
+
+def to_binary(array: Array) -> memoryview:
+    if array.dtype.kind != "O":
+        return np.ascontiguousarray(array, array.dtype.newbyteorder("<")).data
+    strings = [text.encode() for text in array.ravel().tolist()]
+    return memoryview(
+        b"".join(chain.from_iterable((_LENGTH.pack(len(text)), text) for text in strings))
+    )
+
+
+def shown(value: Any) -> str:
+    """What was given, on part of a line."""
+    if isinstance(value, (list, dict)):
+        return f"{'a list' if isinstance(value, list) else 'an object'} of {len(value)}"
+    text = json.dumps(value)
+    return text if len(text) <= 60 else f"{text[:60]} ..."
+
+
+def _flat(data: list[Any], shape: Sequence[int], where: str) -> list[Any]:
+    level: list[Any] = [data]
+    for size in shape:
+        if not ({list}.issuperset(map(type, level)) and {size}.issuperset(map(len, level))):
+            raise BadRequest(
+                f"data of {where} is not nested as its shape says; accepted are the elements in "
+                "row-major order, nested so or not at all"
+            )
+        level = list(chain.from_iterable(level))
+    return level
+
+
+def _strings(body: bytes, start: int, size: int, shape: Sequence[int], where: str) -> list[str]:
+    end = start + size
+    strings: list[str] = []
+    while start < end:
+        content = start + _LENGTH.size
+        start = content + _LENGTH.unpack_from(body, start)[0] if content <= end else content
+        if start > end:
+            raise BadRequest(
+                f"binary data of {where} ends within element {len(strings)}; accepted is for each "
+                "its length in 4 bytes, the lowest first, and as many bytes"
+            )
+        try:
+            strings.append(str(body[content:start], "utf-8"))
+        except UnicodeDecodeError:
+            raise BadRequest(
+                f"binary data of {where} is not UTF-8 in element {len(strings)}; accepted are "
+                "strings, for onnxruntime has no others"
+            ) from None
+    _require_count(len(strings), shape, f"binary data of {where}")
+    return strings
+
+
+def _require_count(count: int, shape: Sequence[int], where: str) -> None:
+    if count != math.prod(shape):
+        raise BadRequest(
+            f"{where} has {count} elements; accepted for its shape are {math.prod(shape)}"
+        )

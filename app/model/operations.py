@@ -1,0 +1,67 @@
+"""What is said of inference in the service's description of itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from marshmallow import Schema
+
+from app.model.schemas import (
+    ErrorSchema,
+    InferRequestSchema,
+    InferResponseSchema,
+    LiveSchema,
+    ModelMetadataSchema,
+    ModelReadySchema,
+    ReadySchema,
+    ServerSchema,
+)
+
+BINARY = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
+JSON_SIZE = {
+    "in": "header",
+    "name": "Inference-Header-Content-Length",
+    "schema": {"type": "integer", "minimum": 0},
+    "description": "The size of the JSON, where the inputs' binary data follows it.",
+}
+
+
+def _json(description: str, schema: type[Schema], **content: Any) -> dict[str, Any]:
+    content = {"application/json": {"schema": schema}, **content}
+    return {"description": description, "content": content}
+
+
+NOT_SERVED = {
+    404: _json("another model or version is served", ErrorSchema),
+    503: _json("there is no model yet, and why", ErrorSchema),
+}
+
+# by endpoint; the summary is the view's docstring
+OPERATIONS: dict[str, dict[str, Any]] = {
+    "model.server": {"responses": {200: _json("name, version, extensions", ServerSchema)}},
+    "model.live": {
+        "responses": {
+            200: _json("alive", LiveSchema),
+            503: _json("the thread has ended, or made no loop for a minute", ErrorSchema),
+        }
+    },
+    "model.ready": {"responses": {200: _json("there is one", ReadySchema), 503: NOT_SERVED[503]}},
+    "model.metadata": {
+        "responses": {200: _json("inputs and outputs", ModelMetadataSchema), **NOT_SERVED}
+    },
+    "model.model_ready": {"responses": {200: _json("it is", ModelReadySchema), **NOT_SERVED}},
+    "model.infer": {
+        "parameters": [JSON_SIZE],
+        "requestBody": {
+            "required": True,
+            "content": {"application/json": {"schema": InferRequestSchema}, **BINARY},
+        },
+        "responses": {
+            200: _json(
+                "the outputs, as binary data where that is asked for", InferResponseSchema, **BINARY
+            ),
+            400: _json("what does not fit the model, or is too large", ErrorSchema),
+            **NOT_SERVED,
+        },
+    },
+}

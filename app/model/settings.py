@@ -1,0 +1,82 @@
+"""What the environment says of models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from marshmallow import EXCLUDE, Schema, ValidationError, fields, post_load
+
+from app.environment import SettingsError, read, whole_number
+
+MEBIBYTE = 2**20
+MOST_BYTES = 2**63 - 1
+
+
+class _Prefixes(fields.Field[tuple[str, ...]]):
+    def _deserialize(
+        self, value: Any, attr: str | None, data: Any, **kwargs: Any
+    ) -> tuple[str, ...]:
+        prefixes = tuple(prefix.strip() for prefix in value.split(","))
+        if not all("://" in prefix and prefix.isprintable() for prefix in prefixes):
+            raise ValidationError(
+                "accepted are the beginnings of URIs, separated by commas, such as "
+                "https://models.example.com/,s3://bucket/models/"
+            )
+        return prefixes
+
+
+class _Environment(Schema):
+    """Each field is named after the attribute of `ModelSettings` it fills."""
+
+    class Meta:
+        unknown = EXCLUDE
+
+    uri_prefixes = _Prefixes(load_default=(), data_key="MODEL_URI_PREFIXES")
+    max_bytes = whole_number("MODEL_MAX_BYTES", "bytes", 1024 * MEBIBYTE, 1, MOST_BYTES)
+    fetch_seconds = whole_number("MODEL_FETCH_SECONDS", "seconds", 60, 1, 86_400)
+    cache_dir = fields.String(data_key="MODEL_CACHE_DIR")
+    cache_bytes = whole_number("MODEL_CACHE_BYTES", "bytes", 4096 * MEBIBYTE, 0, MOST_BYTES)
+    threads = whole_number("MODEL_THREADS", "threads", None, 1, 1024)
+    max_request_bytes = whole_number(
+        "MODEL_MAX_REQUEST_BYTES", "bytes", 32 * MEBIBYTE, 1, MOST_BYTES
+    )
+
+    @post_load
+    def _settings(self, data: dict[str, Any], **kwargs: Any) -> ModelSettings:
+        if "cache_dir" in data:
+            data["cache_dir"] = Path(data["cache_dir"])
+        return ModelSettings(**data)
+
+
+@dataclass(frozen=True)
+class ModelSettings:
+    """The settings of `STATE_LOADER=onnx`; the README says what each means."""
+
+    uri_prefixes: tuple[str, ...]
+    max_bytes: int
+    fetch_seconds: int
+    cache_bytes: int
+    threads: int | None
+    max_request_bytes: int
+    cache_dir: Path | None = None
+
+    @classmethod
+    def from_environ(cls, environ: Mapping[str, str], is_used: bool) -> ModelSettings | None:
+        """Read the variables that begin with `MODEL_`; None where they are not used.
+
+        Raises:
+            SettingsError: a value makes no sense, or would have no effect.
+        """
+        schema = _Environment()
+        if is_used:
+            return read(schema, environ)  # type: ignore[no-any-return]
+        for field in schema.fields.values():
+            if environ.get(field.data_key or ""):
+                raise SettingsError(
+                    f"{field.data_key} is {environ[field.data_key or '']!r}: accepted only with "
+                    "STATE_LOADER=onnx"
+                )
+        return None

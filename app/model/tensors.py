@@ -1,0 +1,258 @@
+"""Bodies of the Open Inference Protocol over HTTP, with tensors as JSON and as binary data.
+
+The protocol is KServe's V2, the binary data Triton's extension `binary_tensor_data`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from app.message import InvalidMessage, parse_json
+from app.model.elements import (
+    DATATYPE_OF_ONNX,
+    DATATYPES,
+    Array,
+    BadRequest,
+    from_binary,
+    from_json,
+    shown,
+    to_binary,
+    to_json,
+)
+
+__all__ = [
+    "DATATYPES",
+    "DATATYPE_OF_ONNX",
+    "Array",
+    "BadRequest",
+    "InferRequest",
+    "TensorSpec",
+    "read_request",
+    "write_response",
+]
+
+# a shape without elements costs nothing to send, but may have the model make something of its size
+LARGEST_EMPTY = 2**20
+LARGEST_SIZE = 2**63 - 1
+
+Kind = TypeVar("Kind", dict[str, Any], list[Any], str, int, bool)
+_KINDS: dict[type, str] = {
+    dict: "an object",
+    list: "a list",
+    str: "a string",
+    int: "an integer",
+    bool: "true or false",
+}
+_NAMES = {dtype: name for name, dtype in DATATYPES.items()}
+_dump = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False).encode
+
+
+@dataclass(frozen=True)
+class TensorSpec:
+    """What a model says of an input or output.
+
+    Attributes:
+        datatype: one of `DATATYPES`.
+        shape: -1 for a dynamic dimension.
+    """
+
+    name: str
+    datatype: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class InferRequest:
+    """What a model is asked.
+
+    Attributes:
+        inputs: read-only where they are views of the body.
+        outputs: those that are asked for, in order, and whether as binary data.
+    """
+
+    id: str | None
+    inputs: dict[str, Array]
+    outputs: dict[str, bool]
+
+
+def read_request(
+    body: bytes,
+    json_size: int | None,
+    inputs: Sequence[TensorSpec],
+    outputs: Sequence[TensorSpec],
+) -> InferRequest:
+    """Read what a model with these inputs and outputs is asked.
+
+    A member that is null counts as missing, and one that is not known is ignored.
+
+    Args:
+        json_size: of the header `Inference-Header-Content-Length`, if there is one.
+
+    Raises:
+        BadRequest: and no other exception, whatever the body.
+    """
+    document = _document(body, json_size)
+    identity = _member(document, "id", str, "the request")
+    wanted = _wanted(document, [spec.name for spec in outputs])
+    specs = {spec.name: spec for spec in inputs}
+    arrays: dict[str, Array] = {}
+    position = len(body) if json_size is None else json_size
+    for tensor in _member(document, "inputs", list, "the request") or []:
+        name = _name(tensor, "input", specs, arrays)
+        where, spec = f"input {name}", specs[name]
+        shape = _shape(tensor, spec, where)
+        data = _member(tensor, "data", list, where)
+        size = _member(_parameters(tensor, where), "binary_data_size", int, where)
+        if size is None and data is not None:
+            arrays[name] = from_json(data, shape, spec.datatype, where)
+        elif size is not None and data is None:
+            left = len(body) - position
+            if not 0 <= size <= left:
+                raise BadRequest(
+                    f"binary_data_size of {where} is {shown(size)}; accepted is up to the {left} "
+                    "bytes after the JSON, whose end Inference-Header-Content-Length says"
+                )
+            arrays[name] = from_binary(body, position, size, shape, spec.datatype, where)
+            position += size
+        else:
+            raise BadRequest(
+                f"{where} has {'neither data nor' if data is None else 'both data and'} "
+                "binary_data_size; accepted is one of them"
+            )
+    if position != len(body):
+        raise BadRequest(
+            f"the body has {len(body) - position} bytes more; accepted are those of the JSON and "
+            "of each binary_data_size"
+        )
+    if len(arrays) != len(specs):
+        missing = ", ".join(name for name in specs if name not in arrays)
+        raise BadRequest(f"missing are the inputs {missing}; accepted is a request with all inputs")
+    return InferRequest(identity, arrays, wanted)
+
+
+def write_response(
+    head: Mapping[str, Any], outputs: Mapping[str, Array], binary: Mapping[str, bool]
+) -> tuple[bytes, int | None]:
+    """Give the body, and the size of its JSON where binary data follows.
+
+    Args:
+        head: the members before the outputs, such as `model_name`.
+        binary: the outputs that are asked for, in order, and whether as binary data.
+
+    Raises:
+        BadRequest: JSON was asked for, and cannot say it.
+    """
+    described = []
+    parts: list[bytes | memoryview] = [b""]
+    for name, is_binary in binary.items():
+        array = outputs[name]
+        output: dict[str, Any] = {
+            "name": name,
+            "datatype": _NAMES[array.dtype],
+            "shape": array.shape,
+        }
+        if is_binary:
+            part = to_binary(array)
+            parts.append(part)
+            output["parameters"] = {"binary_data_size": part.nbytes}
+        else:
+            output["data"] = to_json(array, f"output {name}")
+        described.append(output)
+    parts[0] = text = _dump({**head, "outputs": described}).encode()
+    return (b"".join(parts), len(text)) if len(parts) > 1 else (text, None)
+
+
+def _document(body: bytes, json_size: int | None) -> dict[str, Any]:
+    if json_size is not None and not 0 <= json_size <= len(body):
+        raise BadRequest(
+            f"Inference-Header-Content-Length is {json_size}; accepted is the size of the JSON, of "
+            f"{len(body)} bytes of the body"
+        )
+    try:
+        document = parse_json(str(body[:json_size], "utf-8"))
+    except UnicodeDecodeError as error:
+        raise BadRequest(f"not UTF-8 at byte {error.start} of the JSON") from None
+    except InvalidMessage as error:
+        raise BadRequest(str(error)) from None
+    if not isinstance(document, dict):
+        raise BadRequest(f"the request is {shown(document)}; accepted is an object")
+    return document
+
+
+def _wanted(document: dict[str, Any], outputs: Collection[str]) -> dict[str, bool]:
+    parameters = _member(document, "parameters", dict, "the request") or {}
+    default = _member(parameters, "binary_data_output", bool, "the request") or False
+    wanted: dict[str, bool] = {}
+    for output in _member(document, "outputs", list, "the request") or []:
+        name = _name(output, "output", outputs, wanted)
+        where = f"output {name}"
+        is_binary = _member(_parameters(output, where), "binary_data", bool, where)
+        wanted[name] = default if is_binary is None else is_binary
+    return wanted or dict.fromkeys(outputs, default)
+
+
+def _name(tensor: Any, what: str, known: Collection[str], seen: Collection[str]) -> str:
+    if not isinstance(tensor, dict):
+        raise BadRequest(f"an {what} is {shown(tensor)}; accepted is an object")
+    name = _member(tensor, "name", str, f"an {what}")
+    if name is None or name not in known:
+        raise BadRequest(
+            f"name of an {what} is {_given(name)}; accepted is one of {', '.join(known)}"
+        )
+    if name in seen:
+        raise BadRequest(f"{what} {name} is there twice; accepted is once")
+    return name
+
+
+def _parameters(tensor: dict[str, Any], where: str) -> dict[str, Any]:
+    parameters = _member(tensor, "parameters", dict, where) or {}
+    for extension in ("shared_memory_region", "classification"):
+        if parameters.get(extension) is not None:
+            raise BadRequest(
+                f"{where} has the parameter {extension}; accepted are tensors as JSON and as "
+                "binary data"
+            )
+    return parameters
+
+
+def _shape(tensor: dict[str, Any], spec: TensorSpec, where: str) -> list[int]:
+    datatype = _member(tensor, "datatype", str, where)
+    if datatype != spec.datatype:
+        raise BadRequest(f"datatype of {where} is {_given(datatype)}; accepted is {spec.datatype}")
+    shape = _member(tensor, "shape", list, where)
+    if shape is None or len(shape) != len(spec.shape):
+        raise _bad_shape(shape, spec, where)
+    claimed = 1
+    for size, accepted in zip(shape, spec.shape, strict=True):
+        if type(size) is not int or not 0 <= size <= LARGEST_SIZE or accepted not in (-1, size):
+            raise _bad_shape(shape, spec, where)
+        if accepted == -1:
+            claimed *= size or 1
+    if claimed > LARGEST_EMPTY and 0 in shape:
+        raise BadRequest(
+            f"shape of {where} is {_given(shape)}; accepted beside a 0 are sizes for -1 with a "
+            f"product of up to {LARGEST_EMPTY}"
+        )
+    return shape
+
+
+def _bad_shape(shape: list[Any] | None, spec: TensorSpec, where: str) -> BadRequest:
+    accepted = f"{list(spec.shape)}, with a size for each -1"
+    return BadRequest(f"shape of {where} is {_given(shape)}; accepted is {accepted}")
+
+
+def _member(parent: dict[str, Any], key: str, kind: type[Kind], where: str) -> Kind | None:
+    value = parent.get(key)
+    # of exactly this type, for true is no integer
+    if value is not None and type(value) is not kind:
+        raise BadRequest(f"{key} of {where} is {shown(value)}; accepted is {_KINDS[kind]}")
+    return value
+
+
+def _given(value: str | list[Any] | None) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(shown, value[:8]))}{', ...' if len(value) > 8 else ''}]"
+    return "missing" if value is None else shown(value)

@@ -1,0 +1,161 @@
+"""Inference by the Open Inference Protocol v2 over HTTP, with binary tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from importlib.metadata import version as version_of
+from typing import Any
+
+from flask import Blueprint, Flask, Response, current_app, request
+from gunicorn.http.errors import ParseException
+from prometheus_client import CollectorRegistry
+from werkzeug.exceptions import NotFound, RequestEntityTooLarge
+
+from app.model.elements import BadRequest
+from app.model.metrics import ModelMetrics
+from app.model.model import Model
+from app.model.settings import ModelSettings
+from app.model.tensors import TensorSpec, read_request, write_response
+from app.state import State, StateUnknown
+from app.status import Status
+from app.views import healthz
+
+blueprint = Blueprint("model", __name__, url_prefix="/v2")
+
+NAME = "kafka-state"
+JSON_SIZE = "Inference-Header-Content-Length"
+
+
+def register(
+    app: Flask, settings: ModelSettings, state: State, registry: CollectorRegistry
+) -> Callable[[Status], None]:
+    """Serve models with this application, and give what is to be told of each new status."""
+    metrics = ModelMetrics(registry, state)
+    app.extensions["model_settings"] = settings
+    app.extensions["model_metrics"] = metrics
+    app.register_blueprint(blueprint)
+    return metrics.record
+
+
+@blueprint.errorhandler(BadRequest)
+def _bad_request(error: BadRequest) -> tuple[dict[str, str], int]:
+    return {"error": str(error)}, 400
+
+
+def _served() -> Model:
+    """
+    Raises:
+        StateUnknown: there is none yet.
+    """
+    model = current_app.extensions["state"].read().served
+    if model is None:
+        raise StateUnknown("no model yet: the topic holds no valid message")
+    return model  # type: ignore[no-any-return]
+
+
+def _asked(name: str, version: str | None) -> Model:
+    model = _served()
+    if name != model.name or version not in (None, model.version):
+        wanted = name if version is None else f"{name} {version}"
+        raise NotFound(f"the model is {wanted}; served is {model.name} {model.version}")
+    return model
+
+
+@blueprint.get("")
+def server() -> dict[str, Any]:
+    """What this server is, in the words of the Open Inference Protocol."""
+    return {"name": NAME, "version": version_of(NAME), "extensions": ["binary_tensor_data"]}
+
+
+@blueprint.get("/health/live")
+def live() -> dict[str, bool]:
+    """Whether the process and its consumer thread are alive, broker or not."""
+    healthz()
+    return {"live": True}
+
+
+@blueprint.get("/health/ready")
+def ready() -> dict[str, bool]:
+    """Whether there is a model."""
+    _served()
+    return {"ready": True}
+
+
+@blueprint.get("/models/<name>")
+@blueprint.get("/models/<name>/versions/<version>")
+def metadata(name: str, version: str | None = None) -> dict[str, Any]:
+    """The inputs and outputs of the model."""
+    model = _asked(name, version)
+    return {
+        "name": model.name,
+        "versions": [model.version],
+        "platform": "onnxruntime_onnx",
+        "inputs": _described(model.inputs),
+        "outputs": _described(model.outputs),
+    }
+
+
+def _described(specs: Sequence[TensorSpec]) -> list[dict[str, Any]]:
+    return [{"name": spec.name, "datatype": spec.datatype, "shape": spec.shape} for spec in specs]
+
+
+@blueprint.get("/models/<name>/ready")
+@blueprint.get("/models/<name>/versions/<version>/ready")
+def model_ready(name: str, version: str | None = None) -> dict[str, Any]:
+    """Whether this model is the one that is served."""
+    return {"name": _asked(name, version).name, "ready": True}
+
+
+@blueprint.post("/models/<name>/infer")
+@blueprint.post("/models/<name>/versions/<version>/infer")
+def infer(name: str, version: str | None = None) -> Response:
+    """What the model computes from the inputs, and the version that did."""
+    model = _asked(name, version)
+    asked = read_request(_body(), _json_size(), model.inputs, model.outputs)
+    metrics: ModelMetrics = current_app.extensions["model_metrics"]
+    batch_size = model.batch_size(asked.inputs)
+    if batch_size is not None:
+        metrics.batch_size.observe(batch_size)
+    try:
+        with metrics.inference.time():
+            computed = model.infer(asked.inputs, asked.outputs)
+    except ValueError as error:
+        raise BadRequest(f"{model.name} {model.version} cannot compute this: {error}") from error
+    head = {"model_name": model.name, "model_version": model.version}
+    if asked.id is not None:
+        head["id"] = asked.id
+    body, json_size = write_response(head, computed, asked.outputs)
+    if json_size is None:
+        return Response(body, mimetype="application/json")
+    return Response(body, mimetype="application/octet-stream", headers={JSON_SIZE: str(json_size)})
+
+
+def _body() -> bytes:
+    if request.content_encoding not in (None, "identity"):
+        raise BadRequest(
+            f"Content-Encoding is {request.content_encoding!r}; accepted is a body as it is"
+        )
+    settings: ModelSettings = current_app.extensions["model_settings"]
+    most = settings.max_request_bytes
+    # of a chunked one that is larger Werkzeug gives the beginning, so that one more is let through
+    request.max_content_length = most + 1
+    try:
+        body = request.get_data(cache=False)
+    except ParseException as error:
+        raise BadRequest(f"the body is no HTTP: {error}") from error
+    except RequestEntityTooLarge:
+        body = None
+    if body is None or len(body) > most:
+        raise BadRequest(f"the body is larger than MODEL_MAX_REQUEST_BYTES, {most}")
+    if request.content_length not in (None, len(body)):
+        raise BadRequest(f"the body ends after {len(body)} of {request.content_length} bytes")
+    return body
+
+
+def _json_size() -> int | None:
+    given = request.headers.get(JSON_SIZE)
+    if given is None:
+        return None
+    if not given.isascii() or not given.isdigit() or len(given) > 18:
+        raise BadRequest(f"{JSON_SIZE} is {given[:60]!r}; accepted is a number of bytes")
+    return int(given)

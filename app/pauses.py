@@ -1,0 +1,16 @@
+"""How long to wait before what failed is tried again."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+
+FIRST_SECONDS = 0.1
+
+
+def pause_seconds(
+    failures: int, longest: float, chance: Callable[[], float] = random.random
+) -> float:
+    """How long to wait after so many failures in a row: growing, and jittered so that a
+    thousand instances do not all come back at once."""
+    return min(FIRST_SECONDS * 2.0 ** min(failures, 20), longest) * (0.5 + chance() / 2)

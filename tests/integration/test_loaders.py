@@ -1,0 +1,162 @@
+"""Whoever makes of a message what is served: a callable of one's own."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.processes import ROOT, following
+from tests.waiting import eventually
+
+# the README's example, and one that does what its message says
+THRESHOLD = """
+from app.loading import InvalidMessage
+
+def load(message):
+    try:
+        threshold = float(message.state["threshold"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise InvalidMessage("threshold", "accepted is a number") from error
+    if not 0 <= threshold <= 1:
+        raise InvalidMessage("range", f"{threshold} is not within 0 and 1")
+    return threshold
+"""
+OBEDIENT = """
+import os, time
+from app.loading import InvalidMessage, TryAgain
+
+class Served:
+    def __init__(self, state):
+        self.shown = {"obeyed": state}
+
+def load(message):
+    if message.state == "refuse":
+        raise InvalidMessage("refused", "as it says")
+    if message.state == "wait" and not os.path.exists("there"):
+        raise TryAgain("gone", "nothing there")
+    if message.state == "fail":
+        raise RuntimeError("whatever")
+    while message.state == "work":
+        message.checkpoint()
+        time.sleep(0.1)
+    return object() if message.state == "hide" else Served(message.state)
+"""
+
+
+@pytest.fixture
+def serving(topic, tmp_path):
+    """Run the program with a loader from a file, in a folder of its own."""
+    for name in ("wsgi.py", "gunicorn.conf.py"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / "obedient.py").write_text(OBEDIENT)
+    (tmp_path / "threshold.py").write_text(THRESHOLD)
+
+    def run(loader: str = "obedient.load"):
+        return following(topic, tmp_path / "output", cwd=tmp_path, STATE_LOADER=loader)
+
+    return run
+
+
+def status(program):
+    return program.get("/status").json()
+
+
+def test_serves_what_a_loader_returns(topic, serving):
+    topic.send_state({"threshold": "0.5", "by": "hand"})
+    with serving("threshold.load") as program:
+        program.comes_to(0.5)
+        topic.send_state({"threshold": 2})
+        eventually(lambda: status(program)["invalid_messages"] == {"range": 1})
+        topic.send_state({"threshold": 1})
+        program.comes_to(1)
+
+
+def test_shows_what_an_object_has_to_show(topic, serving):
+    topic.send_state("anything")
+    with serving() as program:
+        program.comes_to({"obeyed": "anything"})
+
+
+@pytest.mark.parametrize("refused", ["refuse", "fail", "hide"])
+def test_a_start_walks_back_to_the_newest_message_that_loads(topic, serving, refused):
+    topic.send_state("older", "newest", *[refused] * 20)
+    with serving() as program:
+        program.comes_to({"obeyed": "newest"})
+        reason = "refused" if refused == "refuse" else "loader"
+        assert status(program)["failed_loads"] == {reason: 20}
+        assert status(program)["last_invalid"]["reason"] == reason
+
+
+def test_an_error_of_the_loader_is_logged_with_its_traceback_and_skips_the_message(topic, serving):
+    topic.send_state("good")
+    with serving() as program:
+        program.comes_to({"obeyed": "good"})
+        topic.send_state("fail")
+        eventually(lambda: 'raise RuntimeError("whatever")' in program.output)
+        topic.send_state("better")
+        program.comes_to({"obeyed": "better"})
+        assert status(program)["connections"] == 1
+
+
+def test_what_is_served_stays_until_what_is_to_be_tried_again_loads(topic, serving, tmp_path):
+    topic.send_state("good")
+    with serving() as program:
+        program.comes_to({"obeyed": "good"})
+        topic.send_state("wait")
+        eventually(
+            lambda: status(program)["pending"] and status(program)["pending"][0]["tries"] > 2
+        )
+        assert status(program)["pending"][0]["detail"] == "nothing there"
+        program.comes_to({"obeyed": "good"})
+        (tmp_path / "there").touch()
+        program.comes_to({"obeyed": "wait"})
+        assert status(program)["pending"] == []
+
+
+def test_a_message_is_read_through_when_it_is_loaded_and_not_when_it_came(topic, serving, tmp_path):
+    topic.send_state("good")
+    with serving() as program:
+        program.comes_to({"obeyed": "good"})
+        topic.send_state("wait")
+        eventually(lambda: status(program)["pending"])
+        assert program.get("/state?min_offset=0:0").status_code == 200
+        assert program.get("/state?min_offset=0:1").status_code == 503
+        (tmp_path / "there").touch()
+        eventually(
+            lambda: program.get("/state?min_offset=0:1").json() == {"state": {"obeyed": "wait"}}
+        )
+
+
+def test_says_why_nothing_is_served_while_the_only_message_does_not_load(topic, serving, tmp_path):
+    topic.send_state("wait")
+    with serving() as program:
+        eventually(lambda: program.get("/readyz") is not None)
+        eventually(lambda: "nothing there" in program.get("/readyz").json().get("detail", ""))
+        assert program.get().status_code == 503
+        (tmp_path / "there").touch()
+        program.comes_to({"obeyed": "wait"})
+
+
+def test_a_loader_that_is_at_work_neither_holds_a_stop_nor_looks_dead(topic, serving):
+    topic.send_state("good")
+    with serving() as program:
+        program.comes_to({"obeyed": "good"})
+        topic.send_state("work")
+        assert program.get("/healthz").status_code == 200
+        program.process.terminate()
+        assert program.process.wait(3) == 0
+
+
+@pytest.mark.parametrize(
+    ("loader", "said"),
+    [
+        ("nowhere.load", "No module named 'nowhere'"),
+        ("obedient.nothing", "module 'obedient' has no attribute 'nothing'"),
+        ("obedient.os", "that is a module"),
+        ("load", "accepted are json, onnx, and the dotted path of a callable"),
+    ],
+)
+def test_a_loader_that_is_none_ends_the_program_at_once(serving, loader, said):
+    with serving(loader) as program:
+        assert program.process.wait(20) != 0
+        assert f"STATE_LOADER is '{loader}'" in program.output
+        assert said in program.output

@@ -1,0 +1,438 @@
+"""Models that swap themselves, and are asked meanwhile."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import contextlib
+import socket
+import threading
+import weakref
+
+import numpy as np
+import pytest
+import requests
+import tritonclient.http as triton
+from onnx import TensorProto
+from tritonclient.utils import triton_to_np_dtype as triton_to_numpy
+
+from app.model.settings import ModelSettings
+from tests import models
+from tests.processes import following
+from tests.waiting import eventually
+
+
+@pytest.fixture
+def onnx(tmp_path):
+    """Settings for a service in this process."""
+    return {
+        "loader": "onnx",
+        "model": ModelSettings.from_environ(
+            {
+                "MODEL_CACHE_DIR": str(tmp_path / "cache"),
+                "MODEL_URI_PREFIXES": f"file://{tmp_path}/",
+                "MODEL_MAX_BYTES": "500000",
+            },
+            is_used=True,
+        ),
+    }
+
+
+@pytest.fixture
+def serving(topic, tmp_path):
+    """Run the program on the topic, with models that may be under `tmp_path`."""
+
+    def run(*options: str, **environ: str):
+        return following(
+            topic,
+            tmp_path / "output",
+            *options,
+            STATE_LOADER="onnx",
+            MODEL_CACHE_DIR=str(tmp_path / "cache"),
+            MODEL_URI_PREFIXES=f"file://{tmp_path}/",
+            **environ,
+        )
+
+    return run
+
+
+@pytest.fixture
+def stored(tmp_path):
+    """Store a model, and give its URI."""
+
+    def store(model: bytes, name: str = "model.onnx") -> str:
+        (tmp_path / name).write_bytes(model)
+        return f"file://{tmp_path / name}"
+
+    return store
+
+
+@pytest.fixture
+def client():
+    """tritonclient, as it comes from PyPI."""
+    with contextlib.ExitStack() as opened:
+
+        def connect(program) -> triton.InferenceServerClient:
+            opened.enter_context(
+                contextlib.closing(
+                    client := triton.InferenceServerClient(f"127.0.0.1:{program.port}")
+                )
+            )
+            return client
+
+        yield connect
+
+
+def serves(program, version: str) -> None:
+    def is_served() -> bool:
+        answer = program.get()
+        return answer is not None and answer.ok and answer.json()["state"].get("version") == version
+
+    eventually(is_served)
+
+
+def asked(x: np.ndarray, datatype: str = "FP32", binary: bool = True) -> list[triton.InferInput]:
+    tensor = triton.InferInput("x", list(x.shape), datatype)
+    tensor.set_data_from_numpy(x, binary_data=binary)
+    return [tensor]
+
+
+def wanted(binary: bool) -> list[triton.InferRequestedOutput]:
+    return [triton.InferRequestedOutput("y", binary_data=binary)]
+
+
+@pytest.mark.parametrize("binary", [True, False])
+def test_tritonclient_asks_the_model(topic, serving, client, binary):
+    topic.send_state(models.message(models.adding(5), "v1"))
+    with serving() as program:
+        eventually(lambda: program.get("/v2/health/ready") is not None)
+        triton_client = client(program)
+        eventually(triton_client.is_server_ready)
+        assert triton_client.is_server_live()
+        assert triton_client.is_model_ready("m")
+        assert triton_client.is_model_ready("m", "v1")
+        assert not triton_client.is_model_ready("m", "v2")
+        assert triton_client.get_server_metadata()["extensions"] == ["binary_tensor_data"]
+        metadata = triton_client.get_model_metadata("m")
+        assert metadata["inputs"] == [{"name": "x", "datatype": "FP32", "shape": [-1, 2]}]
+        x = np.array([[1, 2], [3, 4]], np.float32)
+        answer = triton_client.infer("m", asked(x, binary=binary), outputs=wanted(binary))
+        np.testing.assert_array_equal(answer.as_numpy("y"), x + 5)
+        assert answer.get_response()["model_version"] == "v1"
+        assert triton_client.infer("m", asked(x), request_id="41").get_response()["id"] == "41"
+
+
+EXACT = {
+    "BOOL": (TensorProto.BOOL, [True, False]),
+    "UINT8": (TensorProto.UINT8, [0, 255]),
+    "UINT16": (TensorProto.UINT16, [0, 65535]),
+    "UINT32": (TensorProto.UINT32, [0, 2**32 - 1]),
+    "UINT64": (TensorProto.UINT64, [0, 2**64 - 1]),
+    "INT8": (TensorProto.INT8, [-128, 127]),
+    "INT16": (TensorProto.INT16, [-(2**15), 2**15 - 1]),
+    "INT32": (TensorProto.INT32, [-(2**31), 2**31 - 1]),
+    "INT64": (TensorProto.INT64, [-(2**63), 2**63 - 1]),
+    "FP16": (TensorProto.FLOAT16, [-0.5, 65504]),
+    "FP32": (TensorProto.FLOAT, [-0.5, 3.4e38]),
+    "FP64": (TensorProto.DOUBLE, [-0.5, 1.7e308]),
+    "BYTES": (TensorProto.STRING, ["", "ä"]),
+}
+
+
+@pytest.mark.parametrize("datatype", EXACT)
+def test_every_type_of_tensor_passes_through_a_model_unchanged(serve, topic, onnx, datatype):
+    onnx_type, values = EXACT[datatype]
+    dtype = np.object_ if datatype == "BYTES" else triton_to_numpy(datatype)
+    topic.send_state(models.message(models.passing_on(onnx_type)))
+    service = serve(topic, **onnx)
+    eventually(lambda: service.get("/v2/health/ready").status_code == 200)
+    for binary in (True, False):
+        if datatype == "FP16" and not binary:
+            continue  # the client cannot
+        body, size = triton.InferenceServerClient.generate_request_body(
+            asked(np.array(values, dtype), datatype, binary), outputs=wanted(binary)
+        )
+        headers = {"Inference-Header-Content-Length": str(size)} if size else {}
+        answer = service.client.post("/v2/models/m/infer", data=body, headers=headers)
+        assert answer.status_code == 200, answer.text
+        result = triton.InferenceServerClient.parse_response_body(
+            answer.data,
+            header_length=answer.headers.get("Inference-Header-Content-Length", type=int),
+        ).as_numpy("y")
+        shown = [v.decode() if isinstance(v, bytes) else v for v in result.tolist()]
+        np.testing.assert_array_equal(np.array(shown, dtype), np.array(values, dtype))
+
+
+@pytest.mark.apache_kafka
+def test_two_hundred_swaps_fail_no_request_and_mix_no_versions(topic, serving):
+    topic.send_state(models.message(models.adding(0), "0"))
+    done = threading.Event()
+
+    def ask(port: int) -> tuple[int, set[str]]:
+        """Ask all the time; gives how often, and the versions that answered."""
+        count, versions = 0, set()
+        body = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [0, 0]}]}
+        with requests.Session() as session:
+            while not done.is_set():
+                answer = session.post(
+                    f"http://127.0.0.1:{port}/v2/models/m/infer", json=body, timeout=5
+                )
+                assert answer.status_code == 200, answer.text
+                number = answer.json()["outputs"][0]["data"][0]
+                assert answer.json()["model_version"] == f"{number:.0f}"
+                versions.add(answer.json()["model_version"])
+                count += 1
+        return count, versions
+
+    with serving() as program, concurrent.futures.ThreadPoolExecutor(4) as clients:
+        serves(program, "0")
+        asking = [clients.submit(ask, program.port) for _ in range(4)]
+        try:
+            for version in range(1, 201):
+                topic.send_state(models.message(models.adding(version), str(version)))
+                serves(program, str(version))
+        finally:
+            done.set()
+        counts, versions = zip(*(client.result() for client in asking), strict=True)
+        assert set().union(*versions) == {str(version) for version in range(201)}
+        assert min(counts) > 200
+        assert "kafka_state_model_swaps_total 200.0" in program.get("/metrics").text
+
+
+@pytest.mark.apache_kafka
+@pytest.mark.timeout(300)
+def test_fifty_swaps_of_a_large_model_leave_no_more_memory_taken_than_five(topic, serving, stored):
+    size = 50
+
+    def swap(program, version: int) -> None:
+        model = models.adding(version, megabytes=size)
+        topic.send_state(models.message(model, str(version), uri=stored(model)))
+        serves(program, str(version))
+
+    def megabytes(program) -> float:
+        return program.tree()[-1].memory_info().rss / 2**20
+
+    with serving(MODEL_CACHE_BYTES=str(100 * 2**20)) as program:
+        for version in range(5):
+            swap(program, version)
+        # the one before may be on its way out
+        after_five = min(megabytes(program) for _ in range(100))
+        for version in range(5, 50):
+            swap(program, version)
+        eventually(lambda: megabytes(program) - after_five < size)
+
+
+BAD = {
+    "wrong checksum": ({"sha256": "0" * 64}, "checksum", "sha256 is"),
+    "no checksum": ({"sha256": None}, "schema", "sha256"),
+    "name with a slash": ({"name": "a/b"}, "schema", "name"),
+    "both": ({"uri": "file:///x", "data": ""}, "schema", "accepted is one of both"),
+    "no base64": ({"data": "*"}, "schema", "base64"),
+}
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_a_bad_message_leaves_the_model_before_it(serve, topic, onnx, name):
+    changes, reason, words = BAD[name]
+    topic.send_state(models.message(models.adding(1), "good"))
+    service = serve(topic, **onnx)
+    assert service.first_state()["version"] == "good"
+    topic.send_state(models.message(models.adding(2), "bad", **changes))
+    eventually(lambda: service.status["failed_loads"] == {reason: 1})
+    assert service.status["invalid_messages"] == {reason: 1}
+    assert words in service.status["last_invalid"]["detail"]
+    assert service.first_state()["version"] == "good"
+    topic.send_state(models.message(models.adding(3), "better"))
+    eventually(lambda: service.get().json["state"]["version"] == "better")
+
+
+@pytest.fixture
+def service(serve, topic, onnx):
+    """A service in this process, with a model that adds 5."""
+    topic.send_state(models.message(models.adding(5), "v1"))
+    service = serve(topic, **onnx)
+    service.first_state()
+    return service
+
+
+X = {"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [0, 0]}
+
+
+def test_a_model_that_is_not_served_is_404_and_named_with_the_one_that_is(service):
+    for path in ("/v2/models/m/versions/v2", "/v2/models/other", "/v2/models/m/versions/v2/ready"):
+        answer = service.get(path)
+        assert answer.status_code == 404
+        assert answer.json.keys() == {"error"}
+        assert "served is m v1" in answer.json["error"]
+    answer = service.client.post("/v2/models/m/versions/v2/infer", json={"inputs": [X]})
+    assert (answer.status_code, answer.json.keys()) == (404, {"error"})
+
+
+def test_an_answer_names_the_version_that_was_asked_for(service):
+    answer = service.client.post("/v2/models/m/versions/v1/infer", json={"inputs": [X]})
+    assert answer.json == {
+        "model_name": "m",
+        "model_version": "v1",
+        "outputs": [{"name": "y", "datatype": "FP32", "shape": [1, 2], "data": [5, 5]}],
+    }
+
+
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        ({"inputs": [X | {"name": "z"}]}, 'name of an input is "z"; accepted is one of x'),
+        ({"inputs": [X | {"shape": [2]}]}, "shape of input x is [2]; accepted is [-1, 2]"),
+        ({"inputs": [X | {"datatype": "INT8"}]}, 'datatype of input x is "INT8"'),
+        ({"inputs": []}, "missing are the inputs x"),
+        ("nothing", "accepted is an object"),
+    ],
+)
+def test_what_does_not_fit_the_model_is_400_and_says_what_does(service, body, words):
+    answer = service.client.post("/v2/models/m/infer", json=body)
+    assert (answer.status_code, answer.json.keys()) == (400, {"error"})
+    assert words in answer.json["error"]
+
+
+def test_errors_of_http_are_in_the_words_of_the_protocol_too(service):
+    for answer, status in (
+        (service.client.get("/v2/models/m/infer"), 405),
+        (service.client.get("/v2/nothing"), 404),
+    ):
+        assert (answer.status_code, answer.json.keys()) == (status, {"error"})
+    assert service.get("/nothing").mimetype == "application/problem+json"
+
+
+def test_a_request_that_is_too_large_is_400(topic, serving):
+    topic.send_state(models.message(models.adding(5)))
+    large = b'{"inputs": []}' + b" " * 1000
+    with serving(MODEL_MAX_REQUEST_BYTES="1000") as program:
+        serves(program, "1")
+        url = f"http://127.0.0.1:{program.port}/v2/models/m/infer"
+        for body in (large, iter([large])):  # with Content-Length, and chunked
+            answer = requests.post(url, data=body, timeout=5)
+            assert answer.status_code == 400
+            assert "larger than MODEL_MAX_REQUEST_BYTES, 1000" in answer.json()["error"]
+
+
+@pytest.mark.parametrize("framing", [b"Content-Length: 100", b"Transfer-Encoding: chunked"])
+def test_a_request_that_breaks_off_is_no_error_of_the_service(topic, serving, framing):
+    topic.send_state(models.message(models.adding(5)))
+    with serving() as program:
+        serves(program, "1")
+        with socket.create_connection(("127.0.0.1", program.port), 5) as client:
+            client.sendall(b"POST /v2/models/m/infer HTTP/1.1\r\nHost: x\r\n" + framing)
+            client.sendall(b"\r\n\r\n2\r\n{}")
+            client.shutdown(socket.SHUT_WR)
+            assert client.recv(1000).startswith(b"HTTP/1.1 400 ")
+        assert "Traceback" not in program.output
+
+
+def test_without_a_model_the_state_is_the_initial_one_and_nothing_is_ready(topic, serve, onnx):
+    service = serve(topic, **onnx)
+    assert service.first_state() == 0
+    assert service.get("/readyz").status_code == 200
+    assert service.get("/v2/health/live").json == {"live": True}
+    for path in ("/v2/health/ready", "/v2/models/m", "/v2/models/m/ready"):
+        answer = service.get(path)
+        assert answer.status_code == 503
+        assert answer.json == {"error": "no model yet: the topic holds no valid message"}
+    answer = service.client.post("/v2/models/m/infer", json={"inputs": [X]})
+    assert answer.status_code == 503
+
+
+def test_the_state_shows_the_models_fields_and_no_data(topic, serve, onnx):
+    state = models.message(models.adding(5), "v1", trained="today")
+    topic.send_state(state)
+    shown = serve(topic, **onnx).first_state()
+    assert shown == {name: value for name, value in state.items() if name != "data"}
+
+
+@pytest.mark.parametrize(
+    ("model", "reason", "words"),
+    [
+        pytest.param(b"junk", "model", "", id="junk"),
+        pytest.param(models.adding(2)[:100], "model", "", id="truncated"),
+        pytest.param(models.adding(2, megabytes=0.5), "size", "500000", id="too large"),
+        pytest.param(models.with_external_data(), "external_data", "one file", id="external"),
+        pytest.param(models.passing_on(TensorProto.BFLOAT16), "model", "bfloat16", id="type"),
+    ],
+)
+@pytest.mark.parametrize("inline", [True, False])
+def test_a_bad_model_leaves_the_one_before_it(service, topic, stored, model, reason, words, inline):
+    uri = None if inline else stored(model)
+    producer = topic.new_producer(**{"message.max.bytes": 10**8})
+    topic.send_state(models.message(model, "bad", uri=uri), producer=producer)
+    eventually(lambda: service.status["failed_loads"] == {reason: 1})
+    assert words in service.status["last_invalid"]["detail"]
+    assert service.first_state()["version"] == "v1"
+    assert (
+        f'kafka_state_failed_loads_total{{reason="{reason}"}} 1.0' in service.get("/metrics").text
+    )
+
+
+@pytest.mark.parametrize(
+    "uri", ["file:///etc/passwd", "https://example.com/model.onnx", "{folder}/../x", "nonsense"]
+)
+def test_a_uri_that_is_not_allowed_is_not_fetched(service, topic, tmp_path, uri):
+    uri = uri.format(folder=f"file://{tmp_path}")
+    topic.send_state(models.message(models.adding(2), "bad", uri=uri))
+    eventually(lambda: service.status["failed_loads"] == {"uri": 1})
+    assert service.first_state()["version"] == "v1"
+
+
+def test_a_model_that_is_not_there_yet_is_served_as_soon_as_it_is(service, topic, tmp_path, stored):
+    model = models.adding(2)
+    uri = f"file://{tmp_path}/model.onnx"
+    topic.send_state(models.message(model, "late", uri=uri))
+    eventually(lambda: service.status["failed_loads"].get("gone", 0) > 1)
+    assert service.status["pending"][0]["reason"] == "gone"
+    assert service.first_state()["version"] == "v1"
+    assert stored(model) == uri
+    eventually(lambda: service.first_state()["version"] == "late")
+    assert service.status["pending"] == []
+
+
+def test_a_restart_needs_not_fetch_again(topic, serving, stored, tmp_path):
+    model = models.adding(2)
+    topic.send_state(models.message(model, "1", uri=stored(model)))
+    with serving() as program:
+        serves(program, "1")
+    (tmp_path / "model.onnx").unlink()
+    with serving() as program:
+        serves(program, "1")
+
+
+def test_only_the_model_that_is_served_stays_in_memory(service, topic):
+    state = service.app.extensions["state"]
+    served = []
+    for version in ("v2", "v3"):
+        served.append(weakref.ref(state.read().served))
+        topic.send_state(models.message(models.adding(2), version))
+        eventually(lambda version=version: service.first_state()["version"] == version)
+    eventually(lambda: [model() for model in served] == [None, None])
+    assert state.read().served.version == "v3"
+
+
+def test_metrics_tell_what_is_served_and_asked(service, topic):
+    body = {"inputs": [X | {"shape": [3, 2], "data": [0] * 6}]}
+    assert service.client.post("/v2/models/m/infer", json=body).status_code == 200
+    text = service.get("/metrics").text
+    assert 'kafka_state_model_info{name="m",version="v1"} 1.0' in text
+    assert "kafka_state_model_batch_size_sum 3.0" in text
+    assert "kafka_state_model_inference_seconds_count 1.0" in text
+    topic.send_state(models.message(models.adding(6), "v2"))
+    eventually(lambda: service.first_state()["version"] == "v2")
+    text = service.get("/metrics").text
+    assert 'kafka_state_model_info{name="m",version="v2"} 1.0' in text
+    assert 'version="v1"' not in text
+    assert "kafka_state_model_swaps_total 1.0" in text
+
+
+def test_requests_at_once_use_no_more_threads_than_there_are_cores(topic, serving):
+    topic.send_state(models.message(models.adding(1)))
+    with serving() as program:
+        serves(program, "1")
+        before = program.tree()[-1].num_threads()
+        for version in range(2, 6):
+            topic.send_state(models.message(models.adding(version), str(version)))
+            serves(program, str(version))
+        eventually(lambda: program.tree()[-1].num_threads() <= before)

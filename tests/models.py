@@ -1,0 +1,77 @@
+"""Small ONNX models, made to order."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+# what onnxruntime 1.23, the last for Python 3.10, reads
+IR_VERSION, OPSET = 10, 18
+
+
+def as_bytes(
+    nodes: Sequence[onnx.NodeProto],
+    inputs: Sequence[onnx.ValueInfoProto],
+    outputs: Sequence[onnx.ValueInfoProto],
+    weights: Sequence[onnx.TensorProto] = (),
+) -> bytes:
+    graph = helper.make_graph(nodes, "graph", inputs, outputs, list(weights))
+    opset = helper.make_opsetid("", OPSET)
+    model = helper.make_model(graph, ir_version=IR_VERSION, opset_imports=[opset])
+    return model.SerializeToString()
+
+
+def adding(number: float, megabytes: float = 0) -> bytes:
+    """`y = x + number`, for any number of rows of two; where it is to be large, with a table of
+    zeros that it looks one up in, by an index that onnxruntime cannot know before."""
+    table = np.zeros((max(int(megabytes * 2**18), 2) // 2, 2), np.float32)
+    weights = [
+        numpy_helper.from_array(np.array([number, number], np.float32), "number"),
+        numpy_helper.from_array(np.array(0, np.float32), "zero"),
+        numpy_helper.from_array(np.array([1]), "second axis"),
+        numpy_helper.from_array(table, "table"),
+    ]
+    nodes = [
+        helper.make_node("Mul", ["x", "zero"], ["zeros"]),
+        helper.make_node("ReduceSum", ["zeros", "second axis"], ["sum"], keepdims=0),
+        helper.make_node("Cast", ["sum"], ["index"], to=TensorProto.INT64),
+        helper.make_node("Gather", ["table", "index"], ["nothing"]),
+        helper.make_node("Add", ["x", "number"], ["added"]),
+        helper.make_node("Add", ["added", "nothing"], ["y"]),
+    ]
+    return as_bytes(nodes, [_rows("x")], [_rows("y")], weights)
+
+
+def passing_on(datatype: int) -> bytes:
+    """`y = x`, for any number of elements of a type."""
+    x, y = (helper.make_tensor_value_info(name, datatype, ["n"]) for name in "xy")
+    return as_bytes([helper.make_node("Identity", ["x"], ["y"])], [x], [y])
+
+
+def with_external_data() -> bytes:
+    """A model whose weights are to be read from a file beside it."""
+    weights = numpy_helper.from_array(np.zeros((2,), np.float32), "number")
+    weights.ClearField("raw_data")
+    weights.data_location = TensorProto.EXTERNAL
+    weights.external_data.add(key="location", value="model.onnx")
+    nodes = [helper.make_node("Add", ["x", "number"], ["y"])]
+    return as_bytes(nodes, [_rows("x")], [_rows("y")], [weights])
+
+
+def _rows(name: str) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, ["rows", 2])
+
+
+def message(
+    model: bytes, version: str = "1", name: str = "m", uri: str | None = None, **changes: Any
+) -> dict[str, Any]:
+    """The state that names a model: where it is, or with the model itself."""
+    where = {"uri": uri} if uri else {"data": base64.b64encode(model).decode()}
+    sha256 = hashlib.sha256(model).hexdigest()
+    return {"name": name, "version": version, "sha256": sha256, **where, **changes}

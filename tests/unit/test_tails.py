@@ -1,0 +1,231 @@
+"""Which message is served, against the obvious slow rule."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.loading import InvalidMessage, StateMessage, TryAgain
+from app.locate import locate
+from app.state import Snapshot
+from app.tails import LONGEST_PAUSE_SECONDS, MOST_PENDING, Tails
+
+BROKEN, REFUSED, LATER, GOOD = "broken", "refused", "later", "good"
+
+
+@dataclass(frozen=True)
+class Record:
+    partition: int
+    offset: int
+    timestamp: int
+    kind: str
+
+
+@dataclass
+class Follower:
+    """Follows a log in memory as the consumer does."""
+
+    records: list[Record] = field(default_factory=list)
+    time: float = 0.0
+    served: Snapshot | None = None
+    positions: dict[int, int] = field(default_factory=lambda: defaultdict(int))
+    loads: list[tuple[int, int]] = field(default_factory=list)
+    mended: set[str] = field(default_factory=set)
+
+    def __post_init__(self) -> None:
+        self.tails = Tails(self.load, self.judge, self.read_back, now=lambda: self.time)
+
+    def load(self, message: StateMessage) -> Snapshot:
+        self.loads.append((message.partition, message.offset))
+        if message.state == REFUSED:
+            raise InvalidMessage("refused", "never")
+        if message.state == LATER and LATER not in self.mended:
+            raise TryAgain("gone", "not now")
+        return Snapshot(
+            message.state, message.timestamp, message.partition, message.offset, message.topic_id
+        )
+
+    def judge(self, record: Record) -> StateMessage | None:
+        if record.kind == BROKEN:
+            return None
+        return StateMessage(
+            record.kind,
+            partition=record.partition,
+            offset=record.offset,
+            timestamp=record.timestamp,
+        )
+
+    def read_back(self, ranges, judge):
+        return locate(self, ranges, judge)
+
+    def read(self, ranges):
+        for partition, offsets in ranges.items():
+            run = [r for r in self.records if r.partition == partition and r.offset in offsets]
+            if run:
+                yield run
+
+    def follow(self, *arrived: Record) -> str | None:
+        """The log ends after those that have `arrived`; gives where the served one is."""
+        self.records += arrived
+        ranges = {}
+        for partition in {record.partition for record in arrived}:
+            end = max(r.offset for r in self.records if r.partition == partition) + 1
+            ranges[partition] = range(self.positions[partition], end)
+            self.positions[partition] = end
+        for partition, message in locate(self, ranges, self.judge).items():
+            self.tails.move(message, since=ranges[partition].start)
+        self.served = self.tails.newest(self.served) or self.served
+        return self.served and f"{self.served.partition}:{self.served.offset}"
+
+
+def slowly(records: list[Record]) -> str | None:
+    """The newest of the partitions' last valid messages, or if it does not load, of those and
+    the last one before it that does."""
+    valid = defaultdict(list)
+    for record in records:
+        if record.kind != BROKEN:
+            valid[record.partition].append(record)
+    while valid:
+        newest = max(
+            (left[-1] for left in valid.values()), key=lambda r: (r.timestamp, r.partition)
+        )
+        if newest.kind == GOOD:
+            return f"{newest.partition}:{newest.offset}"
+        while valid[newest.partition] and valid[newest.partition][-1].kind != GOOD:
+            valid[newest.partition].pop()
+        if not valid[newest.partition]:
+            del valid[newest.partition]
+    return None
+
+
+@st.composite
+def logs(draw, kinds=(BROKEN, REFUSED, GOOD)) -> list[Record]:
+    offsets: dict[int, int] = defaultdict(int)
+    records = []
+    for partition, kind, timestamp in draw(
+        st.lists(st.tuples(st.integers(0, 2), st.sampled_from(kinds), st.integers(0, 9)))
+    ):
+        records.append(Record(partition, offsets[partition], timestamp, kind))
+        offsets[partition] += 1
+    return records
+
+
+@given(logs(), st.data())
+def test_who_follows_serves_what_who_starts_serves(records, data):
+    follower = Follower()
+    left = records
+    while left:
+        count = data.draw(st.integers(1, len(left)))
+        follower.follow(*left[:count])
+        left = left[count:]
+    expected = slowly(records)
+    assert Follower().follow(*records) == expected
+    assert follower.follow() == expected
+
+
+@given(logs())
+def test_loads_no_message_twice_but_one_that_was_not_the_newest_for_a_while(records):
+    follower = Follower()
+    follower.follow(*records)
+    for _ in range(3):
+        follower.follow()
+    assert len(follower.loads) == len(set(follower.loads))
+
+
+@given(logs(kinds=(BROKEN, REFUSED, LATER, GOOD)), st.data())
+def test_serves_in_the_end_what_was_to_be_tried_again(records, data):
+    follower = Follower()
+    left = records
+    while left:
+        count = data.draw(st.integers(1, len(left)))
+        follower.follow(*left[:count])
+        follower.time += data.draw(st.floats(0, 100))
+        left = left[count:]
+    follower.mended.add(LATER)
+    for _ in range(3):
+        follower.time += LONGEST_PAUSE_SECONDS
+        follower.follow()
+    good = [
+        Record(r.partition, r.offset, r.timestamp, r.kind.replace(LATER, GOOD)) for r in records
+    ]
+    assert follower.follow() == slowly(good)
+    assert not follower.tails.pending
+
+
+def test_only_the_newest_of_many_partitions_is_loaded():
+    follower = Follower()
+    follower.follow(*(Record(partition, 0, partition, GOOD) for partition in range(100)))
+    assert follower.loads == [(99, 0)]
+
+
+def test_what_is_served_stays_while_the_newest_does_not_load():
+    follower = Follower()
+    assert follower.follow(Record(0, 0, 0, GOOD)) == "0:0"
+    assert follower.follow(Record(0, 1, 1, LATER)) == "0:0"
+    assert [str(pending) for pending in follower.tails.pending] == [
+        "partition 0, offset 1, gone: not now"
+    ]
+
+
+def test_tries_again_after_pauses_that_grow_to_a_bound():
+    follower = Follower()
+    follower.follow(Record(0, 0, 0, LATER))
+    pauses = []
+    for _ in range(20):
+        (pending,) = follower.tails.pending
+        pauses.append(pending.next_try - follower.time)
+        follower.time = pending.next_try - 0.001
+        before = len(follower.loads)
+        follower.follow()
+        assert len(follower.loads) == before
+        follower.time = pending.next_try
+        follower.follow()
+        assert len(follower.loads) == before + 1
+    assert pauses[0] < 1
+    assert max(pauses) <= LONGEST_PAUSE_SECONDS
+    assert min(pauses[-5:]) >= LONGEST_PAUSE_SECONDS / 2
+
+
+def test_a_newer_message_takes_the_place_of_one_that_is_to_be_tried_again():
+    follower = Follower()
+    follower.follow(Record(0, 0, 0, LATER))
+    assert follower.follow(Record(0, 1, 1, GOOD)) == "0:1"
+    assert not follower.tails.pending
+    follower.mended.add(LATER)
+    follower.time += LONGEST_PAUSE_SECONDS
+    assert follower.follow() == "0:1"
+
+
+def test_a_start_serves_the_one_before_until_the_newest_loads():
+    follower = Follower()
+    log = [Record(0, 0, 0, GOOD), Record(0, 1, 1, REFUSED), Record(0, 2, 2, LATER)]
+    assert follower.follow(*log) == "0:0"
+    follower.mended.add(LATER)
+    follower.time += LONGEST_PAUSE_SECONDS
+    assert follower.follow() == "0:2"
+
+
+def test_a_start_does_not_try_all_of_a_log_whose_storage_is_away():
+    follower = Follower()
+    log = [Record(0, offset, offset, LATER) for offset in range(1000)]
+    assert follower.follow(*log) is None
+    assert len(follower.loads) == len(follower.tails.pending) == MOST_PENDING
+
+
+@pytest.mark.parametrize("error", [KeyError("gone"), SystemExit()])
+def test_an_error_while_reading_loses_nothing(error):
+    follower = Follower()
+    follower.follow(Record(0, 0, 0, GOOD))
+
+    def fail(ranges, judge):
+        raise error
+
+    follower.tails.read_back = fail
+    with pytest.raises(type(error)):
+        follower.follow(Record(0, 1, 1, GOOD), Record(0, 2, 2, REFUSED))
+    follower.tails.read_back = follower.read_back
+    assert follower.follow() == "0:1"
