@@ -23,7 +23,12 @@ from typing import Any
 
 import click
 from kafka import KafkaProducer
-from kafka.errors import BrokerResponseError, KafkaError, TopicAuthorizationFailedError
+from kafka.errors import (
+    BrokerResponseError,
+    KafkaError,
+    MessageSizeTooLargeError,
+    TopicAuthorizationFailedError,
+)
 
 from app.environment import SettingsError
 from app.message import InvalidMessage, parse_json, parse_message
@@ -126,6 +131,11 @@ def _words(error: KafkaError, settings: Settings) -> str:
             f"the ACLs do not let {settings.who} write to {settings.topic}: "
             "it needs DESCRIBE and WRITE"
         )
+    if isinstance(error, MessageSizeTooLargeError):
+        return (
+            "the message is larger than they take (max.message.bytes of the topic); a model can "
+            "be left elsewhere, and fetched from there: --uri"
+        )
     return str(error)
 
 
@@ -205,7 +215,11 @@ class Delivery:
         self.sent = 0
         self.acknowledged = 0
         self._trouble: Exception | None = None
-        options = {**connection_options(settings), "request_timeout_ms": REQUEST_TIMEOUT_MS}
+        options = {
+            **connection_options(settings),
+            "request_timeout_ms": REQUEST_TIMEOUT_MS,
+            "max_request_size": 2**31 - 1,  # what is too large is for the brokers to say
+        }
         if "delivery_timeout_ms" in KafkaProducer.DEFAULT_CONFIG:  # kafka-python 3
             options["delivery_timeout_ms"] = REQUEST_TIMEOUT_MS
             # with it, a message that is refused takes the next one with it

@@ -46,7 +46,7 @@ class OnnxLoader:
             return _write_inline(given["data"], file, self._settings.max_bytes)
 
         with self._cache.holding(given["sha256"], write, message.checkpoint) as path:
-            if names_external_data(path):
+            if names_external_data(path, message.checkpoint):
                 raise InvalidMessage(
                     "external_data", "accepted are models that have all their data in one file"
                 )

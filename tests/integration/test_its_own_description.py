@@ -7,16 +7,21 @@ import sys
 
 import pytest
 
+from tests import models
 from tests.processes import Program
 from tests.waiting import eventually
 
-# a service that does not know the state says 503, and that a partition is none of the topic's
-# no schema can say
+# a service that does not know the state says 503; and no schema can say that a partition is none
+# of the topic's, nor which tensors the model takes, of which it would warn
 CONFIG = """
+warnings = false
 [checks.not_a_server_error]
 expected-statuses = ["2xx", "3xx", "4xx", 503]
 [checks.positive_data_acceptance]
 expected-statuses = ["2xx", 304, 400, 503]
+[parameters]
+name = "m"
+version = "1"
 """
 
 
@@ -39,7 +44,7 @@ def keeps_its_word(tmp_path):
             command, check=False, cwd=tmp_path, capture_output=True, text=True, timeout=60
         )
         assert asked.returncode == 0, asked.stdout + asked.stderr
-        assert "No issues found" in asked.stdout
+        assert "No issues found" in asked.stdout, asked.stdout
 
     return ask
 
@@ -69,6 +74,15 @@ def test_while_the_state_is_not_known(serving, keeps_its_word):
         assert eventually(lambda: program.get() is not None)
         assert program.get().status_code == 503
         keeps_its_word(program, "--max-examples", "50")
+
+
+def test_with_a_model(topic, serving, keeps_its_word, tmp_path):
+    topic.send_state(models.message(models.adding(5)))
+    with serving(
+        STATE_LOADER="onnx", MODEL_CACHE_DIR=str(tmp_path / "cache"), STATE_MAX_WAITING="0"
+    ) as program:
+        eventually(lambda: getattr(program.get("/v2/health/ready"), "ok", False))
+        keeps_its_word(program, "--max-examples", "20", "--include-path-regex", "^/v2")
 
 
 def test_with_a_token(topic, serving, keeps_its_word):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import base64
+import hashlib
 import json
 import os
 import re
@@ -15,6 +17,7 @@ import pytest
 from confluent_kafka import Consumer, TopicPartition
 
 from dev import apache_kafka
+from tests import models
 from tests.processes import ROOT, free_port
 from tests.waiting import eventually
 
@@ -176,3 +179,52 @@ def test_a_standard_input_that_is_closed_is_an_error(topic):
     )
     assert ended.returncode == 2
     assert "standard input is closed" in ended.stderr
+
+
+@pytest.fixture
+def model(tmp_path):
+    path = tmp_path / "iris.onnx"
+    path.write_bytes(models.adding(5))
+    return path
+
+
+def test_sends_a_model_with_its_checksum(produce, topic, serve, model):
+    assert produce("--model", str(model)).returncode == 0
+    sha256 = hashlib.sha256(model.read_bytes()).hexdigest()
+    data = base64.b64encode(model.read_bytes()).decode()
+    sent = {"name": "iris", "version": sha256[:12], "sha256": sha256, "data": data}
+    assert serve(topic).first_state() == sent
+
+
+def test_sends_where_a_model_is(produce, topic, serve, model):
+    options = ("--uri", "s3://models/iris.onnx", "--name", "flowers", "--version", "7")
+    assert produce("--model", str(model), *options).returncode == 0
+    sha256 = hashlib.sha256(model.read_bytes()).hexdigest()
+    uri = "s3://models/iris.onnx"
+    sent = {"name": "flowers", "version": "7", "sha256": sha256, "uri": uri}
+    assert serve(topic).first_state() == sent
+
+
+@pytest.mark.apache_kafka
+def test_a_model_too_large_for_a_message_is_not_sent_and_told_how_to_be(produce, make_topic, model):
+    model.write_bytes(models.adding(5, megabytes=0.1))
+    ended = produce("--model", str(model), to=make_topic(max_message_bytes="100000"))
+    assert ended.returncode == 1
+    assert "--uri" in ended.stderr
+    assert len(ended.stdout) < 2000
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--model", "nowhere.onnx"), "nowhere.onnx"),
+        (("--uri", "s3://x"), "they need --model"),
+        (("--model", "{model}", "--name", "a/b"), "--name is 'a/b'"),
+        (("--model", "{model}", "--state", "1"), "excludes --state"),
+        (("--model", "{model}", "--stdin"), "excludes --state, --model"),
+    ],
+)
+def test_options_of_a_model_that_make_no_sense_are_refused(produce, model, options, said):
+    ended = produce(*(option.format(model=model) for option in options))
+    assert ended.returncode == 2
+    assert said in ended.stderr

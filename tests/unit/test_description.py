@@ -3,6 +3,7 @@ from __future__ import annotations
 import pytest
 
 from app import create_app
+from app.model.settings import ModelSettings
 from app.settings import Settings
 
 
@@ -24,6 +25,17 @@ def test_describes_every_route(describe):
     assert answer.json["paths"].keys() == {rule.rule for rule in app.url_map.iter_rules()} - assets
     for path in answer.json["paths"].values():
         assert path["get"]["summary"]
+
+
+def test_describes_inference_where_there_are_models(describe):
+    app, answer = describe(loader="onnx", model=ModelSettings.from_environ({}, is_used=True))
+    described = {path: set(methods) for path, methods in answer.json["paths"].items()}
+    assert described["/v2/models/{name}/versions/{version}/infer"] == {"post"}
+    routes = [rule for rule in app.url_map.iter_rules() if rule.rule.startswith("/v2")]
+    assert sum(path.startswith("/v2") for path in described) == len(routes)
+    for path in answer.json["paths"].values():
+        for operation in path.values():
+            assert operation["summary"]
 
 
 def test_takes_the_shapes_from_the_schemas(describe):
