@@ -436,3 +436,22 @@ def test_requests_at_once_use_no_more_threads_than_there_are_cores(topic, servin
             topic.send_state(models.message(models.adding(version), str(version)))
             serves(program, str(version))
         eventually(lambda: program.tree()[-1].num_threads() <= before)
+
+
+def test_workers_of_a_preloaded_application_share_what_one_has_fetched(
+    topic, serving, stored, tmp_path
+):
+    uri = stored(models.adding(2))
+    topic.send_state(models.message(models.adding(2), "1", uri=uri))
+    with serving("--preload", "--workers", "2") as program:
+        serves(program, "1")
+        answers = [
+            requests.post(
+                f"http://127.0.0.1:{program.port}/v2/models/m/infer",
+                json={"inputs": [X]},
+                timeout=5,
+            )
+            for _ in range(20)
+        ]
+        assert [answer.status_code for answer in answers] == [200] * 20
+        assert [path.name for path in (tmp_path / "cache").rglob("*.onnx")] == ["model.onnx"]

@@ -103,6 +103,8 @@ def test_external_data_is_found_wherever_it_may_be(says, path):
     tensor = tensor_at(model, path)
     tensor.raw_data = bytes(1000)
     assert says(model.SerializeToString()) is False
+    tensor.data_location = TensorProto.DEFAULT
+    assert says(model.SerializeToString()) is False
     tensor.data_location = TensorProto.EXTERNAL
     assert says(model.SerializeToString()) is True
     tensor.ClearField("data_location")
@@ -117,7 +119,9 @@ def real_model() -> onnx.ModelProto:
         helper.make_node("Constant", [], ["c"], value=weights),
         helper.make_node("If", ["c"], ["d"], then_branch=inner, else_branch=inner),
         helper.make_node("Conv", ["x", "w"], ["y"], kernel_shape=[3, 3], auto_pad="VALID"),
+        helper.make_node("Elu", ["x"], ["z"], alpha=0.5, axis=-1),
     ]
+    nodes[-1].attribute[0].doc_string = "field 13"
     floats = helper.make_tensor("f", TensorProto.FLOAT, [3], [1.0, 2.0, 3.0])
     strings = helper.make_tensor("s", TensorProto.STRING, [1], [b"text"])
     x = helper.make_tensor_value_info("x", TensorProto.FLOAT, ["batch", 3])
@@ -135,6 +139,11 @@ def test_a_model_of_onnx_itself_is_told_right(says):
     assert says(real_model().SerializeToString()) is False
     assert says(external_model().SerializeToString()) is True
     assert says(b"") is False
+
+
+def test_fields_that_are_not_known_are_passed_over(says):
+    assert says(b"\x70\x01") is False
+    assert says(b"\x09" + bytes(8) + b"\x0d" + bytes(4) + b"\x70\x01") is False
 
 
 @pytest.mark.parametrize(

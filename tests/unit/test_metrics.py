@@ -48,12 +48,14 @@ def test_tells_of_following_what_its_status_says(metrics):
             updates=2,
             timestamp=int((now - 60) * 1000),
             invalid_messages={"json": 3},
+            failed_loads={"gone": 2},
             skipped_messages=40,
         )
     )
     told = samples(metrics)
     assert told["kafka_state_updates_total"] == 2
     assert told["kafka_state_invalid_messages_total reason=json"] == 3
+    assert told["kafka_state_failed_loads_total reason=gone"] == 2
     assert told["kafka_state_skipped_messages_total"] == 40
     assert told["kafka_state_lag partition=0"] == 2
     assert told["kafka_state_lag partition=1"] == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import hashlib
 import multiprocessing
 import os
@@ -255,6 +256,46 @@ def test_what_a_killed_process_held_is_free(folder):
         process.join()
         use(Cache(folder, 0), MODELS[1])
         assert os.listdir(folder) == []
+
+
+@pytest.fixture
+def before_locking(monkeypatch):
+    """Have something done between the opening of a lock file and the first lock of a kind."""
+
+    def have_done(kind, act):
+        flock, acts = fcntl.flock, [act]
+
+        def act_first(descriptor, how):
+            if acts and how & kind:
+                acts.pop()()
+            flock(descriptor, how)
+
+        monkeypatch.setattr(fcntl, "flock", act_first)
+
+    return have_done
+
+
+@pytest.mark.parametrize("kind", [fcntl.LOCK_SH, fcntl.LOCK_EX])
+def test_a_lock_on_a_file_that_was_just_removed_is_none(folder, before_locking, kind):
+    lock = folder / f"{sha256_of(MODELS[0])}.lock"
+    before_locking(kind, lock.unlink)
+    with Cache(folder, ROOMY).holding(sha256_of(MODELS[0]), writing(MODELS[0]), nothing):
+        assert lock.exists()
+
+
+def test_two_that_find_none_at_once_do_not_both_make_it(folder, before_locking):
+    before_locking(fcntl.LOCK_EX, lambda: use(Cache(folder, ROOMY), MODELS[0]))
+    use(Cache(folder, ROOMY), MODELS[0], never)
+
+
+def test_one_that_is_removed_at_once_is_made_again(folder, before_locking):
+    cache = Cache(folder, ROOMY)
+    before_locking(fcntl.LOCK_EX, lambda: before_locking(fcntl.LOCK_SH, remove))
+
+    def remove():
+        (folder / sha256_of(MODELS[0]) / "model.onnx").unlink()
+
+    use(cache, MODELS[0])
 
 
 class Ended(Exception):

@@ -53,6 +53,13 @@ def failure(uri, *args, **kwargs) -> tuple[str, str]:
 
 # ---- what is allowed
 
+PREFIXES = [
+    "https://models.example.com/prod/",
+    "https://models.example.com/v1",
+    "s3://bucket/models/",
+    "file:///srv/models/",
+]
+
 
 @pytest.mark.parametrize(
     ("prefix", "uri"),
@@ -77,6 +84,7 @@ def test_what_is_below_a_prefix_is_allowed(prefix, uri):
     "uri",
     [
         "https://models.example.com/production/x",
+        "https://models.example.com/v10/x",
         "https://models.example.com/",
         "https://models.example.com.evil.org/prod/x",
         "https://models.example.com:8443/prod/x",
@@ -100,6 +108,8 @@ def test_what_is_below_a_prefix_is_allowed(prefix, uri):
         "https://models.example.com/prod/%252e%252e/x",
         "https://models.example.com/prod/..%2fx",
         "https://models.example.com/prod%2fx",
+        "https://models.example.com/prod/a%2Fb",
+        "https://models.example.com/prod/a%EF%BC%8Fb",
         "https://models.example.com/prod/..%5cx",
         "https://models.example.com/prod/..\\x",
         "https://models.example.com/prod/..;/x",
@@ -125,10 +135,13 @@ def test_what_is_below_a_prefix_is_allowed(prefix, uri):
         "https:///prod/x",
         "simplecache::https://models.example.com/prod/x",
         "https://models.example.com/prod/x::file:///etc/passwd",
+        "https://models.example.com/prod/x::memory:",
         "s3://bucket/models",
         "s3://bucket/models/../x",
         "s3://bucket/models/%2e%2e/x",
+        "s3://bucket/models/a%20b",
         "s3://bucket/models/x?versionId=1",
+        "s3://bucket:80/models/x",
         "s3://other/models/x",
         "s3://key:secret@bucket/models/x",
         "gs://bucket/models/x",
@@ -141,8 +154,10 @@ def test_what_is_below_a_prefix_is_allowed(prefix, uri):
     ],
 )
 def test_what_is_not_below_a_prefix_is_not(uri):
-    allowed = ["https://models.example.com/prod/", "s3://bucket/models/", "file:///srv/models/"]
-    assert failure(uri, *allowed) == ("InvalidMessage", "uri")
+    with pytest.raises(InvalidMessage, match="accepted is") as raised:
+        Source(PREFIXES, 1, 1).check(uri)
+    assert raised.value.reason == "uri"
+    assert failure(uri, *PREFIXES) == ("InvalidMessage", "uri")
 
 
 def test_without_prefixes_nothing_is_allowed():
@@ -177,7 +192,21 @@ def test_no_reading_of_an_allowed_uri_leaves_the_prefix(rest, beginning):
         assert posixpath.normpath(path).startswith("/prod/") or path == "/prod/"
 
 
-@pytest.mark.parametrize("prefix", ["nowhere://x/", "https://u:secret@h/", "https://h/?q", "h/x"])
+@pytest.mark.parametrize(
+    "prefix",
+    [
+        "",
+        "h/x",
+        "nowhere://x/",
+        "https://u:secret@h/",
+        "https://h/?q",
+        "https:///x",
+        "s3:///x",
+        "file://host/x",
+        "file://",
+        "file:///x/../y",
+    ],
+)
 def test_a_prefix_that_makes_no_sense_is_told_at_once(prefix):
     with pytest.raises(ValueError, match="accepted") as raised:
         Source([prefix], 1, 1)
@@ -479,8 +508,15 @@ def test_a_file_that_cannot_be_read_is_judged(folder):
     assert failure(f"file://{folder}/none") == ("TryAgain", "gone")
     assert failure(f"file://{folder}/m/x") == ("TryAgain", "unreachable")
     assert failure(f"file://{folder}/loop") == ("TryAgain", "unreachable")
-    assert failure(f"file://{folder}/m", most_bytes=10) == ("InvalidMessage", "size")
     assert failure(f"file://{folder}/m", seconds=0) == ("TryAgain", "slow")
+
+
+def test_a_file_that_is_too_large_is_not_read(folder):
+    into = io.BytesIO()
+    with pytest.raises(InvalidMessage) as raised:
+        Source([f"file://{folder}/"], len(MODEL) - 1, 1).fetch(f"file://{folder}/m", into, nothing)
+    assert raised.value.reason == "size"
+    assert into.getvalue() == b""
 
 
 # ---- other schemes

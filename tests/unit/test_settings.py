@@ -1,13 +1,16 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import trustme
 
 from app.environment import SettingsError
+from app.model.settings import ModelSettings
 from app.settings import Settings
 from app.topic_log import CLIENT_READS_COMMITTED
 
@@ -43,6 +46,58 @@ def test_reads_every_variable():
         log_level="DEBUG",
         log_format="json",
     )
+
+
+def test_reads_what_is_said_of_models_where_models_are_loaded():
+    given = {
+        "KAFKA_TOPIC": "t",
+        "STATE_LOADER": "onnx",
+        "MODEL_URI_PREFIXES": "https://models.example.com/, s3://bucket/models",
+        "MODEL_MAX_BYTES": "1000",
+        "MODEL_FETCH_SECONDS": "5",
+        "MODEL_CACHE_DIR": "/var/cache/models",
+        "MODEL_CACHE_BYTES": "0",
+        "MODEL_THREADS": "2",
+        "MODEL_MAX_REQUEST_BYTES": "2000",
+    }
+    assert Settings.from_environ(given).model == ModelSettings(
+        uri_prefixes=("https://models.example.com/", "s3://bucket/models"),
+        max_bytes=1000,
+        fetch_seconds=5,
+        cache_dir=Path("/var/cache/models"),
+        cache_bytes=0,
+        threads=2,
+        max_request_bytes=2000,
+    )
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("MODEL_URI_PREFIXES", "models.example.com"),
+        ("MODEL_URI_PREFIXES", "https://models.example.com/,"),
+        ("MODEL_MAX_BYTES", "0"),
+        ("MODEL_MAX_BYTES", "1 GB"),
+        ("MODEL_FETCH_SECONDS", "forever"),
+        ("MODEL_CACHE_BYTES", "-1"),
+        ("MODEL_THREADS", "0"),
+    ],
+)
+def test_what_is_said_of_models_and_makes_no_sense_is_refused(variable, value):
+    given = {"KAFKA_TOPIC": "t", "STATE_LOADER": "onnx", variable: value}
+    with pytest.raises(SettingsError, match=rf"^{variable} is '{re.escape(value)}': accepted "):
+        Settings.from_environ(given)
+
+
+def test_what_is_said_of_models_is_refused_where_none_are_loaded():
+    with pytest.raises(SettingsError, match="MODEL_THREADS is '2': .* STATE_LOADER=onnx"):
+        Settings.from_environ({"KAFKA_TOPIC": "t", "MODEL_THREADS": "2"})
+
+
+@pytest.mark.parametrize("loader", ["yaml", "load", "a b.load", "package:load", ".load"])
+def test_a_loader_that_cannot_be_one_is_refused(loader):
+    with pytest.raises(SettingsError, match=f"STATE_LOADER is '{loader}': accepted are json, onnx"):
+        Settings.from_environ({"KAFKA_TOPIC": "t", "STATE_LOADER": loader})
 
 
 def test_an_empty_variable_counts_as_not_set():
