@@ -90,7 +90,7 @@ def test_what_is_said_of_models_and_makes_no_sense_is_refused(variable, value):
 
 
 def test_what_is_said_of_models_is_refused_where_none_are_loaded():
-    with pytest.raises(SettingsError, match="MODEL_THREADS is '2': .* STATE_LOADER=onnx"):
+    with pytest.raises(SettingsError, match=r"MODEL_THREADS is '2': .* STATE_LOADER=onnx"):
         Settings.from_environ({"KAFKA_TOPIC": "t", "MODEL_THREADS": "2"})
 
 

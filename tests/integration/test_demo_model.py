@@ -1,0 +1,85 @@
+"""`make demo-model` as a person uses it: see what it says, or Ctrl-C."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+
+import pytest
+
+from tests.processes import Program, assert_all_ended, running
+from tests.waiting import eventually
+
+INSTALL_SECONDS = 600
+SECONDS = 60
+STOP_SECONDS = 10
+
+pytestmark = pytest.mark.timeout(INSTALL_SECONDS + SECONDS)
+
+CLOSING_LINE = re.compile(
+    r"(?P<requests>\d+) requests, 0 failed; versions 1, then 2; "
+    r"accuracy (?P<before>[\d.]+), then (?P<after>[\d.]+); "
+    r"(?P=requests) answers are what scikit-learn predicts with the version they name"
+)
+
+
+def run(target: str, folder):
+    return running(["make", target], 0, {}, folder / "output")
+
+
+@pytest.fixture(scope="module")
+def _installed(tmp_path_factory):
+    with run(".venv-demo/installed", tmp_path_factory.mktemp("install")) as install:
+        status = install.process.wait(INSTALL_SECONDS)
+        # in the words of pip
+        if status and "connection broken by" in install.output and not os.environ.get("CI"):
+            pytest.skip("what the demo needs cannot be downloaded here")
+        assert status == 0, install.output
+
+
+@pytest.fixture
+def demo(_installed, tmp_path):
+    with run("demo-model", tmp_path) as program:
+        yield program
+
+
+def assert_leaves_nothing_behind(program: Program, processes, folder) -> None:
+    assert_all_ended(processes)
+    assert [path.name for path in folder.iterdir()] == ["output"]
+    assert "Traceback" not in program.output
+
+
+def test_swaps_a_model_while_a_client_keeps_asking(demo, tmp_path):
+    eventually(lambda: "Sent version 2" in demo.output, SECONDS)
+    processes = demo.tree()
+    assert demo.process.wait(SECONDS) == 0, demo.output
+    said = CLOSING_LINE.fullmatch(demo.output.splitlines()[-1])
+    assert said, demo.output
+    assert int(said["requests"]) >= 1000
+    assert float(said["before"]) < float(said["after"])
+    assert_leaves_nothing_behind(demo, processes, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("stop_signal", "seen"),
+    [(signal.SIGINT, "Broker:"), (signal.SIGINT, "Sent version 2"), (signal.SIGTERM, "A client")],
+)
+def test_ends_quietly_when_it_is_told_to(demo, tmp_path, stop_signal, seen):
+    eventually(lambda: seen in demo.output, SECONDS)
+    processes = demo.tree()
+    os.killpg(demo.process.pid, stop_signal)
+    assert demo.process.wait(STOP_SECONDS) != 0
+    assert "Error:" not in demo.output
+    assert_leaves_nothing_behind(demo, processes, tmp_path)
+
+
+def test_says_so_when_a_request_fails(demo, tmp_path):
+    eventually(lambda: "A client asks" in demo.output, SECONDS)
+    processes = demo.tree()
+    for process in processes:
+        if "wsgi:app" in process.cmdline():
+            process.terminate()
+    assert demo.process.wait(SECONDS) != 0
+    assert "Error: a request has failed:" in demo.output
+    assert_leaves_nothing_behind(demo, processes, tmp_path)
