@@ -13,7 +13,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed-$(KAFKA_CLIENT)
 
 .DEFAULT_GOAL := help
-.PHONY: help install run run-producer test soak lint bench audit clean
+.PHONY: help install run run-producer test soak lint bench demo-model audit clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -62,8 +62,18 @@ bench: .venv-bench/installed ## Measure, side by side with peers; QUICK=1 for th
 .venv-bench/installed: setup.cfg constraints.txt bench/requirements.txt
 	@$(PYTHON) -m venv --clear .venv-bench
 	@echo "Installing into .venv-bench ..."
-	@.venv-bench/bin/pip install --quiet --constraint constraints.txt --editable . --requirement bench/requirements.txt
+	@.venv-bench/bin/pip install --quiet --constraint constraints.txt --editable '.[onnx]' --requirement bench/requirements.txt
 	@.venv-bench/bin/pip install --quiet --constraint constraints.txt --target .venv-bench/kafka-python kafka-python
+	@touch $@
+
+demo-model: .venv-demo/installed ## Retrain a model and swap it while a client keeps asking it
+	@exec .venv-demo/bin/python -m examples.model
+
+.venv-demo/installed: setup.cfg constraints.txt
+	@$(PYTHON) -m venv --clear .venv-demo
+	@echo "Installing into .venv-demo ..."
+	@# of the extra dev no more than the embedded broker needs
+	@.venv-demo/bin/pip install --quiet --constraint constraints.txt --editable '.[onnx,demo]' confluent-kafka
 	@touch $@
 
 audit: .venv-audit/bin/pip-audit install ## Look for known defects in what is installed
@@ -76,5 +86,5 @@ audit: .venv-audit/bin/pip-audit install ## Look for known defects in what is in
 	@touch $@
 
 clean: ## Remove what the commands above made
-	rm -rf .venv .venv-audit .venv-bench build dev/kafka/target *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-audit .venv-bench .venv-demo build dev/kafka/target *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -11,6 +11,9 @@ from dev import apache_kafka
 from tests import brokers
 from tests.brokers import CHOSEN
 
+# as the program has it; tests import onnxruntime before it does
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
 pytest_plugins = ["tests.topics"]
 
 # how long a test takes says more of the machine than of the code

@@ -54,6 +54,20 @@ def passing_on(datatype: int) -> bytes:
     return as_bytes([helper.make_node("Identity", ["x"], ["y"])], [x], [y])
 
 
+def taking_rows_of_two_only() -> bytes:
+    """`y = x + 1`, of which onnxruntime does not know beforehand how many columns it takes."""
+    x, y = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["rows", "columns"]) for name in "xy"
+    )
+    shape = numpy_helper.from_array(np.array([-1, 2]), "shape")
+    one = numpy_helper.from_array(np.array([[1, 1]], np.float32), "one")
+    nodes = [
+        helper.make_node("Reshape", ["x", "shape"], ["pairs"]),
+        helper.make_node("Add", ["pairs", "one"], ["y"]),
+    ]
+    return as_bytes(nodes, [x], [y], [shape, one])
+
+
 def with_external_data() -> bytes:
     """A model whose weights are to be read from a file beside it."""
     weights = numpy_helper.from_array(np.zeros((2,), np.float32), "number")

@@ -161,6 +161,8 @@ def test_help_names_every_command():
         "test",
         "soak",
         "lint",
+        "bench",
+        "demo-model",
         "audit",
         "clean",
     ):

@@ -427,17 +427,6 @@ def test_metrics_tell_what_is_served_and_asked(service, topic):
     assert "kafka_state_model_swaps_total 1.0" in text
 
 
-def test_requests_at_once_use_no_more_threads_than_there_are_cores(topic, serving):
-    topic.send_state(models.message(models.adding(1)))
-    with serving() as program:
-        serves(program, "1")
-        before = program.tree()[-1].num_threads()
-        for version in range(2, 6):
-            topic.send_state(models.message(models.adding(version), str(version)))
-            serves(program, str(version))
-        eventually(lambda: program.tree()[-1].num_threads() <= before)
-
-
 def test_workers_of_a_preloaded_application_share_what_one_has_fetched(
     topic, serving, stored, tmp_path
 ):

@@ -1,0 +1,1 @@
+"""A model that is retrained and swapped while it is asked; its README says more."""
