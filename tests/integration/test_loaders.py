@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+import requests
 
 from tests.processes import ROOT, following
 from tests.waiting import eventually
@@ -113,17 +114,20 @@ def test_what_is_served_stays_until_what_is_to_be_tried_again_loads(topic, servi
 
 
 def test_a_message_is_read_through_when_it_is_loaded_and_not_when_it_came(topic, serving, tmp_path):
+    def read_through(offset: int) -> requests.Response:
+        url = f"http://127.0.0.1:{program.port}/state?min_offset=0:{offset}"
+        return requests.get(url, headers={"Prefer": "wait=0"}, timeout=5)
+
     topic.send_state("good")
     with serving() as program:
         program.comes_to({"obeyed": "good"})
         topic.send_state("wait")
         eventually(lambda: status(program)["pending"])
-        assert program.get("/state?min_offset=0:0").status_code == 200
-        assert program.get("/state?min_offset=0:1").status_code == 503
+        assert read_through(0).status_code == 200
+        assert read_through(1).status_code == 503
         (tmp_path / "there").touch()
-        eventually(
-            lambda: program.get("/state?min_offset=0:1").json() == {"state": {"obeyed": "wait"}}
-        )
+        eventually(lambda: read_through(1).ok)
+        assert read_through(1).json() == {"state": {"obeyed": "wait"}}
 
 
 def test_says_why_nothing_is_served_while_the_only_message_does_not_load(topic, serving, tmp_path):

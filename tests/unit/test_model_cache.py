@@ -275,11 +275,17 @@ def before_locking(monkeypatch):
     return have_done
 
 
-@pytest.mark.parametrize("kind", [fcntl.LOCK_SH, fcntl.LOCK_EX])
-def test_a_lock_on_a_file_that_was_just_removed_is_none(folder, before_locking, kind):
-    lock = folder / f"{sha256_of(MODELS[0])}.lock"
-    before_locking(kind, lock.unlink)
-    with Cache(folder, ROOMY).holding(sha256_of(MODELS[0]), writing(MODELS[0]), nothing):
+def test_a_lock_on_a_file_that_was_just_removed_is_none(folder, before_locking):
+    cache, lock = Cache(folder, ROOMY), folder / f"{sha256_of(MODELS[0])}.lock"
+
+    def fill(file) -> str:
+        assert lock.exists()
+        return writing(MODELS[0])(file)
+
+    before_locking(fcntl.LOCK_EX, lock.unlink)
+    use(cache, MODELS[0], fill)
+    before_locking(fcntl.LOCK_SH, lock.unlink)
+    with cache.holding(sha256_of(MODELS[0]), never, nothing):
         assert lock.exists()
 
 

@@ -512,7 +512,8 @@ def test_a_file_that_cannot_be_read_is_judged(folder):
     assert failure(f"file://{folder}/m", seconds=0) == ("TryAgain", "slow")
 
 
-def test_a_file_that_is_too_large_is_not_read(folder):
+def test_a_file_that_is_too_large_is_not_read(folder, monkeypatch):
+    monkeypatch.setattr(source, "CHUNK", 10)
     into = io.BytesIO()
     with pytest.raises(InvalidMessage) as raised:
         Source([f"file://{folder}/"], len(MODEL) - 1, 1).fetch(f"file://{folder}/m", into, nothing)
