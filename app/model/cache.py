@@ -85,16 +85,13 @@ class Cache:
 
     def _make(self, sha256: str, fill: Callable[[BinaryIO], str]) -> None:
         part, model = self._part(sha256), self._model(sha256)
-        try:
-            with part.open("wb") as file:
-                written = fill(file)
-            if written != sha256:
-                detail = f"sha256 is {written}, the message says {sha256}"
-                raise InvalidMessage("checksum", detail)
-            model.parent.mkdir(mode=0o700, exist_ok=True)
-            os.replace(part, model)
-        finally:
-            part.unlink(missing_ok=True)
+        with part.open("wb") as file:
+            written = fill(file)
+        if written != sha256:
+            detail = f"sha256 is {written}, the message says {sha256}"
+            raise InvalidMessage("checksum", detail)
+        model.parent.mkdir(mode=0o700, exist_ok=True)
+        os.replace(part, model)
 
     def _is_good(self, sha256: str, checkpoint: Callable[[], None]) -> bool:
         found = hashlib.sha256()
@@ -119,7 +116,7 @@ class Cache:
             if lock is None:
                 continue
             try:
-                part.unlink(missing_ok=True)  # of a process that was killed
+                part.unlink(missing_ok=True)  # of what failed, or was killed
                 if surplus > 0 or not model.exists():
                     shutil.rmtree(model.parent, ignore_errors=True)
                     self._lock_file(sha256).unlink()

@@ -97,8 +97,6 @@ def _search(data: mmap.mmap, size: int, checkpoint: Callable[[], None]) -> bool:
             position += 1
             if length > 127:
                 length, position = _varint(data, position - 1)
-            if length > end - position:
-                raise _no_protobuf(position)
             inner = kind.get(number)
             if inner is not None:
                 if len(outer) == DEEPEST_NESTING:

@@ -11,12 +11,13 @@ import platformdirs
 from marshmallow import ValidationError
 
 from app.loading import InvalidMessage, StateMessage
+from app.model.address import shown_uri
 from app.model.cache import Cache
 from app.model.external_data import names_external_data
 from app.model.model import Model, cores
 from app.model.schemas import ModelSchema
 from app.model.settings import ModelSettings
-from app.model.source import Source, shown_uri
+from app.model.source import Source
 
 _SCHEMA = ModelSchema()
 
@@ -39,6 +40,8 @@ class OnnxLoader:
 
     def __call__(self, message: StateMessage) -> Model:
         given = _fields(message.state)
+        if "uri" in given:
+            self._source.check(given["uri"])  # also where it is in the cache
 
         def write(file: BinaryIO) -> str:
             if "uri" in given:

@@ -2,30 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from marshmallow import EXCLUDE, Schema, ValidationError, fields, post_load
+from marshmallow import EXCLUDE, Schema, fields, post_load
 
 from app.environment import SettingsError, read, whole_number
 
 MEBIBYTE = 2**20
 MOST_BYTES = 2**63 - 1
-
-
-class _Prefixes(fields.Field[tuple[str, ...]]):
-    def _deserialize(
-        self, value: Any, attr: str | None, data: Any, **kwargs: Any
-    ) -> tuple[str, ...]:
-        prefixes = tuple(prefix.strip() for prefix in value.split(","))
-        if not all("://" in prefix and prefix.isprintable() for prefix in prefixes):
-            raise ValidationError(
-                "accepted are the beginnings of URIs, separated by commas, such as "
-                "https://models.example.com/,s3://bucket/models/"
-            )
-        return prefixes
 
 
 class _Environment(Schema):
@@ -34,7 +21,7 @@ class _Environment(Schema):
     class Meta:
         unknown = EXCLUDE
 
-    uri_prefixes = _Prefixes(load_default=(), data_key="MODEL_URI_PREFIXES")
+    uri_prefixes = fields.String(load_default="", data_key="MODEL_URI_PREFIXES")
     max_bytes = whole_number("MODEL_MAX_BYTES", "bytes", 1024 * MEBIBYTE, 1, MOST_BYTES)
     fetch_seconds = whole_number("MODEL_FETCH_SECONDS", "seconds", 60, 1, 86_400)
     cache_dir = fields.String(data_key="MODEL_CACHE_DIR")
@@ -46,6 +33,8 @@ class _Environment(Schema):
 
     @post_load
     def _settings(self, data: dict[str, Any], **kwargs: Any) -> ModelSettings:
+        prefixes = data["uri_prefixes"].split(",") if data["uri_prefixes"] else ()
+        data["uri_prefixes"] = tuple(map(str.strip, prefixes))
         if "cache_dir" in data:
             data["cache_dir"] = Path(data["cache_dir"])
         return ModelSettings(**data)
@@ -72,7 +61,9 @@ class ModelSettings:
         """
         schema = _Environment()
         if is_used:
-            return read(schema, environ)  # type: ignore[no-any-return]
+            settings: ModelSettings = read(schema, environ)
+            _require_prefixes(settings.uri_prefixes)
+            return settings
         for field in schema.fields.values():
             if environ.get(field.data_key or ""):
                 raise SettingsError(
@@ -80,3 +71,15 @@ class ModelSettings:
                     "STATE_LOADER=onnx"
                 )
         return None
+
+
+def _require_prefixes(prefixes: Iterable[str]) -> None:
+    # what it needs is there where models are loaded only
+    from app.model.address import prefix_of
+
+    for prefix in prefixes:
+        try:
+            prefix_of(prefix)
+        except ValueError as error:
+            # not as it was given, for there may be a secret in it
+            raise SettingsError(f"MODEL_URI_PREFIXES has {error}") from None

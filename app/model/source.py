@@ -5,16 +5,15 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
+import logging
 import os
-import re
 import stat
 import threading
 import time
-import unicodedata
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, BinaryIO, NamedTuple
-from urllib.parse import unquote, urljoin
+from typing import Any, BinaryIO
+from urllib.parse import urljoin
 
 import aiohttp
 import fsspec  # type: ignore[import-untyped]
@@ -25,6 +24,7 @@ from fsspec.implementations.asyn_wrapper import (  # type: ignore[import-untyped
 from yarl import URL
 
 from app.loading import InvalidMessage, TryAgain
+from app.model.address import FORM, HTTP, Address, address_of, prefix_of, shown_uri
 
 CHUNK = 2**20
 RANGE = 2**23  # a request each
@@ -34,79 +34,15 @@ MOST_REDIRECTS = 5
 REDIRECTS = {301, 302, 303, 307, 308}
 REASONS = {401: "refused", 403: "refused", 404: "gone", 410: "gone"}
 
-HTTP = ("http", "https")
-# RFC 3986, without what is refused anyway: no other parser sees what does not match
-_CHARACTER = r"[A-Za-z0-9._~!$&'()*+,;=:@%/-]"
-_URI = re.compile(
-    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://"
-    r"(?P<host>[A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])(?P<port>:[0-9]{1,5})?"
-    rf"(?P<path>/{_CHARACTER}*)?(?P<query>\?(?:{_CHARACTER}|\?)*)?"
-)
-_DOTS = re.compile(r"\.+(;.*)?")  # Tomcat takes `..;x` for `..`
-FORM = (
-    "scheme://host/path in ASCII, without a user, a fragment, '//', '..', '\\' or what is encoded "
-    "twice; '%', '?' and a port only with http and https, and no host with file"
-)
-
-
-def shown_uri(uri: str) -> str:
-    """Write a URI, or what was given for one, without what may be a secret in it."""
-    if _URI.fullmatch(uri):
-        text = uri.partition("?")[0]
-    else:
-        text = "(hidden)" if re.search("[?#@]", uri) else ascii(uri)
-    return text if len(text) <= 200 else f"{text[:200]}..."
-
-
-class _Address(NamedTuple):
-    """A URI in its normal form: what is compared is what is asked for."""
-
-    scheme: str
-    host: str
-    path: str
-    query: str
-
-    def __str__(self) -> str:
-        return shown_uri(self.uri)
-
-    @property
-    def uri(self) -> str:
-        return f"{self.scheme}://{self.host}{self.path}{self.query}"
-
-    def is_within(self, prefix: _Address) -> bool:
-        folder = prefix.path if prefix.path.endswith("/") else f"{prefix.path}/"
-        return self[:2] == prefix[:2] and (self.path == prefix.path or self.path.startswith(folder))
-
-
-def _address(uri: str) -> _Address:
-    match = _URI.fullmatch(uri)
-    if not match:
-        raise ValueError(uri)
-    scheme, host, port = match["scheme"].lower(), match["host"], match["port"] or ""
-    path, query = match["path"] or "", match["query"] or ""
-    # as the most generous of servers might read it
-    meant = unicodedata.normalize("NFKC", unquote(path, errors="strict"))
-    if (
-        not meant.isprintable()
-        or any(refused in meant for refused in ("%", "\\", "//", "::"))
-        or meant.count("/") != path.count("/")
-        or any(map(_DOTS.fullmatch, meant.split("/")))
-        or (scheme == "file") == bool(host)
-        or not (host or path)
-        or (scheme not in HTTP and (port or query or "%" in path))
-    ):
-        raise ValueError(uri)
-    if scheme in HTTP:
-        url = URL(f"{scheme}://{host}{port}{path}")
-        # a query may be signed, and yarl would write it anew
-        return _Address(scheme, url.host_port_subcomponent or "", url.raw_path, query)
-    return _Address(scheme, host, path, "")
+# at DEBUG these log what their requests are signed with
+for _package in ("adlfs", "aiobotocore", "azure", "botocore", "fsspec", "gcsfs", "google", "s3fs"):
+    logging.getLogger(_package).setLevel(logging.INFO)
 
 
 class _Received:
     """What has come: hashed, written, and not too much."""
 
-    def __init__(self, address: _Address, into: BinaryIO, most_bytes: int) -> None:
+    def __init__(self, address: Address, into: BinaryIO, most_bytes: int) -> None:
         self._address, self._into, self._most_bytes = address, into, most_bytes
         self.hash = hashlib.sha256()
         self.size = 0
@@ -135,16 +71,7 @@ class Source:
             ValueError: a prefix makes no sense.
         """
         self._most_bytes, self._seconds = most_bytes, seconds
-        self._prefixes: list[_Address] = []
-        for prefix in prefixes:
-            try:
-                self._prefixes.append(_address(prefix))
-            except ValueError:
-                raise ValueError(f"{shown_uri(prefix)}: accepted is {FORM}") from None
-            if "?" in prefix or self._prefixes[-1].scheme not in fsspec.available_protocols():
-                raise ValueError(
-                    f"{shown_uri(prefix)}: accepted are the schemes that fsspec knows, and no query"
-                )
+        self._prefixes = [prefix_of(prefix) for prefix in prefixes]
 
     def check(self, uri: str) -> None:
         """
@@ -181,10 +108,10 @@ class Source:
             _in_loop(address, read(address, received), look)
         return received.hash.hexdigest()
 
-    def _allowed(self, uri: str, redirected_from: _Address | None = None) -> _Address:
+    def _allowed(self, uri: str, redirected_from: Address | None = None) -> Address:
         what = f"{redirected_from} redirects to" if redirected_from else "uri is"
         try:
-            address = _address(urljoin(redirected_from.uri, uri) if redirected_from else uri)
+            address = address_of(urljoin(redirected_from.uri, uri) if redirected_from else uri)
         except ValueError:
             raise InvalidMessage("uri", f"{what} {shown_uri(uri)}: accepted is {FORM}") from None
         if not any(map(address.is_within, self._prefixes)) or (
@@ -197,7 +124,7 @@ class Source:
         accepted = ", ".join(map(str, self._prefixes)) or "nothing: there are no prefixes"
         return InvalidMessage("uri", f"{what}: accepted is what is below {accepted}")
 
-    async def _read_http(self, address: _Address, received: _Received) -> None:
+    async def _read_http(self, address: Address, received: _Received) -> None:
         # fsspec's HTTPFileSystem follows redirects anywhere, asks twice for the size, and takes
         # every error there for a missing file
         async with aiohttp.ClientSession(
@@ -224,7 +151,7 @@ class Source:
                     return
         raise TryAgain("unreachable", f"{address} is where {MOST_REDIRECTS} redirects did not end")
 
-    def _read_file(self, address: _Address, received: _Received, look: Callable[[], float]) -> None:
+    def _read_file(self, address: Address, received: _Received, look: Callable[[], float]) -> None:
         with _judged(address):
             path = os.path.realpath(address.path)
             folders = [os.path.realpath(p.path) for p in self._prefixes if p.scheme == "file"]
@@ -248,7 +175,7 @@ def _open_at_once(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW)
 
 
-async def _read_other(address: _Address, received: _Received) -> None:
+async def _read_other(address: Address, received: _Received) -> None:
     # a thread, as one looks for its credentials on the network at once
     files, path = await asyncio.to_thread(
         fsspec.core.url_to_fs, address.uri, use_listings_cache=False
@@ -267,7 +194,7 @@ async def _read_other(address: _Address, received: _Received) -> None:
         received.add(chunk)
 
 
-def _in_loop(address: _Address, work: Coroutine[Any, Any, None], look: Callable[[], float]) -> None:
+def _in_loop(address: Address, work: Coroutine[Any, Any, None], look: Callable[[], float]) -> None:
     """Run `work` in fsspec's own thread, and look after it from here."""
     ended = threading.Event()
     errors: list[Exception] = []
@@ -294,7 +221,7 @@ def _in_loop(address: _Address, work: Coroutine[Any, Any, None], look: Callable[
 
 
 @contextmanager
-def _judged(address: _Address) -> Iterator[None]:
+def _judged(address: Address) -> Iterator[None]:
     """Say of an error what it means; its own text may have the query in it."""
     try:
         yield

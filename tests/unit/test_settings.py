@@ -74,8 +74,6 @@ def test_reads_what_is_said_of_models_where_models_are_loaded():
 @pytest.mark.parametrize(
     ("variable", "value"),
     [
-        ("MODEL_URI_PREFIXES", "models.example.com"),
-        ("MODEL_URI_PREFIXES", "https://models.example.com/,"),
         ("MODEL_MAX_BYTES", "0"),
         ("MODEL_MAX_BYTES", "1 GB"),
         ("MODEL_FETCH_SECONDS", "forever"),
@@ -87,6 +85,17 @@ def test_what_is_said_of_models_and_makes_no_sense_is_refused(variable, value):
     given = {"KAFKA_TOPIC": "t", "STATE_LOADER": "onnx", variable: value}
     with pytest.raises(SettingsError, match=rf"^{variable} is '{re.escape(value)}': accepted "):
         Settings.from_environ(given)
+
+
+@pytest.mark.parametrize(
+    "prefixes",
+    ["models.example.com", "https://h/,", "nowhere://h/", "https://h/?q", "https://a:secret@h/"],
+)
+def test_prefixes_that_make_no_sense_are_refused_without_their_secrets(prefixes):
+    given = {"KAFKA_TOPIC": "t", "STATE_LOADER": "onnx", "MODEL_URI_PREFIXES": prefixes}
+    with pytest.raises(SettingsError, match=r"^MODEL_URI_PREFIXES has .*: accepted ") as raised:
+        Settings.from_environ(given)
+    assert "secret" not in str(raised.value)
 
 
 def test_what_is_said_of_models_is_refused_where_none_are_loaded():

@@ -1,0 +1,99 @@
+"""URIs in a form that allows no two readings."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from typing import NamedTuple
+from urllib.parse import unquote
+
+import fsspec  # type: ignore[import-untyped]
+from yarl import URL
+
+HTTP = ("http", "https")
+# RFC 3986, without what is refused anyway: no other parser sees what does not match
+_CHARACTER = r"[A-Za-z0-9._~!$&'()*+,;=:@%/-]"
+_URI = re.compile(
+    r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://"
+    r"(?P<host>[A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])(?P<port>:[0-9]{1,5})?"
+    rf"(?P<path>/{_CHARACTER}*)?(?P<query>\?(?:{_CHARACTER}|\?)*)?"
+)
+_DOTS = re.compile(r"\.+(;.*)?")  # Tomcat takes `..;x` for `..`
+FORM = (
+    "scheme://host/path in ASCII, without a user, a fragment, '//', '..', '\\' or what is encoded "
+    "twice; '%', '?' and a port only with http and https, and no host with file"
+)
+
+
+def shown_uri(uri: str) -> str:
+    """Write a URI, or what was given for one, without what may be a secret in it."""
+    if _URI.fullmatch(uri):
+        text = uri.partition("?")[0]
+    else:
+        text = "(hidden)" if re.search("[?#@]", uri) else ascii(uri)
+    return text if len(text) <= 200 else f"{text[:200]}..."
+
+
+class Address(NamedTuple):
+    """A URI in its normal form: what is compared is what is asked for."""
+
+    scheme: str
+    host: str
+    path: str
+    query: str
+
+    def __str__(self) -> str:
+        return shown_uri(self.uri)
+
+    @property
+    def uri(self) -> str:
+        return f"{self.scheme}://{self.host}{self.path}{self.query}"
+
+    def is_within(self, prefix: Address) -> bool:
+        folder = prefix.path if prefix.path.endswith("/") else f"{prefix.path}/"
+        return self[:2] == prefix[:2] and (self.path == prefix.path or self.path.startswith(folder))
+
+
+def address_of(uri: str) -> Address:
+    """
+    Raises:
+        ValueError: it is not of the `FORM` that is accepted.
+    """
+    match = _URI.fullmatch(uri)
+    if not match:
+        raise ValueError(uri)
+    scheme, host, port = match["scheme"].lower(), match["host"], match["port"] or ""
+    path, query = match["path"] or "", match["query"] or ""
+    # as the most generous of servers might read it
+    meant = unicodedata.normalize("NFKC", unquote(path, errors="strict"))
+    if (
+        not meant.isprintable()
+        or any(refused in meant for refused in ("%", "\\", "//", "::"))
+        or meant.count("/") != path.count("/")
+        or any(map(_DOTS.fullmatch, meant.split("/")))
+        or (scheme == "file") == bool(host)
+        or not (host or path)
+        or (scheme not in HTTP and (port or query or "%" in path))
+    ):
+        raise ValueError(uri)
+    if scheme in HTTP:
+        url = URL(f"{scheme}://{host}{port}{path}")
+        # a query may be signed, and yarl would write it anew
+        return Address(scheme, url.host_port_subcomponent or "", url.raw_path, query)
+    return Address(scheme, host, path, "")
+
+
+def prefix_of(prefix: str) -> Address:
+    """
+    Raises:
+        ValueError: it makes no sense.
+    """
+    try:
+        address = address_of(prefix)
+    except ValueError:
+        raise ValueError(f"{shown_uri(prefix)}: accepted is {FORM}") from None
+    if address.query or address.scheme not in fsspec.available_protocols():
+        raise ValueError(
+            f"{shown_uri(prefix)}: accepted are the schemes that fsspec knows, and no query"
+        )
+    return address
