@@ -8,27 +8,28 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from app.environment import SettingsError
-from app.message import InvalidMessage, canonical_json
+from app.message import InvalidMessage, NotServed, canonical_json
 from app.settings import Settings
 from app.state import Place, Snapshot
 
-__all__ = ["InvalidMessage", "Loader", "StateMessage", "TryAgain", "find_loader", "load"]
+__all__ = [
+    "InvalidMessage",
+    "Loader",
+    "NotServed",
+    "StateMessage",
+    "TryAgain",
+    "find_loader",
+    "load",
+    "no_checkpoint",
+]
 
 
-class TryAgain(Exception):
-    """The message may become the state later: what it needs is not there now.
-
-    Attributes:
-        reason: one word of a small fixed set, to count by.
-    """
-
-    def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(detail)
-        self.reason = reason
+class TryAgain(NotServed):
+    """The message may become the state later: what it needs is not there now."""
 
 
-def _nothing() -> None:
-    pass
+def no_checkpoint() -> None:
+    """Where nobody waits for the loader."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class StateMessage:
     offset: int = 0
     timestamp: int = 0
     topic_id: str | None = None
-    checkpoint: Callable[[], None] = _nothing
+    checkpoint: Callable[[], None] = no_checkpoint
 
     @property
     def place(self) -> Place:
@@ -79,7 +80,7 @@ def load(loader: Loader, message: StateMessage) -> Snapshot:
     try:
         served = loader(message)
         shown = canonical_json(getattr(served, "shown", served))
-    except (InvalidMessage, TryAgain):
+    except NotServed:
         raise
     except Exception as error:
         raise InvalidMessage("loader", f"{type(error).__name__}: {error}") from error

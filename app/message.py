@@ -22,8 +22,8 @@ class Message(Protocol):
     def value(self) -> bytes | None: ...
 
 
-class InvalidMessage(ValueError):
-    """A message that cannot become the state.
+class NotServed(Exception):
+    """A message that does not become the state.
 
     Attributes:
         reason: one word of a small fixed set, to count by.
@@ -32,6 +32,10 @@ class InvalidMessage(ValueError):
     def __init__(self, reason: str, detail: str) -> None:
         super().__init__(detail)
         self.reason = reason
+
+
+class InvalidMessage(NotServed, ValueError):
+    """A message that cannot become the state."""
 
 
 class MessageSchema(Schema):

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from app.loading import InvalidMessage
+from app.loading import InvalidMessage, no_checkpoint
 
 # by the numbers of their fields, what leads from a model to its tensors, as in onnx.proto
 MESSAGES: dict[str, dict[int, str]] = {
@@ -42,11 +42,7 @@ VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 LARGEST_TAG = 2**32 - 1
 
 
-def _nothing() -> None:
-    pass
-
-
-def names_external_data(path: Path, checkpoint: Callable[[], None] = _nothing) -> bool:
+def names_external_data(path: Path, checkpoint: Callable[[], None] = no_checkpoint) -> bool:
     """Whether any tensor of the ONNX model at `path` is, or might be, in another file.
 
     `checkpoint` is called several times a second; what it raises ends the search.

@@ -23,7 +23,7 @@ from fsspec.implementations.asyn_wrapper import (  # type: ignore[import-untyped
 )
 from yarl import URL
 
-from app.loading import InvalidMessage, TryAgain
+from app.loading import InvalidMessage, NotServed, TryAgain
 from app.model.address import FORM, HTTP, Address, address_of, prefix_of, shown_uri
 
 CHUNK = 2**20
@@ -203,7 +203,7 @@ def _in_loop(address: Address, work: Coroutine[Any, Any, None], look: Callable[[
         try:
             with _judged(address):
                 await work
-        except (InvalidMessage, TryAgain) as error:
+        except NotServed as error:
             errors.append(error)
         finally:
             ended.set()
@@ -225,7 +225,7 @@ def _judged(address: Address) -> Iterator[None]:
     """Say of an error what it means; its own text may have the query in it."""
     try:
         yield
-    except (InvalidMessage, TryAgain):
+    except NotServed:
         raise
     except ImportError as error:
         raise InvalidMessage("uri", f"uri is {address}: {error}") from None

@@ -12,7 +12,6 @@ from typing import Any, TypeVar
 
 from app.message import InvalidMessage, parse_json
 from app.model.elements import (
-    DATATYPE_OF_ONNX,
     DATATYPES,
     Array,
     BadRequest,
@@ -22,17 +21,6 @@ from app.model.elements import (
     to_binary,
     to_json,
 )
-
-__all__ = [
-    "DATATYPES",
-    "DATATYPE_OF_ONNX",
-    "Array",
-    "BadRequest",
-    "InferRequest",
-    "TensorSpec",
-    "read_request",
-    "write_response",
-]
 
 # a shape without elements costs nothing to send, but may have the model make something of its size
 LARGEST_EMPTY = 2**20

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import asdict
 from importlib.metadata import version as version_of
 from typing import Any
 
@@ -11,18 +12,18 @@ from gunicorn.http.errors import ParseException
 from prometheus_client import CollectorRegistry
 from werkzeug.exceptions import NotFound, RequestEntityTooLarge
 
+from app.description import NAME
 from app.model.elements import BadRequest
 from app.model.metrics import ModelMetrics
 from app.model.model import Model
 from app.model.settings import ModelSettings
-from app.model.tensors import TensorSpec, read_request, write_response
+from app.model.tensors import read_request, write_response
 from app.state import State, StateUnknown
 from app.status import Status
 from app.views import healthz
 
 blueprint = Blueprint("model", __name__, url_prefix="/v2")
 
-NAME = "kafka-state"
 JSON_SIZE = "Inference-Header-Content-Length"
 
 
@@ -90,13 +91,9 @@ def metadata(name: str, version: str | None = None) -> dict[str, Any]:
         "name": model.name,
         "versions": [model.version],
         "platform": "onnxruntime_onnx",
-        "inputs": _described(model.inputs),
-        "outputs": _described(model.outputs),
+        "inputs": list(map(asdict, model.inputs)),
+        "outputs": list(map(asdict, model.outputs)),
     }
-
-
-def _described(specs: Sequence[TensorSpec]) -> list[dict[str, Any]]:
-    return [{"name": spec.name, "datatype": spec.datatype, "shape": spec.shape} for spec in specs]
 
 
 @blueprint.get("/models/<name>/ready")

@@ -72,7 +72,6 @@ def swap_while_asked(folder: Path) -> None:
         "STATE_LOADER": "onnx",
         "MODEL_CACHE_DIR": str(folder / "cache"),
         "GUNICORN_CMD_ARGS": f"--bind {address}",
-        "ORT_DISABLE_TELEMETRY": "1",  # onnxruntime would report to Microsoft
     }
     _, ask = load_images()
     with serving(environ, folder / "service.log"):

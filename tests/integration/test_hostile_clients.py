@@ -13,7 +13,7 @@ import pytest
 import requests
 
 from tests.processes import assert_all_ended, gunicorn, running_on
-from tests.waiting import eventually
+from tests.waiting import eventually, is_cut_off
 
 IDLE = b""
 HALF_A_HEAD = b"GET /state HTTP/1.1\r\nHost: localhost\r\nX-Half: "
@@ -156,17 +156,7 @@ def test_a_head_that_drips_in_is_cut_off_too(serving, connect):
     with serving() as program:
         (client,) = connect(program, HALF_A_HEAD)
         client.settimeout(0.1)
-
-        def cut_off() -> bool:
-            try:
-                client.sendall(b"x")
-                return client.recv(1) == b""
-            except TimeoutError:
-                return False
-            except ConnectionError:
-                return True
-
-        eventually(cut_off, within=8)
+        eventually(lambda: is_cut_off(client, b"x"), within=8)
 
 
 def test_few_open_files_are_enough_to_answer(serving, connect):

@@ -9,7 +9,7 @@ from http.client import HTTPResponse
 import pytest
 
 from tests.processes import ROOT, free_port, running
-from tests.waiting import eventually
+from tests.waiting import eventually, is_cut_off
 
 BODIES = """
 from flask import Flask, Response, request
@@ -182,16 +182,6 @@ def test_a_body_that_never_ends_is_cut_off_after_the_timeout(program, client, fr
     pid = program.tree()[-1].pid
     client.sendall(post("/all", framing + b"\r\n\r\n"))
     client.settimeout(0.1)
-
-    def cut_off() -> bool:
-        try:
-            client.sendall(dripping)
-            return client.recv(1) == b""
-        except TimeoutError:
-            return False
-        except ConnectionError:
-            return True
-
-    eventually(cut_off, within=8)
+    eventually(lambda: is_cut_off(client, dripping), within=8)
     assert program.get("/").ok
     assert program.tree()[-1].pid == pid

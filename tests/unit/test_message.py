@@ -9,17 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.message import DEEPEST_NESTING, InvalidMessage, canonical_json, parse_message
-
-JSON_VALUES = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats(allow_nan=False, allow_infinity=False)
-    # any string, unpaired surrogates too: JSON can spell them
-    | st.text(st.characters(exclude_categories=())),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-    max_leaves=20,
-)
+from tests.json_values import JSON_VALUES
 
 
 def state_json(value: bytes | None) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pytest
@@ -114,14 +115,19 @@ def logs(draw, kinds=(BROKEN, REFUSED, GOOD)) -> list[Record]:
     return records
 
 
+def in_steps(records: list[Record], data: st.DataObject) -> Iterator[list[Record]]:
+    """As they may arrive: some at once, then some more."""
+    while records:
+        count = data.draw(st.integers(1, len(records)))
+        yield records[:count]
+        records = records[count:]
+
+
 @given(logs(), st.data())
 def test_who_follows_serves_what_who_starts_serves(records, data):
     follower = Follower()
-    left = records
-    while left:
-        count = data.draw(st.integers(1, len(left)))
-        follower.follow(*left[:count])
-        left = left[count:]
+    for arrived in in_steps(records, data):
+        follower.follow(*arrived)
     expected = slowly(records)
     assert Follower().follow(*records) == expected
     assert follower.follow() == expected
@@ -139,12 +145,9 @@ def test_loads_no_message_twice_but_one_that_was_not_the_newest_for_a_while(reco
 @given(logs(kinds=(BROKEN, REFUSED, LATER, GOOD)), st.data())
 def test_serves_in_the_end_what_was_to_be_tried_again(records, data):
     follower = Follower()
-    left = records
-    while left:
-        count = data.draw(st.integers(1, len(left)))
-        follower.follow(*left[:count])
+    for arrived in in_steps(records, data):
+        follower.follow(*arrived)
         follower.time += data.draw(st.floats(0, 100))
-        left = left[count:]
     follower.mended.add(LATER)
     for _ in range(3):
         follower.time += LONGEST_PAUSE_SECONDS

@@ -18,15 +18,9 @@ from hypothesis.extra import numpy as npst
 from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
 
 from app.message import DEEPEST_NESTING
-from app.model.elements import to_binary
-from app.model.tensors import (
-    DATATYPE_OF_ONNX,
-    DATATYPES,
-    BadRequest,
-    TensorSpec,
-    read_request,
-    write_response,
-)
+from app.model.elements import DATATYPE_OF_ONNX, DATATYPES, BadRequest, to_binary
+from app.model.tensors import TensorSpec, read_request, write_response
+from tests.json_values import JSON_VALUES
 
 ROWS = TensorSpec("rows", "FP32", (-1, 2))
 WORDS = TensorSpec("words", "BYTES", (-1,))
@@ -38,15 +32,6 @@ each_datatype = pytest.mark.parametrize("datatype", DATATYPES)
 in_json_and_binary = pytest.mark.parametrize("binary", [False, True], ids=["json", "binary"])
 
 strings = st.text(st.characters(exclude_categories=["Cs"]), max_size=20)
-json_values = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats(allow_nan=False, allow_infinity=False)
-    | st.text(st.characters(exclude_categories=())),
-    lambda inner: st.lists(inner) | st.dictionaries(st.text(), inner),
-    max_leaves=20,
-)
 
 
 def arrays_of(datatype: str, finite: bool) -> st.SearchStrategy[np.ndarray]:
@@ -822,7 +807,7 @@ def mutations(draw):
             parent = parent[step]
         how = draw(st.sampled_from(["replace", "remove", "repeat"]))
         if how == "replace":
-            parent[key] = copy.deepcopy(draw(hostile_values | json_values))
+            parent[key] = copy.deepcopy(draw(hostile_values | JSON_VALUES))
         elif how == "remove":
             del parent[key]
         elif isinstance(parent, list):
@@ -855,7 +840,7 @@ def test_the_request_that_is_mutated_is_valid():
     assert request.outputs == {"scores": False}
 
 
-@given(json_values | st.dictionaries(st.sampled_from(list(VALID)), json_values))
+@given(JSON_VALUES | st.dictionaries(st.sampled_from(list(VALID)), JSON_VALUES))
 def test_any_json_is_a_request_or_a_bad_one(document):
     assert_request_or_bad_request(json.dumps(document).encode(), None)
 
