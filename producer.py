@@ -165,6 +165,17 @@ def _model_state(
     return state
 
 
+def _shown(value: bytes) -> str:
+    message = json.loads(value.decode("utf-8-sig"))
+    state = message.get("state") if isinstance(message, dict) else None
+    if isinstance(state, dict) and isinstance(state.get("uri"), str):
+        state["uri"] = state["uri"].partition("?")[0]  # there may be a signature in the query
+    shown = str(message)
+    if len(shown) > SHOWN_CHARACTERS:
+        return f"{shown[:SHOWN_CHARACTERS]}… ({len(value)} bytes)"
+    return shown
+
+
 def _paced(values: Iterable[bytes], rate: float | None) -> Iterator[bytes]:
     began = time.monotonic()
     for index, value in enumerate(values):
@@ -235,10 +246,7 @@ class Delivery:
     def send_each(self, values: Iterable[bytes]) -> None:
         """Send one after the other, and show each and where the broker put it."""
         for value in values:
-            shown = str(json.loads(value.decode("utf-8-sig")))
-            if len(shown) > SHOWN_CHARACTERS:
-                shown = f"{shown[:SHOWN_CHARACTERS]}… ({len(value)} bytes)"
-            click.echo(f"Sending message with value: {shown}")
+            click.echo(f"Sending message with value: {_shown(value)}")
             try:
                 placed = self._send(value).get(timeout=ACKNOWLEDGE_SECONDS)
             except BrokerResponseError as error:

@@ -9,21 +9,21 @@ import logging
 import secrets
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any, NoReturn
 
 from app.journal import Journal
-from app.loading import InvalidMessage, Loader, StateMessage, TryAgain, load, load_json
+from app.loading import InvalidMessage, Loader, StateMessage, Stopping, load_json
 from app.locate import locate
-from app.message import Message, parse_message
+from app.message import Message
 from app.pauses import pause_seconds
 from app.settings import Settings
 from app.state import Snapshot, State
-from app.status import LastError, Progress, Refused, Status
+from app.status import LastError, Progress, Status
 from app.tails import Judge, Tails
 from app.topic_log import CLIENT, KafkaError, TopicLog, TopicLogError, explain
+from app.verdicts import Verdicts
 
 log = logging.getLogger(__name__)
 
@@ -31,11 +31,6 @@ LONGEST_PAUSE_SECONDS = 2.0
 # a connection that lasts this long was a good one, and what ends it is a failure of its own
 LASTING_SECONDS = 30.0
 TOPIC_SECONDS = 0.2
-
-
-class _Stopping(BaseException):
-    """Raised out of whatever the thread is waiting for, a loader too, which may catch any
-    Exception."""
 
 
 class Consumer:
@@ -58,21 +53,17 @@ class Consumer:
     ) -> None:
         self._settings = settings
         self._state = state
-        self._loader = loader
         self._reports = reports
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._last_loop = 0.0
         self._positions: dict[int, int] = {}
-        self._topic_id: str | None = None
         self._published: Snapshot | None = None
         self._failures_in_a_row = 0
         self._last_failure = ""
-        self._judged = 0
-        self._invalid_messages: Counter[str] = Counter()
-        self._last_invalid: Refused | None = None
-        self._failed_loads: Counter[str] = Counter()
         self._journal = Journal(settings.topic)
+        self._verdicts = Verdicts(loader, self._journal, self.before_wait)
+        self._at_hand = getattr(loader, "at_hand", None)
         self.settled = threading.Event()
         self.status = Status(settings.topic, CLIENT)
 
@@ -108,7 +99,7 @@ class Consumer:
             began = time.monotonic()
             try:
                 self._follow_one_connection()
-            except _Stopping:
+            except Stopping:
                 break
             except Exception as error:  # noqa: BLE001  # whatever it is, following goes on
                 had_connected = self.status.connected_since is not None
@@ -143,12 +134,17 @@ class Consumer:
         topic_log = TopicLog(self._settings, self.status.group_id, listener=self)
         try:
             self._wait_for_topic(topic_log)
-            self._topic_id = topic_log.topic_id
+            self._verdicts.topic_id = topic_log.topic_id
             self._positions = {}
-            tails = Tails(self._load, self._judge, functools.partial(self._read_back, topic_log))
+            tails = Tails(
+                self._load,
+                self._verdicts.judge,
+                functools.partial(self._read_back, topic_log),
+                self._at_hand,
+            )
             while True:
                 self._follow(topic_log, tails)
-        except _Stopping:
+        except Stopping:
             self._delete_group(topic_log)
             raise
         finally:
@@ -184,7 +180,7 @@ class Consumer:
             self._positions |= {partition: offsets.stop for partition, offsets in ranges.items()}
             self._find_tails(topic_log, tails, ranges)
             self._publish(tails)
-        judged_before, before = self._judged, self._positions
+        judged_before, before = self._verdicts.judged, self._positions
         last = topic_log.wait_for_messages()
         # only now, for offsets are told to those too who may not read
         self._note_connected()
@@ -194,7 +190,8 @@ class Consumer:
         self._publish(tails, otherwise=Snapshot(self._settings.initial))
         passed = sum(self._positions[partition] - before[partition] for partition in before)
         topic_log.commit(self._positions)
-        self._report_progress(topic_log.ends(), max(passed - (self._judged - judged_before), 0))
+        judged = self._verdicts.judged - judged_before
+        self._report_progress(topic_log.ends(), max(passed - judged, 0))
         self._journal.flush()
         if passed:
             # there may be many more, of which only the last will matter
@@ -210,7 +207,7 @@ class Consumer:
     ) -> None:
         unjudged = {p: range(before[p], offsets.stop) for p, offsets in backlog.items()}
         for partition in last.keys() - backlog:
-            tail = self._judge(last[partition])
+            tail = self._verdicts.judge(last[partition])
             if tail:
                 tails.move(tail, since=before[partition])
             else:
@@ -219,7 +216,7 @@ class Consumer:
             self._find_tails(topic_log, tails, unjudged)
 
     def _find_tails(self, topic_log: TopicLog, tails: Tails, ranges: Mapping[int, range]) -> None:
-        for partition, tail in self._read_back(topic_log, ranges, self._judge).items():
+        for partition, tail in self._read_back(topic_log, ranges, self._verdicts.judge).items():
             tails.move(tail, since=ranges[partition].start)
 
     def _read_back(
@@ -236,7 +233,7 @@ class Consumer:
             self._journal.recovery()
         self._report(
             connected_since=datetime.now(timezone.utc),
-            topic_id=self._topic_id,
+            topic_id=self._verdicts.topic_id,
             connections=self.status.connections + 1,
         )
 
@@ -279,61 +276,24 @@ class Consumer:
         self._published = newest
 
     def _report_loading(self, tails: Tails) -> None:
-        changes = {
-            "invalid_messages": dict(self._invalid_messages),
-            "failed_loads": dict(self._failed_loads),
-            "pending": tails.pending,
-        }
+        changes = {**self._verdicts.so_far(), "pending": tails.pending}
         if any(getattr(self.status, name) != value for name, value in changes.items()):
-            self._report(**changes, last_invalid=self._last_invalid)
-
-    def _judge(self, message: Message) -> StateMessage | None:
-        self._judged += 1
-        try:
-            return StateMessage(
-                **parse_message(message.value),
-                partition=message.partition,
-                offset=message.offset,
-                timestamp=message.timestamp,
-                topic_id=self._topic_id,
-                checkpoint=self.before_wait,
-            )
-        except InvalidMessage as error:
-            self._note_invalid(message.partition, message.offset, error)
-            return None
+            self._report(**changes)
 
     def _load(self, message: StateMessage) -> Snapshot:
-        try:
-            return load(self._loader, message)
-        except InvalidMessage as error:
-            self._failed_loads[error.reason] += 1
-            self._note_invalid(message.partition, message.offset, error)
-            raise
-        except TryAgain as error:
-            self._failed_loads[error.reason] += 1
-            self._journal.pending(message.partition, message.offset, error.reason, str(error))
-            raise
-
-    def _note_invalid(self, partition: int, offset: int, error: InvalidMessage) -> None:
-        self._invalid_messages[error.reason] += 1
-        self._last_invalid = Refused(
-            datetime.now(timezone.utc), partition, offset, error.reason, str(error)
-        )
-        self._journal.invalid(
-            partition,
-            offset,
-            error.reason,
-            str(error),
-            traceback_of=error.__cause__ if error.reason == "loader" else None,
-        )
+        if self._published is None:
+            self._state.explain(
+                f"loading the message in partition {message.partition}, offset {message.offset}"
+            )
+        return self._verdicts.load(message)
 
     def before_wait(self) -> None:
         self._last_loop = time.monotonic()
         if self._stopping.is_set():
-            raise _Stopping
+            raise Stopping
 
     def skipped_unreadable(self, partition: int, offset: int, detail: str) -> None:
-        self._note_invalid(partition, offset, InvalidMessage("unreadable", detail))
+        self._verdicts.refuse(partition, offset, InvalidMessage("unreadable", detail))
 
     def saw_aborted(self) -> None:
         if self._settings.isolation_level is None:

@@ -17,6 +17,7 @@ __all__ = [
     "Loader",
     "NotServed",
     "StateMessage",
+    "Stopping",
     "TryAgain",
     "find_loader",
     "load",
@@ -26,6 +27,10 @@ __all__ = [
 
 class TryAgain(NotServed):
     """The message may become the state later: what it needs is not there now."""
+
+
+class Stopping(BaseException):
+    """What `checkpoint` raises; no Exception, which a loader may catch any of."""
 
 
 def no_checkpoint() -> None:
@@ -41,7 +46,7 @@ class StateMessage:
         timestamp: milliseconds since the epoch.
         topic_id: None where the brokers know none.
         checkpoint: to be called now and then by a loader that takes longer than a few seconds: it
-            shows that the thread is alive, and raises when it is to end.
+            shows that the thread is alive, and raises Stopping when it is to end.
     """
 
     state: Any
@@ -59,6 +64,9 @@ class StateMessage:
 
 
 class Loader(Protocol):
+    """May also have a method `at_hand`, of a message: whether it is loaded without delay. A start
+    then serves one that is until a newer one is loaded."""
+
     def __call__(self, message: StateMessage) -> Any:
         """Give the object to serve: a JSON value, or an object whose attribute `shown` is the JSON
         value that `/state` answers.
@@ -75,14 +83,17 @@ def load(loader: Loader, message: StateMessage) -> Snapshot:
     Raises:
         InvalidMessage: says the loader; and with reason `loader` and its cause, for whatever else
             it raises, and for what cannot be shown as JSON.
-        TryAgain: says the loader.
+        TryAgain: says the loader; and with reason `memory`, where there is none left.
+        Stopping: says the checkpoint.
     """
     try:
         served = loader(message)
         shown = canonical_json(getattr(served, "shown", served))
-    except NotServed:
+    except (NotServed, Stopping):
         raise
-    except Exception as error:
+    except MemoryError as error:
+        raise TryAgain("memory", "there is not enough of it") from error
+    except BaseException as error:  # sys.exit() too: the thread goes on
         raise InvalidMessage("loader", f"{type(error).__name__}: {error}") from error
     return Snapshot(
         shown, message.timestamp, message.partition, message.offset, message.topic_id, served

@@ -30,8 +30,8 @@ class NotServed(Exception):
     """
 
     def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(detail)
-        self.reason = reason
+        super().__init__(_spelt(detail))
+        self.reason = _spelt(reason)
 
 
 class InvalidMessage(NotServed, ValueError):
@@ -124,6 +124,11 @@ def _finite(text: str) -> float:
 
 # json.loads would make one for each message
 _DECODER = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
+
+
+def _spelt(text: object) -> str:
+    """As UTF-8 can have it, whatever a loader gives."""
+    return str(text).encode(errors="backslashreplace").decode()
 
 
 def _bounded(error: Exception) -> str:

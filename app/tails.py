@@ -72,15 +72,18 @@ class Tails:
     Attributes:
         load: makes of a message what is served; raises InvalidMessage or TryAgain.
         judge: parses a message; None if it is not valid.
+        at_hand: whether a message is loaded without delay; None where none is delayed.
     """
 
     load: Callable[[StateMessage], Snapshot]
     judge: Judge
     read_back: ReadBack
+    at_hand: Callable[[StateMessage], bool] | None = None
     now: Callable[[], float] = time.monotonic
     _links: dict[int, _Link] = field(default_factory=dict)
     _pending: dict[Place, Pending] = field(default_factory=dict)
     _loaded: Snapshot | None = None
+    _only_at_hand: bool = False
 
     @property
     def pending(self) -> list[Pending]:
@@ -107,6 +110,14 @@ class Tails:
             None if there is none that loads now, or if the newest one has to be tried again while
             another is served.
         """
+        if self.at_hand and not served:
+            stopgap = self._newest_that_loads(None, only_at_hand=True)
+            if stopgap:
+                return stopgap
+        return self._newest_that_loads(served, only_at_hand=False)
+
+    def _newest_that_loads(self, served: Snapshot | None, only_at_hand: bool) -> Snapshot | None:
+        self._only_at_hand = only_at_hand
         contenders = dict(self._links)
         pending_before, self._pending = self._pending, {}
         try:
@@ -169,19 +180,27 @@ class Tails:
         if last and self.now() < last.next_try:
             self._pending[message.place] = last
             raise TryAgain(last.reason, last.detail)
+        tries = last.tries if last else 0
+        if self._only_at_hand and self.at_hand and not self.at_hand(message):
+            error = TryAgain("delayed", "it takes time, and the newest that does not comes first")
+            self._note(message, error, tries, pause=0.0)
+            raise error
         try:
             return self.load(message)
         except TryAgain as error:
-            tries = last.tries + 1 if last else 1
-            self._pending[message.place] = Pending(
-                message.partition,
-                message.offset,
-                error.reason,
-                str(error),
-                tries,
-                self.now() + pause_seconds(tries, LONGEST_PAUSE_SECONDS),
-            )
+            tries += 1
+            self._note(message, error, tries, pause_seconds(tries, LONGEST_PAUSE_SECONDS))
             raise
+
+    def _note(self, message: StateMessage, error: TryAgain, tries: int, pause: float) -> None:
+        self._pending[message.place] = Pending(
+            message.partition,
+            message.offset,
+            error.reason,
+            str(error),
+            tries,
+            self.now() + pause,
+        )
 
 
 def _nothing_before(link: _Link) -> range:

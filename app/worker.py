@@ -10,6 +10,7 @@ import re
 import resource
 import socket
 import struct
+import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import Future
@@ -17,9 +18,12 @@ from dataclasses import dataclass
 from selectors import EVENT_READ
 from typing import Any
 
+from gunicorn.arbiter import Arbiter
 from gunicorn.http.body import Body, ChunkedReader
 from gunicorn.http.errors import LimitRequestHeaders
 from gunicorn.workers.gthread import TConn, ThreadWorker
+
+from app.environment import SettingsError
 
 # what a client has to send the head of a request, and to close a connection that is closed here
 PATIENCE_SECONDS = 5
@@ -74,6 +78,13 @@ class Worker(ThreadWorker):  # type: ignore[misc]
                     socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, self.cfg.timeout * 1000
                 )
         super().init_process()
+
+    def load_wsgi(self) -> None:
+        try:
+            super().load_wsgi()
+        except SettingsError as error:
+            self.log.critical("Error: %s", error)
+            sys.exit(Arbiter.WORKER_BOOT_ERROR)  # of which the master ends, too
 
     def accept(self, listener: socket.socket) -> None:
         super().accept(listener)

@@ -68,6 +68,49 @@ def taking_rows_of_two_only() -> bytes:
     return as_bytes(nodes, [x], [y], [shape, one])
 
 
+def ending_its_process() -> bytes:
+    """A model that onnxruntime cannot load and live: it computes -2**31 / -1 beforehand."""
+    numbers = [np.array([-(2**31)], np.int32), np.array([-1], np.int32)]
+    weights = [numpy_helper.from_array(n, name) for n, name in zip(numbers, "ab", strict=True)]
+    y = helper.make_tensor_value_info("y", TensorProto.INT32, [1])
+    return as_bytes([helper.make_node("Div", ["a", "b"], ["y"])], [], [y], weights)
+
+
+def never_ending() -> bytes:
+    """A model whose run takes a few thousand years."""
+    weights = [numpy_helper.from_array(np.array(2**62), "often")]
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["goes_on"], ["still"]),
+            helper.make_node("Identity", ["before"], ["after"]),
+        ],
+        "body",
+        [
+            helper.make_tensor_value_info("number", TensorProto.INT64, []),
+            helper.make_tensor_value_info("goes_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("before", TensorProto.FLOAT, ["rows", 2]),
+        ],
+        [
+            helper.make_tensor_value_info("still", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("after", TensorProto.FLOAT, ["rows", 2]),
+        ],
+    )
+    loop = helper.make_node("Loop", ["often", "", "x"], ["y"], body=body)
+    return as_bytes([loop], [_rows("x")], [_rows("y")], weights)
+
+
+def of_any_rank() -> bytes:
+    """`y = -x`, for an x of any shape."""
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in "xy")
+    return as_bytes([helper.make_node("Neg", ["x"], ["y"])], [x], [y])
+
+
+def of_many(elements: int) -> bytes:
+    """`y = -x`, for an x of so many elements and no others."""
+    x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, [elements]) for name in "xy")
+    return as_bytes([helper.make_node("Neg", ["x"], ["y"])], [x], [y])
+
+
 def with_external_data() -> bytes:
     """A model whose weights are to be read from a file beside it."""
     weights = numpy_helper.from_array(np.zeros((2,), np.float32), "number")

@@ -19,8 +19,18 @@ CHUNK = 2**20
 PAUSE = 0.1  # seconds between two looks whether a lock is free
 ATTEMPTS = 5
 
+Fill = Callable[[BinaryIO], str]
+"""Writes a model, and gives the sha256 of what it wrote, in hexadecimal."""
+Check = Callable[[Path], None]
+"""Raises what speaks against a model whose checksum is right."""
+
 _SHA256 = re.compile("[0-9a-f]{64}")
 _OURS = re.compile(rf"({_SHA256.pattern})(\.lock|\.part)?")
+
+
+def require_checksum(sha256: str, said: str) -> None:
+    if sha256 != said:
+        raise InvalidMessage("checksum", f"sha256 is {sha256}, the message says {said}")
 
 
 class Cache:
@@ -38,25 +48,26 @@ class Cache:
     def holding(
         self,
         sha256: str,
-        fill: Callable[[BinaryIO], str],
+        fill: Fill,
+        check: Check,
         checkpoint: Callable[[], None],
     ) -> Iterator[Path]:
         """Have the model's path for as long as the context lasts; its checksum is verified.
 
-        Where it is not there, `fill` writes it, and gives the sha256 of what it wrote; meanwhile
-        other processes wait for it. Then the least recently used are removed until all that is
-        left has at most `most_bytes`, but none that is held.
+        Where it is not there, `fill` writes it, and it is kept if `check` has nothing against it;
+        meanwhile other processes wait for it. Then the least recently used are removed until all
+        that is left has at most `most_bytes`, but none that is held.
 
         Raises:
-            InvalidMessage: with reason `checksum`, or what `fill` says.
-            TryAgain: with reason `disk`, or what `fill` says.
+            InvalidMessage: with reason `checksum`, or what `fill` and `check` say.
+            TryAgain: with reason `disk`, or what `fill` and `check` say.
         """
         if not _SHA256.fullmatch(sha256):
             accepted = "accepted are 64 hexadecimal digits, in lower case"
             raise InvalidMessage("checksum", f"sha256 is {sha256[:80]!a}: {accepted}")
         try:
             try:
-                lock = self._found_or_made(sha256, fill, checkpoint)
+                lock = self._found_or_made(sha256, fill, check, checkpoint)
             except OSError as error:
                 what = error.strerror or type(error).__name__
                 raise TryAgain("disk", f"{self._folder}: {what}") from None
@@ -66,8 +77,12 @@ class Cache:
             with suppress(OSError):  # the next one tries again
                 self._remove_surplus()
 
+    def has(self, sha256: str) -> bool:
+        """Whether it is there, as far as its name says."""
+        return self._model(sha256).exists()
+
     def _found_or_made(
-        self, sha256: str, fill: Callable[[BinaryIO], str], checkpoint: Callable[[], None]
+        self, sha256: str, fill: Fill, check: Check, checkpoint: Callable[[], None]
     ) -> ExitStack:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         for _ in range(ATTEMPTS):
@@ -79,17 +94,16 @@ class Cache:
             with self._locked(sha256, fcntl.LOCK_EX, checkpoint):
                 # another process may have been first
                 if not self._is_good(sha256, checkpoint):
-                    self._make(sha256, fill)
+                    self._make(sha256, fill, check)
             # between the locks another process may remove it
         raise TryAgain("disk", f"{self._model(sha256)} does not stay as it is written")
 
-    def _make(self, sha256: str, fill: Callable[[BinaryIO], str]) -> None:
+    def _make(self, sha256: str, fill: Fill, check: Check) -> None:
         part, model = self._part(sha256), self._model(sha256)
         with part.open("wb") as file:
             written = fill(file)
-        if written != sha256:
-            detail = f"sha256 is {written}, the message says {sha256}"
-            raise InvalidMessage("checksum", detail)
+        require_checksum(written, sha256)
+        check(part)
         model.parent.mkdir(mode=0o700, exist_ok=True)
         os.replace(part, model)
 

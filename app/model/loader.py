@@ -5,19 +5,23 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import time
+from functools import partial
+from pathlib import Path
 from typing import Any, BinaryIO
 
 import platformdirs
 from marshmallow import ValidationError
 
-from app.loading import InvalidMessage, StateMessage
+from app.loading import InvalidMessage, StateMessage, TryAgain
 from app.model.address import shown_uri
-from app.model.cache import Cache
+from app.model.cache import Cache, Fill, require_checksum
 from app.model.external_data import names_external_data
-from app.model.model import Model, cores
+from app.model.model import Limits, Model, cores
 from app.model.schemas import ModelSchema
 from app.model.settings import ModelSettings
 from app.model.source import Source
+from app.model.trial import try_out
 
 _SCHEMA = ModelSchema()
 
@@ -38,29 +42,49 @@ class OnnxLoader:
         )
         self.requests_at_once = 1
 
+    def at_hand(self, message: StateMessage) -> bool:
+        """Whether it is known without fetching what becomes of `message`."""
+        try:
+            given = _fields(message.state)
+        except InvalidMessage:
+            return True
+        return "data" in given or self._cache.has(given["sha256"])
+
     def __call__(self, message: StateMessage) -> Model:
         given = _fields(message.state)
-        if "uri" in given:
-            self._source.check(given["uri"])  # also where it is in the cache
+        shown = {name: value for name, value in given.items() if name != "data"}
+        seconds = self._settings.fetch_seconds + self._settings.load_seconds
+        end = time.monotonic() + seconds
 
-        def write(file: BinaryIO) -> str:
-            if "uri" in given:
-                return self._source.fetch(given["uri"], file, message.checkpoint)
-            return _write_inline(given["data"], file, self._settings.max_bytes)
+        def checkpoint() -> None:
+            message.checkpoint()
+            if time.monotonic() > end:
+                raise TryAgain("slow", f"in {seconds} s no process has made it ready")
 
-        with self._cache.holding(given["sha256"], write, message.checkpoint) as path:
-            if names_external_data(path, message.checkpoint):
+        # what a message is refused for does not depend on what is in the cache
+        if "data" in given:
+            fill = _inline(given["data"], given["sha256"], self._settings.max_bytes)
+        else:
+            shown["uri"] = shown_uri(given["uri"])
+            self._source.check(given["uri"])
+            fill = partial(self._source.fetch, given["uri"], checkpoint=checkpoint)
+
+        def check(path: Path) -> None:
+            if names_external_data(path, checkpoint):
                 raise InvalidMessage(
                     "external_data", "accepted are models that have all their data in one file"
                 )
-            shown = {name: value for name, value in given.items() if name != "data"}
-            if "uri" in shown:
-                shown["uri"] = shown_uri(shown["uri"])
-            return Model.load(path, shown, self._threads())
+            try_out(path, self._limits(), self._settings.load_seconds, message.checkpoint)
 
-    def _threads(self) -> int:
-        """As many for each request that all of them together do not get in each other's way."""
-        return self._settings.threads or max(cores() // self.requests_at_once, 1)
+        with self._cache.holding(given["sha256"], fill, check, checkpoint) as path:
+            _require_size(path.stat().st_size, self._settings.max_bytes)
+            return Model.load(path, shown, self._limits())
+
+    def _limits(self) -> Limits:
+        """Of threads as many for each request that all of them together do not get in each
+        other's way."""
+        threads = self._settings.threads or max(cores() // self.requests_at_once, 1)
+        return Limits(threads, self._settings.max_request_bytes)
 
 
 def _fields(state: Any) -> dict[str, Any]:
@@ -77,12 +101,22 @@ def _fields(state: Any) -> dict[str, Any]:
     return given
 
 
-def _write_inline(data: str, file: BinaryIO, most_bytes: int) -> str:
-    if len(data) * 3 // 4 > most_bytes + 2:
-        raise InvalidMessage("size", f"more than MODEL_MAX_BYTES, {most_bytes}")
+def _inline(data: str, sha256: str, most_bytes: int) -> Fill:
+    _require_size(len(data) * 3 // 4 - 2, most_bytes)
     try:
         model = base64.b64decode(data, validate=True)
     except (binascii.Error, ValueError):
         raise InvalidMessage("schema", "data: accepted is base64 (RFC 4648, 4)") from None
-    file.write(model)
-    return hashlib.sha256(model).hexdigest()
+    _require_size(len(model), most_bytes)
+    require_checksum(hashlib.sha256(model).hexdigest(), sha256)
+
+    def fill(file: BinaryIO) -> str:
+        file.write(model)
+        return sha256
+
+    return fill
+
+
+def _require_size(size: int, most_bytes: int) -> None:
+    if size > most_bytes:
+        raise InvalidMessage("size", f"more than MODEL_MAX_BYTES, {most_bytes}")

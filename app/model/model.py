@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,13 +15,24 @@ import numpy as np
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime
 
-from app.loading import InvalidMessage
+from app.loading import InvalidMessage, NotServed, TryAgain
 from app.model.elements import DATATYPE_OF_ONNX, DATATYPES, Array
 from app.model.tensors import TensorSpec
 
 log = logging.getLogger(__name__)
 
 ERRORS_ONLY = 3
+
+
+class Limits(NamedTuple):
+    """
+    Attributes:
+        threads: how many a request is computed with.
+        request_bytes: how large a request may be.
+    """
+
+    threads: int
+    request_bytes: int
 
 
 class Model:
@@ -33,7 +45,7 @@ class Model:
     def __init__(self, session: onnxruntime.InferenceSession, shown: Mapping[str, Any]) -> None:
         """
         Raises:
-            InvalidMessage: it has an input or output that the protocol has no type for.
+            InvalidMessage: it has no output, or something that the protocol has no type for.
         """
         self._session = session
         self.shown = dict(shown)
@@ -41,9 +53,11 @@ class Model:
         self.version: str = shown["version"]
         self.inputs = [_spec(node) for node in session.get_inputs()]
         self.outputs = [_spec(node) for node in session.get_outputs()]
+        if not self.outputs:
+            raise InvalidMessage("model", "it has no output; accepted is one or more")
 
     @classmethod
-    def load(cls, path: Path, shown: Mapping[str, Any], threads: int) -> Model:
+    def load(cls, path: Path, shown: Mapping[str, Any], limits: Limits) -> Model:
         """Load and warm up the model at `path`, which is not needed any longer then.
 
         From a path and not from bytes, for onnxruntime holds the GIL for 50 to 70 ms with 50 MB
@@ -51,10 +65,11 @@ class Model:
 
         Raises:
             InvalidMessage: it is none that can be asked.
+            TryAgain: there is not enough memory for it.
         """
         options = onnxruntime.SessionOptions()
         options.log_severity_level = ERRORS_ONLY
-        options.intra_op_num_threads = threads
+        options.intra_op_num_threads = limits.threads
         options.inter_op_num_threads = 1
         # threads that wait for the next request would take the cores from those that have one
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -62,10 +77,15 @@ class Model:
             session = onnxruntime.InferenceSession(
                 path, options, providers=["CPUExecutionProvider"]
             )
+            model = cls(session, shown)
+        except NotServed:
+            raise
         except Exception as error:
-            raise InvalidMessage("model", f"onnxruntime: {_first_line(error)}") from error
-        model = cls(session, shown)
-        model._warm_up()
+            text = f"onnxruntime: {_first_line(error)}"
+            if "bad_alloc" in text:
+                raise TryAgain("memory", text) from error
+            raise InvalidMessage("model", text) from error
+        model._warm_up(limits.request_bytes)
         return model
 
     def infer(self, inputs: Mapping[str, Array], outputs: Iterable[str]) -> dict[str, Array]:
@@ -87,12 +107,19 @@ class Model:
         is_dynamic = first and first.shape[:1] == (-1,)
         return len(inputs[first.name]) if first and is_dynamic else None
 
-    def _warm_up(self) -> None:
+    def _warm_up(self, most_bytes: int) -> None:
         """Let the first request not be the one that waits for memory and kernels.
 
         With ones, for some models divide by what they are given, and with dynamic dimensions of
         one, which not every model takes: it is served all the same.
+
+        Raises:
+            InvalidMessage: no request can be as large as its inputs.
         """
+        size = sum(map(_least_bytes, self.inputs))
+        if size > most_bytes:
+            detail = f"its inputs have {size} bytes or more; accepted are {most_bytes} in a request"
+            raise InvalidMessage("model", detail)
         ones = {spec.name: _ones(spec) for spec in self.inputs}
         try:
             self.infer(ones, [spec.name for spec in self.outputs])
@@ -116,6 +143,11 @@ def _spec(node: onnxruntime.NodeArg) -> TensorSpec:
 def _ones(spec: TensorSpec) -> Array:
     shape = [abs(size) for size in spec.shape]
     return np.full(shape, "1" if spec.datatype == "BYTES" else 1, DATATYPES[spec.datatype])
+
+
+def _least_bytes(spec: TensorSpec) -> int:
+    """Of a request, for this input with dynamic dimensions of one."""
+    return math.prod(map(abs, spec.shape)) * DATATYPES[spec.datatype].itemsize
 
 
 def cores() -> int:

@@ -24,6 +24,7 @@ class _Environment(Schema):
     uri_prefixes = fields.String(load_default="", data_key="MODEL_URI_PREFIXES")
     max_bytes = whole_number("MODEL_MAX_BYTES", "bytes", 1024 * MEBIBYTE, 1, MOST_BYTES)
     fetch_seconds = whole_number("MODEL_FETCH_SECONDS", "seconds", 60, 1, 86_400)
+    load_seconds = whole_number("MODEL_LOAD_SECONDS", "seconds", 60, 1, 86_400)
     cache_dir = fields.String(data_key="MODEL_CACHE_DIR")
     cache_bytes = whole_number("MODEL_CACHE_BYTES", "bytes", 4096 * MEBIBYTE, 0, MOST_BYTES)
     threads = whole_number("MODEL_THREADS", "threads", None, 1, 1024)
@@ -47,6 +48,7 @@ class ModelSettings:
     uri_prefixes: tuple[str, ...]
     max_bytes: int
     fetch_seconds: int
+    load_seconds: int
     cache_bytes: int
     threads: int | None
     max_request_bytes: int

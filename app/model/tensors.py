@@ -25,6 +25,7 @@ from app.model.elements import (
 # a shape without elements costs nothing to send, but may have the model make something of its size
 LARGEST_EMPTY = 2**20
 LARGEST_SIZE = 2**63 - 1
+HIGHEST_RANK = 32  # what every numpy has room for
 
 Kind = TypeVar("Kind", dict[str, Any], list[Any], str, int, bool)
 _KINDS: dict[type, str] = {
@@ -44,7 +45,8 @@ class TensorSpec:
 
     Attributes:
         datatype: one of `DATATYPES`.
-        shape: -1 for a dynamic dimension.
+        shape: -1 for a dynamic dimension; empty for a scalar, and where the model does not say
+            how many there are, which onnxruntime tells apart only when it is asked.
     """
 
     name: str
@@ -211,10 +213,12 @@ def _shape(tensor: dict[str, Any], spec: TensorSpec, where: str) -> list[int]:
     if datatype != spec.datatype:
         raise BadRequest(f"datatype of {where} is {_given(datatype)}; accepted is {spec.datatype}")
     shape = _member(tensor, "shape", list, where)
-    if shape is None or len(shape) != len(spec.shape):
+    if shape is None or len(shape) not in (
+        {len(spec.shape)} if spec.shape else range(HIGHEST_RANK + 1)
+    ):
         raise _bad_shape(shape, spec, where)
     claimed = 1
-    for size, accepted in zip(shape, spec.shape, strict=True):
+    for size, accepted in zip(shape, spec.shape or [-1] * len(shape), strict=True):
         if type(size) is not int or not 0 <= size <= LARGEST_SIZE or accepted not in (-1, size):
             raise _bad_shape(shape, spec, where)
         if accepted == -1:
@@ -228,7 +232,10 @@ def _shape(tensor: dict[str, Any], spec: TensorSpec, where: str) -> list[int]:
 
 
 def _bad_shape(shape: list[Any] | None, spec: TensorSpec, where: str) -> BadRequest:
-    accepted = f"{list(spec.shape)}, with a size for each -1"
+    if spec.shape:
+        accepted = f"{list(spec.shape)}, with a size for each -1"
+    else:
+        accepted = f"a list of up to {HIGHEST_RANK} sizes"
     return BadRequest(f"shape of {where} is {_given(shape)}; accepted is {accepted}")
 
 

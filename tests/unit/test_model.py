@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import fcntl
+import json
 import os
 import subprocess
 import sys
@@ -11,10 +14,11 @@ import psutil
 import pytest
 from onnx import TensorProto
 
-from app.loading import InvalidMessage, StateMessage
+from app.loading import InvalidMessage, StateMessage, TryAgain
 from app.model.loader import OnnxLoader
-from app.model.model import Model, cores
+from app.model.model import Limits, Model, cores
 from app.model.settings import ModelSettings
+from app.model.tensors import read_request
 from tests import models
 
 SHOWN = {"name": "m", "version": "1"}
@@ -25,7 +29,7 @@ def load(tmp_path):
     def load(content: bytes, threads: int = 1) -> Model:
         path = tmp_path / "model.onnx"
         path.write_bytes(content)
-        return Model.load(path, SHOWN, threads)
+        return Model.load(path, SHOWN, Limits(threads, request_bytes=1000))
 
     return load
 
@@ -66,6 +70,8 @@ def test_one_that_cannot_be_warmed_up_with_dimensions_of_one_is_served_all_the_s
         pytest.param(b"junk", id="junk"),
         pytest.param(b"", id="nothing"),
         pytest.param(models.passing_on(TensorProto.BFLOAT16), id="a type the protocol has not"),
+        pytest.param(models.of_many(251), id="no request is as large as its input"),
+        pytest.param(models.as_bytes([], [], []), id="no output"),
     ],
 )
 def test_what_is_no_model_is_invalid(load, content):
@@ -78,6 +84,23 @@ def test_what_is_no_model_is_invalid(load, content):
 def test_models_of_other_types_are_warmed_up_too(load, datatype, caplog):
     load(models.passing_on(datatype))
     assert "not warmed up" not in caplog.text
+
+
+def test_one_whose_input_fills_a_request_can_be_asked(load):
+    assert load(models.of_many(250)).inputs[0].shape == (250,)
+
+
+def test_one_that_does_not_say_how_many_dimensions_it_takes_takes_any(load):
+    model = load(models.of_any_rank())
+    for array in (np.float32(2), np.ones((1, 3), np.float32)):
+        body = json.dumps({"inputs": [_described(array)]}).encode()
+        inputs = read_request(body, None, model.inputs, model.outputs).inputs
+        np.testing.assert_array_equal(model.infer(inputs, ["y"])["y"], -array)
+
+
+def _described(array):
+    data = array.ravel().tolist()
+    return {"name": "x", "datatype": "FP32", "shape": list(np.shape(array)), "data": data}
 
 
 def test_has_as_many_threads_as_it_is_told(load):
@@ -93,13 +116,71 @@ def test_has_as_many_threads_as_it_is_told(load):
 
 def test_requests_at_once_use_no_more_threads_than_there_are_cores(loader, monkeypatch):
     told = []
-    monkeypatch.setattr(Model, "load", lambda path, shown, threads: told.append(threads))
+    monkeypatch.setattr(Model, "load", lambda path, shown, limits: told.append(limits.threads))
     message = StateMessage(models.message(models.adding(5)))
     one_by_one, many, as_told = loader(), loader(), loader(MODEL_THREADS="3")
     many.requests_at_once = 1000
     for load in (one_by_one, many, as_told):
         load(message)
     assert told == [cores(), 1, 3]
+
+
+@pytest.mark.parametrize(
+    ("changes", "environ", "reason"),
+    [
+        ({"data": base64.b64encode(models.adding(6)).decode()}, {}, "checksum"),
+        ({"data": "*"}, {}, "schema"),
+        ({}, {"MODEL_MAX_BYTES": "10"}, "size"),
+        ({"data": None, "uri": "https://example.com/model.onnx"}, {}, "uri"),
+    ],
+)
+def test_a_message_is_refused_also_where_its_model_is_in_the_cache(
+    loader, changes, environ, reason
+):
+    state = models.message(models.adding(5))
+    loader()(StateMessage(state))
+    changed = {name: value for name, value in (state | changes).items() if value is not None}
+    with pytest.raises(InvalidMessage) as raised:
+        loader(**environ)(StateMessage(changed))
+    assert raised.value.reason == reason
+
+
+def test_one_that_is_larger_than_may_be_now_is_refused_though_it_is_in_the_cache(loader, tmp_path):
+    (tmp_path / "model.onnx").write_bytes(models.adding(5))
+    uri = f"file://{tmp_path}/model.onnx"
+    message = StateMessage(models.message(models.adding(5), uri=uri))
+    loader(MODEL_URI_PREFIXES=uri)(message)
+    with pytest.raises(InvalidMessage, match="MODEL_MAX_BYTES, 10"):
+        loader(MODEL_URI_PREFIXES=uri, MODEL_MAX_BYTES="10")(message)
+
+
+def test_does_not_wait_longer_for_another_process_than_that_may_take(loader, tmp_path):
+    state = models.message(models.adding(5))
+    load = loader(MODEL_FETCH_SECONDS="1", MODEL_LOAD_SECONDS="1")
+    with (tmp_path / f"{state['sha256']}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(TryAgain) as raised:
+            load(StateMessage(state))
+    assert raised.value.reason == "slow"
+    assert load(StateMessage(state)).version == "1"
+
+
+def test_at_hand_is_what_needs_not_be_fetched(loader, tmp_path):
+    uri = f"file://{tmp_path}/model.onnx"
+    load = loader(MODEL_URI_PREFIXES=uri)
+    at_uri = StateMessage(models.message(models.adding(5), uri=uri))
+    assert not load.at_hand(at_uri)
+    assert load.at_hand(StateMessage("nonsense"))
+    inline = StateMessage(models.message(models.adding(5)))
+    assert load.at_hand(inline)
+    load(inline)
+    assert load.at_hand(at_uri)
+
+
+def test_what_is_no_model_is_not_kept(loader, tmp_path):
+    with pytest.raises(InvalidMessage):
+        loader()(StateMessage(models.message(b"junk")))
+    assert not list(tmp_path.rglob("*.onnx"))
 
 
 def test_onnxruntime_tells_its_maker_nothing():

@@ -25,6 +25,10 @@ def nothing() -> None:
     pass
 
 
+def accept(path) -> None:
+    pass
+
+
 def sha256_of(model: bytes) -> str:
     return hashlib.sha256(model).hexdigest()
 
@@ -42,7 +46,7 @@ def never(file) -> str:
 
 
 def use(cache: Cache, model: bytes, fill=None) -> None:
-    with cache.holding(sha256_of(model), fill or writing(model), nothing) as path:
+    with cache.holding(sha256_of(model), fill or writing(model), accept, nothing) as path:
         assert path.read_bytes() == model
 
 
@@ -59,7 +63,7 @@ def folder(tmp_path):
 
 
 def _hold(folder, model, is_held, may_go) -> None:
-    with Cache(folder, ROOMY).holding(sha256_of(model), writing(model), nothing):
+    with Cache(folder, ROOMY).holding(sha256_of(model), writing(model), accept, nothing):
         is_held.release()
         may_go.acquire(timeout=30)
 
@@ -82,7 +86,7 @@ def _use_and_tell(folder, model, waiting, told) -> None:
         assert waiting.acquire(timeout=30)
         return writing(model)(file)
 
-    with Cache(folder, ROOMY).holding(sha256_of(model), fill, waiting.release) as path:
+    with Cache(folder, ROOMY).holding(sha256_of(model), fill, accept, waiting.release) as path:
         told.put("used" if path.read_bytes() == model else "wrong")
 
 
@@ -120,7 +124,7 @@ def test_a_model_is_made_once_and_is_alone_in_its_folder(folder):
     cache, model = Cache(folder, ROOMY), MODELS[0]
     use(cache, model)
     use(cache, model, never)
-    with cache.holding(sha256_of(model), never, nothing) as path:
+    with cache.holding(sha256_of(model), never, accept, nothing) as path:
         assert path == folder / sha256_of(model) / "model.onnx"
         assert os.listdir(path.parent) == ["model.onnx"]
 
@@ -136,7 +140,7 @@ def test_a_model_with_another_checksum_is_refused_and_leaves_nothing(folder):
     cache = Cache(folder, ROOMY)
     with (
         pytest.raises(InvalidMessage, match=f"{sha256_of(MODELS[1])}, the message says") as raised,
-        cache.holding(sha256_of(MODELS[0]), writing(MODELS[1]), nothing),
+        cache.holding(sha256_of(MODELS[0]), writing(MODELS[1]), accept, nothing),
     ):
         pass
     assert raised.value.reason == "checksum"
@@ -155,11 +159,28 @@ def test_what_the_writer_raises_leaves_nothing(folder, error):
     assert os.listdir(folder) == []
 
 
+def test_what_is_refused_once_it_is_written_is_not_kept(folder):
+    def refuse(path) -> None:
+        assert path.read_bytes() == MODELS[1]
+        raise InvalidMessage("model", "no")
+
+    use(Cache(folder, ROOMY), MODELS[0])
+    with (
+        pytest.raises(InvalidMessage, match="no"),
+        Cache(folder, 0).holding(sha256_of(MODELS[1]), writing(MODELS[1]), refuse, nothing),
+    ):
+        pass
+    assert not Cache(folder, ROOMY).has(sha256_of(MODELS[1]))
+    use(Cache(folder, ROOMY), MODELS[1])
+    with Cache(folder, ROOMY).holding(sha256_of(MODELS[1]), never, refuse, nothing):
+        pass  # it was asked when it came
+
+
 @pytest.mark.parametrize("sha256", ["", "../../x", "A" * 64, "a" * 63, f"{'a' * 64}/x", "a" * 65])
 def test_what_is_no_checksum_is_refused(folder, sha256):
     with (
         pytest.raises(InvalidMessage, match="accepted are 64"),
-        Cache(folder, ROOMY).holding(sha256, never, nothing),
+        Cache(folder, ROOMY).holding(sha256, never, accept, nothing),
     ):
         pass
     assert not folder.exists()
@@ -168,7 +189,7 @@ def test_what_is_no_checksum_is_refused(folder, sha256):
 def test_an_error_of_the_user_stays_as_it_is(folder):
     with (
         pytest.raises(FileNotFoundError, match="mine"),
-        Cache(folder, ROOMY).holding(sha256_of(MODELS[0]), writing(MODELS[0]), nothing),
+        Cache(folder, ROOMY).holding(sha256_of(MODELS[0]), writing(MODELS[0]), accept, nothing),
     ):
         raise FileNotFoundError("mine")
 
@@ -285,7 +306,7 @@ def test_a_lock_on_a_file_that_was_just_removed_is_none(folder, before_locking):
     before_locking(fcntl.LOCK_EX, lock.unlink)
     use(cache, MODELS[0], fill)
     before_locking(fcntl.LOCK_SH, lock.unlink)
-    with cache.holding(sha256_of(MODELS[0]), never, nothing):
+    with cache.holding(sha256_of(MODELS[0]), never, accept, nothing):
         assert lock.exists()
 
 
@@ -321,7 +342,7 @@ def test_the_checkpoint_is_called_while_another_process_writes(folder):
         assert is_writing.acquire(timeout=30)
         with (
             pytest.raises(Ended),
-            Cache(folder, ROOMY).holding(sha256_of(MODELS[0]), never, checkpoint),
+            Cache(folder, ROOMY).holding(sha256_of(MODELS[0]), never, accept, checkpoint),
         ):
             pass
 

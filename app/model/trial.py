@@ -1,0 +1,93 @@
+"""A model's first load and first run, in a process of its own: what it does there ends or blocks
+nothing else."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from app.loading import InvalidMessage, NotServed, TryAgain
+from app.model.model import Limits, Model
+
+STEP = 0.5  # seconds between two looks at the process
+NICEST = 19
+SHOWN = {"name": "", "version": ""}
+KINDS = {kind.__name__: kind for kind in (InvalidMessage, TryAgain)}
+
+
+def try_out(path: Path, limits: Limits, seconds: float, checkpoint: Callable[[], None]) -> None:
+    """Load the model at `path` and run it once, for up to `seconds`.
+
+    `checkpoint` is called every half a second; what it raises ends the trial.
+
+    Raises:
+        InvalidMessage: with reason `model`: it cannot be loaded, or ends the process that does.
+        TryAgain: with reason `slow`, `memory` or `trial`.
+    """
+    end = time.monotonic() + seconds
+    with _started(str(path), *map(str, limits), str(seconds)) as process:
+        try:
+            while True:
+                checkpoint()
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    told, _ = process.communicate(timeout=STEP)
+                    break
+                if time.monotonic() > end:
+                    raise _too_slow(seconds)
+        finally:
+            process.kill()
+    if process.returncode == -signal.SIGALRM:
+        raise _too_slow(seconds)
+    if process.returncode == -signal.SIGKILL:
+        raise TryAgain("memory", "its first load or run was killed, as where memory is short")
+    if process.returncode < 0:
+        name = signal.Signals(-process.returncode).name
+        raise InvalidMessage("model", f"its first load or run ends the process by {name}")
+    if process.returncode:
+        raise TryAgain("trial", f"the process that was to load it ended with {process.returncode}")
+    if told:
+        kind, reason, detail = json.loads(told)
+        raise KINDS[kind](reason, detail)
+
+
+def _started(*arguments: str) -> subprocess.Popen[bytes]:
+    try:
+        return subprocess.Popen(
+            [sys.executable, "-m", __name__, *arguments],
+            cwd=Path(__file__).parents[2],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise TryAgain("trial", f"there is no process to load it in: {error.strerror}") from error
+
+
+def _too_slow(seconds: float) -> TryAgain:
+    return TryAgain("slow", f"its first load and run did not end in {seconds:g} s")
+
+
+def _run(path: str, threads: str, request_bytes: str, seconds: str) -> None:
+    """Tell what speaks against the model, and nothing if nothing does."""
+    # also where who waits for it is killed
+    signal.setitimer(signal.ITIMER_REAL, float(seconds))
+    os.nice(NICEST)
+    with contextlib.suppress(OSError):  # only Linux has it
+        # where memory is short this process ends, and none that serves
+        Path("/proc/self/oom_score_adj").write_text("1000")
+    try:
+        Model.load(Path(path), SHOWN, Limits(int(threads), int(request_bytes)))
+    except NotServed as error:
+        print(json.dumps([type(error).__name__, error.reason, str(error)]))
+
+
+if __name__ == "__main__":
+    _run(*sys.argv[1:])

@@ -1,0 +1,86 @@
+"""What becomes of the messages that are looked at: states, and what is counted by reason."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from datetime import datetime, timezone
+from typing import Any
+
+from app.journal import Journal
+from app.loading import InvalidMessage, Loader, StateMessage, TryAgain, load
+from app.message import Message, parse_message
+from app.state import Snapshot
+from app.status import Refused
+
+
+class Verdicts:
+    """For the consumer thread only.
+
+    Attributes:
+        judged: how many messages were parsed.
+        topic_id: of the topic that messages come from.
+    """
+
+    def __init__(self, loader: Loader, journal: Journal, checkpoint: Callable[[], None]) -> None:
+        self._loader = loader
+        self._journal = journal
+        self._checkpoint = checkpoint
+        self._invalid_messages: Counter[str] = Counter()
+        self._last_invalid: Refused | None = None
+        self._failed_loads: Counter[str] = Counter()
+        self.judged = 0
+        self.topic_id: str | None = None
+
+    def judge(self, message: Message) -> StateMessage | None:
+        """Parse `message`; None if it is not valid."""
+        self.judged += 1
+        try:
+            return StateMessage(
+                **parse_message(message.value),
+                partition=message.partition,
+                offset=message.offset,
+                timestamp=message.timestamp,
+                topic_id=self.topic_id,
+                checkpoint=self._checkpoint,
+            )
+        except InvalidMessage as error:
+            self.refuse(message.partition, message.offset, error)
+            return None
+
+    def load(self, message: StateMessage) -> Snapshot:
+        """
+        Raises:
+            InvalidMessage, TryAgain, Stopping: as app.loading.load does.
+        """
+        try:
+            return load(self._loader, message)
+        except InvalidMessage as error:
+            self._failed_loads[error.reason] += 1
+            self.refuse(message.partition, message.offset, error)
+            raise
+        except TryAgain as error:
+            self._failed_loads[error.reason] += 1
+            self._journal.pending(message.partition, message.offset, error.reason, str(error))
+            raise
+
+    def refuse(self, partition: int, offset: int, error: InvalidMessage) -> None:
+        self._invalid_messages[error.reason] += 1
+        self._last_invalid = Refused(
+            datetime.now(timezone.utc), partition, offset, error.reason, str(error)
+        )
+        self._journal.invalid(
+            partition,
+            offset,
+            error.reason,
+            str(error),
+            traceback_of=error.__cause__ if error.reason == "loader" else None,
+        )
+
+    def so_far(self) -> dict[str, Any]:
+        """What Status has of it."""
+        return {
+            "invalid_messages": dict(self._invalid_messages),
+            "last_invalid": self._last_invalid,
+            "failed_loads": dict(self._failed_loads),
+        }
