@@ -36,6 +36,12 @@ def load(message):
         raise TryAgain("gone", "nothing there")
     if message.state == "fail":
         raise RuntimeError("whatever")
+    if message.state == "exit":
+        raise SystemExit
+    if message.state == "memory":
+        raise MemoryError
+    if message.state == "babble":
+        raise InvalidMessage(["no", "word"], "\\udc80 is half a character")
     while message.state == "work":
         message.checkpoint()
         time.sleep(0.1)
@@ -96,6 +102,21 @@ def test_an_error_of_the_loader_is_logged_with_its_traceback_and_skips_the_messa
         topic.send_state("better")
         program.comes_to({"obeyed": "better"})
         assert status(program)["connections"] == 1
+
+
+@pytest.mark.parametrize(
+    ("state", "reason"), [("exit", "loader"), ("babble", "['no', 'word']"), ("memory", "memory")]
+)
+def test_whatever_a_loader_raises_following_goes_on(topic, serving, state, reason):
+    topic.send_state("good")
+    with serving() as program:
+        program.comes_to({"obeyed": "good"})
+        topic.send_state(state)
+        eventually(lambda: reason in status(program)["failed_loads"])
+        topic.send_state("better")
+        program.comes_to({"obeyed": "better"})
+        assert status(program)["connections"] == 1
+        assert f'{{reason="{reason}"}}' in program.get("/metrics").text
 
 
 def test_what_is_served_stays_until_what_is_to_be_tried_again_loads(topic, serving, tmp_path):
@@ -162,5 +183,6 @@ def test_a_loader_that_is_at_work_neither_holds_a_stop_nor_looks_dead(topic, ser
 def test_a_loader_that_is_none_ends_the_program_at_once(serving, loader, said):
     with serving(loader) as program:
         assert program.process.wait(20) != 0
+        assert "Traceback" not in program.output
         assert f"STATE_LOADER is '{loader}'" in program.output
         assert said in program.output

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import contextlib
+import signal
 import socket
 import threading
 import weakref
@@ -17,6 +18,7 @@ from tritonclient.utils import triton_to_np_dtype as triton_to_numpy
 
 from app.model.settings import ModelSettings
 from tests import models
+from tests.model_server import speaking
 from tests.processes import following
 from tests.waiting import eventually
 
@@ -48,8 +50,7 @@ def serving(topic, tmp_path):
             *options,
             STATE_LOADER="onnx",
             MODEL_CACHE_DIR=str(tmp_path / "cache"),
-            MODEL_URI_PREFIXES=f"file://{tmp_path}/",
-            **environ,
+            **{"MODEL_URI_PREFIXES": f"file://{tmp_path}/", **environ},
         )
 
     return run
@@ -164,6 +165,7 @@ def test_every_type_of_tensor_passes_through_a_model_unchanged(serve, topic, onn
 
 @pytest.mark.apache_kafka
 def test_two_hundred_swaps_fail_no_request_and_mix_no_versions(topic, serving):
+    different = 20  # of a model that comes again the first run is not waited for
     topic.send_state(models.message(models.adding(0), "0"))
     done = threading.Event()
 
@@ -178,7 +180,7 @@ def test_two_hundred_swaps_fail_no_request_and_mix_no_versions(topic, serving):
                 )
                 assert answer.status_code == 200, answer.text
                 number = answer.json()["outputs"][0]["data"][0]
-                assert answer.json()["model_version"] == f"{number:.0f}"
+                assert int(answer.json()["model_version"]) % different == number
                 versions.add(answer.json()["model_version"])
                 count += 1
         return count, versions
@@ -188,7 +190,8 @@ def test_two_hundred_swaps_fail_no_request_and_mix_no_versions(topic, serving):
         asking = [clients.submit(ask, program.port) for _ in range(4)]
         try:
             for version in range(1, 201):
-                topic.send_state(models.message(models.adding(version), str(version)))
+                model = models.adding(version % different)
+                topic.send_state(models.message(model, str(version)))
                 serves(program, str(version))
         finally:
             done.set()
@@ -354,6 +357,7 @@ def test_the_state_shows_the_models_fields_and_no_data(topic, serve, onnx):
         pytest.param(models.adding(2, megabytes=0.5), "size", "500000", id="too large"),
         pytest.param(models.with_external_data(), "external_data", "one file", id="external"),
         pytest.param(models.passing_on(TensorProto.BFLOAT16), "model", "bfloat16", id="type"),
+        pytest.param(models.ending_its_process(), "model", "SIGFPE", id="ends its process"),
     ],
 )
 @pytest.mark.parametrize("inline", [True, False])
@@ -391,6 +395,48 @@ def test_a_model_that_is_not_there_yet_is_served_as_soon_as_it_is(service, topic
     assert stored(model) == uri
     eventually(lambda: service.first_state()["version"] == "late")
     assert service.status["pending"] == []
+
+
+def test_a_model_that_never_ends_leaves_the_one_before_it_and_the_next_one_its_turn(topic, serving):
+    topic.send_state(models.message(models.adding(1), "1"))
+    with serving(MODEL_LOAD_SECONDS="1") as program:
+        serves(program, "1")
+        topic.send_state(models.message(models.never_ending(), "2"))
+        eventually(lambda: program.get("/status").json()["failed_loads"].get("slow", 0) > 1)
+        serves(program, "1")
+        topic.send_state(models.message(models.adding(3), "3"))
+        serves(program, "3")
+        assert program.get("/status").json()["pending"] == []
+
+
+@pytest.mark.parametrize("end", [signal.SIGHUP, signal.SIGKILL])
+def test_a_new_worker_serves_the_model_before_while_the_newest_is_fetched(
+    topic, serving, stored, end
+):
+    model = models.adding(1)
+    topic.send_state(models.message(model, "1", uri=stored(model)))
+    is_asked = threading.Semaphore(0)
+
+    def say_nothing(connection) -> None:
+        is_asked.release()
+        connection.wait_until_closed()
+
+    with (
+        speaking(say_nothing) as uri,
+        serving(MODEL_URI_PREFIXES=f"{uri},{stored(model)}") as program,
+    ):
+        serves(program, "1")
+        before = program.tree()[-1]
+        topic.send_state(models.message(models.adding(2), "2", uri=f"{uri}/2.onnx"))
+        assert is_asked.acquire(timeout=10)
+        if end == signal.SIGHUP:
+            program.process.send_signal(end)
+        else:
+            before.kill()
+        before.wait(10)
+        serves(program, "1")
+        assert is_asked.acquire(timeout=10)
+        assert [p["offset"] for p in program.get("/status").json()["pending"]] == [1]
 
 
 def test_a_restart_needs_not_fetch_again(topic, serving, stored, tmp_path):

@@ -206,6 +206,13 @@ def test_sends_where_a_model_is(produce, topic, serve, model):
 
 
 @pytest.mark.apache_kafka
+def test_does_not_show_what_may_be_a_signature(produce, model):
+    ended = produce("--model", str(model), "--uri", "https://models.example.com/x?sig=secret")
+    assert ended.returncode == 0
+    assert "https://models.example.com/x" in ended.stdout
+    assert "secret" not in ended.stdout + ended.stderr
+
+
 def test_a_model_too_large_for_a_message_is_not_sent_and_told_how_to_be(produce, make_topic, model):
     model.write_bytes(models.adding(5, megabytes=0.1))
     ended = produce("--model", str(model), to=make_topic(max_message_bytes="100000"))

@@ -36,9 +36,15 @@ class Follower:
     positions: dict[int, int] = field(default_factory=lambda: defaultdict(int))
     loads: list[tuple[int, int]] = field(default_factory=list)
     mended: set[str] = field(default_factory=set)
+    delayed: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self.tails = Tails(self.load, self.judge, self.read_back, now=lambda: self.time)
+        self.tails = Tails(
+            self.load, self.judge, self.read_back, self.at_hand, now=lambda: self.time
+        )
+
+    def at_hand(self, message: StateMessage) -> bool:
+        return message.offset not in self.delayed
 
     def load(self, message: StateMessage) -> Snapshot:
         self.loads.append((message.partition, message.offset))
@@ -131,6 +137,9 @@ def test_who_follows_serves_what_who_starts_serves(records, data):
     expected = slowly(records)
     assert Follower().follow(*records) == expected
     assert follower.follow() == expected
+    late = Follower(delayed=data.draw(st.sets(st.integers(0, 9))))
+    late.follow(*records)
+    assert late.follow() == expected
 
 
 @given(logs())
@@ -210,6 +219,30 @@ def test_a_start_serves_the_one_before_until_the_newest_loads():
     follower.mended.add(LATER)
     follower.time += LONGEST_PAUSE_SECONDS
     assert follower.follow() == "0:2"
+
+
+def test_a_start_serves_the_newest_that_loads_without_delay_until_a_newer_one_is_loaded():
+    follower = Follower(delayed={3, 4})
+    log = [Record(0, offset, offset, GOOD) for offset in range(5)]
+    assert follower.follow(*log) == "0:2"
+    assert follower.loads == [(0, 2)]
+    assert [pending.offset for pending in follower.tails.pending] == [4, 3]
+    assert follower.follow() == "0:4"
+    assert follower.loads == [(0, 2), (0, 4)]
+    assert not follower.tails.pending
+
+
+def test_a_start_that_has_nothing_without_delay_loads_the_newest_and_no_other():
+    follower = Follower(delayed=set(range(1000)))
+    assert follower.follow(*(Record(0, n, n, GOOD) for n in range(1000))) == "0:999"
+    assert follower.loads == [(0, 999)]
+
+
+def test_what_is_served_is_not_left_for_what_loads_without_delay():
+    follower = Follower(delayed={2})
+    assert follower.follow(Record(0, 0, 0, GOOD)) == "0:0"
+    assert follower.follow(Record(0, 1, 1, GOOD), Record(0, 2, 2, GOOD)) == "0:2"
+    assert follower.loads == [(0, 0), (0, 2)]
 
 
 def test_a_start_does_not_try_all_of_a_log_whose_storage_is_away():
