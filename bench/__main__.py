@@ -12,7 +12,8 @@ from pathlib import Path
 import click
 
 from bench import load, report
-from bench.suites import SUITES, Bench
+from bench.run import Bench
+from bench.suites import SUITES
 from dev import apache_kafka
 
 HERE = Path(__file__).parent

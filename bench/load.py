@@ -1,4 +1,4 @@
-"""As many GET /state as are answered: by wrk where it is there, else by aiohttp."""
+"""As many requests as are answered: by wrk where it is there, else by aiohttp."""
 
 from __future__ import annotations
 
@@ -7,15 +7,32 @@ import re
 import shutil
 import statistics
 import subprocess
+import tempfile
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import aiohttp
 
 CONNECTIONS = 8
 WRK = shutil.which("wrk")
 UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked: GET, or POST where there is a body."""
+
+    path: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+    body: bytes | None = None
+
+    @property
+    def method(self) -> str:
+        return "GET" if self.body is None else "POST"
+
+
+STATE = Request("/state")
 
 
 @dataclass(frozen=True)
@@ -26,28 +43,40 @@ class Load:
     p99: float
 
 
-def load(port: int, seconds: float) -> Load:
+def load(port: int, seconds: float, request: Request = STATE) -> Load:
     """Ask for `seconds` with CONNECTIONS that each ask again when they are answered.
 
     Raises:
         RuntimeError: an answer was not 200.
     """
-    url = f"http://127.0.0.1:{port}/state"
-    return _with_wrk(url, seconds) if WRK else asyncio.run(_with_aiohttp(url, seconds))
+    if WRK:
+        return _with_wrk(f"http://127.0.0.1:{port}", seconds, request)
+    return asyncio.run(_with_aiohttp(f"http://127.0.0.1:{port}", seconds, request))
 
 
 def name() -> str:
     return "wrk" if WRK else f"aiohttp {aiohttp.__version__}"
 
 
-def _with_wrk(url: str, seconds: float) -> Load:
-    told = subprocess.run(
-        [str(WRK), "-t1", f"-c{CONNECTIONS}", f"-d{round(seconds)}s", "--latency", url],
-        capture_output=True,
-        text=True,
-        timeout=seconds + 60,
-        check=True,
-    ).stdout
+def _with_wrk(url: str, seconds: float, request: Request) -> Load:
+    with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
+        script.write(f'wrk.method = "{request.method}"\n')
+        for name, value in request.headers.items():
+            script.write(f'wrk.headers["{name}"] = "{value}"\n')
+        if request.body is not None:
+            escaped = "".join(f"\\{byte:03}" for byte in request.body)
+            script.write(f'wrk.body = "{escaped}"\n')
+        script.flush()
+        told = subprocess.run(
+            [
+                *(str(WRK), "-t1", f"-c{CONNECTIONS}", f"-d{round(seconds)}s", "--latency"),
+                *("-s", script.name, url + request.path),
+            ],
+            capture_output=True,
+            text=True,
+            timeout=seconds + 60,
+            check=True,
+        ).stdout
     if "Non-2xx" in told:
         raise RuntimeError(told)
     number, unit = re.findall(r"99%\s+([\d.]+)(us|ms|s|m)\b", told)[0]
@@ -55,13 +84,15 @@ def _with_wrk(url: str, seconds: float) -> Load:
     return Load(float(rate), float(number) * UNITS[unit])
 
 
-async def _with_aiohttp(url: str, seconds: float) -> Load:
+async def _with_aiohttp(url: str, seconds: float, request: Request) -> Load:
     taken: list[float] = []
     began = time.perf_counter()
 
     async def ask_again_and_again(session: aiohttp.ClientSession) -> None:
         while (asked := time.perf_counter()) < began + seconds:
-            async with session.get(url) as answer:
+            async with session.request(
+                request.method, url + request.path, headers=request.headers, data=request.body
+            ) as answer:
                 await answer.read()
                 if answer.status != 200:
                     raise RuntimeError(f"{url} answered {answer.status}")

@@ -15,8 +15,18 @@ from matplotlib import pyplot
 
 from bench.flood import MESSAGE
 from bench.load import quantile
-from bench.services import BARE_FLASK, BARE_WSGI, FASTAPI, FLASK_LOOP, OURS, OURS_3
-from bench.suites import CLIENTS, FEW, MANY, PEERS, RATES
+from bench.services import (
+    BARE_FLASK,
+    BARE_ONNX,
+    BARE_WSGI,
+    CLIENTS,
+    FASTAPI,
+    FASTAPI_ONNX,
+    FLASK_LOOP,
+    OURS,
+    OURS_3,
+)
+from bench.suites import FEW, MANY, PEERS, RATES
 
 Row = tuple[str, ...]
 HEAD: Row = ("what", "bar", "kafka-python-ng", "kafka-python 3", "beside it")
@@ -34,6 +44,7 @@ def rows(results: dict[str, Any]) -> Iterator[Row]:
         "invalid": _invalid_rows,
         "idle": _idle_rows,
         "requests": _request_rows,
+        "models": _model_rows,
         "memory": _memory_rows,
     }
     for suite, give in lines.items():
@@ -48,7 +59,7 @@ def _flood_rows(numbers: Any) -> Iterator[Row]:
         yield (
             f"{title}: requests/s on its topic / on another",
             ">= 0.95",
-            *(_quartiles(p.ratios) for p in of),
+            *(_quartiles(p.ratios("rate")) for p in of),
             "; ".join(f"{p.on('rate'):.0f} / {p.off('rate'):.0f}" for p in of),
         )
         yield (
@@ -172,6 +183,55 @@ def _request_rows(numbers: Any) -> Iterator[Row]:
     )
 
 
+def _model_rows(numbers: Any) -> Iterator[Row]:
+    """Of the one client: the other does the same here."""
+    rate, per_core, p99 = (
+        {name: statistics.median(at[what] for at in of) for name, of in numbers["asked"].items()}
+        for what in ("rate", "per_core", "p99")
+    )
+    pairs = zip(numbers["asked"][OURS.name], numbers["asked"][FASTAPI_ONNX.name], strict=True)
+    yield (
+        f"inferences/s and core, of a small model / {FASTAPI_ONNX.name}",
+        ">= 1",
+        _quartiles([ours["per_core"] / peer["per_core"] for ours, peer in pairs]),
+        "",
+        "; ".join(f"{name} {per_core[name]:.0f}" for name in per_core),
+    )
+    yield (
+        "inferences/s, as many as are answered",
+        "",
+        f"{rate[OURS.name]:.0f}, 99th percentile {_ms(p99[OURS.name])}",
+        "",
+        "; ".join(
+            f"{name} {rate[name]:.0f}, {_ms(p99[name])}"
+            for name in (FASTAPI_ONNX.name, BARE_ONNX.name)
+        )
+        + f"; onnxruntime alone {numbers['alone']:.0f}",
+    )
+    swaps = _Pairs(numbers["pairs"])
+    yield (
+        "99th percentile of inferences while a model of 50 MB is swapped / while none is",
+        "<= 2",
+        _quartiles(swaps.ratios("p99")),
+        "",
+        "; ".join(
+            (
+                f"{_ms(swaps.on('p99'))} / {_ms(swaps.off('p99'))}",
+                f"{swaps.on('rate'):.0f} / {swaps.off('rate'):.0f} inferences/s",
+                f"{numbers['swaps']} swaps",
+            )
+        ),
+    )
+    for kind, seconds in numbers["served"].items():
+        yield (
+            f"from a message until its model is served, {kind}",
+            "",
+            _ms(statistics.median(seconds)),
+            "",
+            f"{_ms(max(seconds))} at most, of {len(seconds)}",
+        )
+
+
 def _memory_rows(numbers: Any) -> Iterator[Row]:
     told = []
     for name in NAMES:
@@ -190,7 +250,8 @@ def _memory_rows(numbers: Any) -> Iterator[Row]:
 
 
 class _Pairs:
-    """Slices with a flood on the topic, each beside one with the same flood on another."""
+    """Slices with what is to be measured, each beside one without: a flood on the topic and on
+    another, swaps and none."""
 
     def __init__(self, pairs: Sequence[dict[str, Any]]) -> None:
         self._pairs = pairs
@@ -205,9 +266,8 @@ class _Pairs:
         values: list[float] = [pair[where][what] for pair in self._pairs]
         return statistics.median(values)
 
-    @property
-    def ratios(self) -> list[float]:
-        return [pair["on"]["rate"] / pair["off"]["rate"] for pair in self._pairs]
+    def ratios(self, what: str) -> list[float]:
+        return [pair["on"][what] / pair["off"][what] for pair in self._pairs]
 
     @property
     def staleness(self) -> list[float]:

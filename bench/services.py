@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -41,14 +41,12 @@ class Service:
 
 OURS = Service("this service, kafka-python-ng", (*GUNICORN, "wsgi:app"))
 OURS_3 = Service("this service, kafka-python 3", OURS.command, {"PYTHONPATH": str(KAFKA_PYTHON_3)})
-FASTAPI = Service(
-    "FastAPI + aiokafka",
-    (
-        *(sys.executable, "-m", "uvicorn", "bench.peers.fastapi_service:app"),
-        *("--port", "{port}", "--loop", "uvloop", "--http", "httptools"),
-        *("--no-access-log", "--log-level", "warning"),
-    ),
+CLIENTS = (OURS, OURS_3)
+UVICORN = (
+    *(sys.executable, "-m", "uvicorn", "--port", "{port}", "--loop", "uvloop"),
+    *("--http", "httptools", "--no-access-log", "--log-level", "warning"),
 )
+FASTAPI = Service("FastAPI + aiokafka", (*UVICORN, "bench.peers.fastapi_service:app"))
 FLASK_LOOP = Service(
     "Flask + consumer loop",
     # a configuration of its own: gunicorn would take the service's from this folder
@@ -56,6 +54,8 @@ FLASK_LOOP = Service(
 )
 BARE_WSGI = Service("bare WSGI callable", (*SAME_GUNICORN, "bench.peers.bare_wsgi:app"))
 BARE_FLASK = Service("bare Flask view", (*SAME_GUNICORN, "bench.peers.bare_flask:app"))
+FASTAPI_ONNX = Service("FastAPI + onnxruntime", (*UVICORN, "bench.peers.fastapi_onnx:app"))
+BARE_ONNX = Service("bare WSGI + onnxruntime", (*SAME_GUNICORN, "bench.peers.bare_onnx:app"))
 
 
 class Running:
@@ -103,6 +103,12 @@ class Running:
         process = psutil.Process(self.process.pid)
         return next(iter(process.children()), process)
 
+    @property
+    def cpu_seconds(self) -> float:
+        """What the worker's threads have taken until now."""
+        times = self.worker.cpu_times()
+        return times.user + times.system
+
     def note_following_threads(self) -> None:
         """Take the threads that there are now, but for the main one, for those that follow the
         topic; to be called before the first request, which makes more."""
@@ -137,14 +143,24 @@ class Client:
     def __init__(self, port: int) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
 
-    def get(self) -> tuple[list[tuple[str, str]], str]:
+    def get(self, **headers: str) -> tuple[list[tuple[str, str]], str]:
         """Headers and body of /state, whatever the status."""
-        self._connection.request("GET", "/state")
+        self._connection.request("GET", "/state", headers=headers)
         answer = self._connection.getresponse()
         return answer.getheaders(), answer.read().decode()
 
     def state(self) -> Any:
         return json.loads(self.get()[1]).get("state")
+
+    def next_state(self, after: Callable[[], None]) -> Any:
+        """What /state says when it is no longer what it is before `after`.
+
+        Raises:
+            ValueError: it is the same for some 30 s.
+        """
+        (etag,) = (value for name, value in self.get()[0] if name == "ETag")
+        after()
+        return json.loads(self.get(**{"If-None-Match": etag, "Prefer": "wait=25"})[1])["state"]
 
     def close(self) -> None:
         self._connection.close()

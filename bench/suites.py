@@ -9,33 +9,28 @@ import subprocess
 import sys
 import threading
 import time
-import uuid
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from confluent_kafka import Producer
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
-from bench.flood import Flood, Sent, flooding, new_producer, produce
+from bench.flood import Flood, Sent, flooding
 from bench.load import load
+from bench.models import model_steps, models
+from bench.run import LONE_SECONDS, SLICE_SECONDS, Bench, Numbers, warm_up
 from bench.services import (
     BARE_FLASK,
     BARE_WSGI,
+    CLIENTS,
     FASTAPI,
     FLASK_LOOP,
     OURS,
     OURS_3,
     Client,
     Running,
-    Service,
     running,
 )
 
-Numbers = dict[str, Any]
-
-CLIENTS = (OURS, OURS_3)
 PEERS = (FASTAPI, FLASK_LOOP)
 AS_MANY_AS_GO = 0
 RATES = (10_000, 50_000, AS_MANY_AS_GO)
@@ -46,10 +41,6 @@ SAMPLE_SECONDS = 0.01
 # the flood begins before the load, and ends after it
 LEAD_SECONDS = 0.3
 TRAIL_SECONDS = 0.1
-# short and many, for what else this machine does changes from second to second
-SLICE_SECONDS = 1.0
-# between messages of one topic; far more than a window of conflation
-LONE_SECONDS = 0.09
 FEW, MANY, INVALID = 100, 1_000_000, 100_000
 MEMORY_SECONDS, MEMORY_STEPS = 600.0, 60
 NOT_JSON, NO_STATE = b"no JSON at all, but about as long as a message", b'{"text":"but no state"}'
@@ -57,50 +48,6 @@ NOT_JSON, NO_STATE = b"no JSON at all, but about as long as a message", b'{"text
 # of the topic that is flooded for ten minutes; the others are not, for a broker stalls when it
 # begins a new file
 KEPT = {"retention.bytes": "300000000", "segment.bytes": "100000000"}
-
-
-@dataclass
-class Bench:
-    """One run: its broker, how often and for how long it measures, and where it says how far
-    it is."""
-
-    servers: str
-    folder: Path
-    repeats: int
-    slices: int
-    seconds: float
-    patience: float
-    progress: Callable[[str], None]
-
-    def topic(self, **config: str) -> str:
-        name = f"bench-{uuid.uuid4().hex[:8]}"
-        admin = AdminClient({"bootstrap.servers": self.servers, "log_level": 3})
-        admin.create_topics([NewTopic(name, 1, config=config)])[name].result(30)
-        return name
-
-    def send(self, topic: str, values: Iterator[bytes]) -> None:
-        producer = new_producer(self.servers)
-        for value in values:
-            produce(producer, topic, value)
-        assert producer.flush(120) == 0
-
-    @contextlib.contextmanager
-    def serving(
-        self, service: Service, topic: str, state: Any, **environ: str
-    ) -> Iterator[Running]:
-        """Run it until it serves `state`, and then for as long as the block."""
-        with running(service, self.servers, topic, self.folder, **environ) as served:
-            if service in CLIENTS:
-                while "Initializing API" not in served.output():
-                    time.sleep(0.01)
-                served.note_following_threads()
-            served.wait_for(state)
-            yield served
-
-
-def _warm_up(served: Running) -> None:
-    """The first answers take longer: threads are made, and code is run for the first time."""
-    load(served.port, SLICE_SECONDS)
 
 
 class Sampler:
@@ -189,7 +136,7 @@ def flood(bench: Bench) -> Numbers:
         for service in CLIENTS:
             followed, other = bench.topic(), bench.topic()
             with bench.serving(service, followed, 0) as served:
-                _warm_up(served)
+                warm_up(served)
                 for rate in RATES:
                     pairs = []
                     for number in range(bench.slices):
@@ -222,7 +169,7 @@ def peers(bench: Bench) -> Numbers:
                 # a new one each time: from the last it may have a backlog of a minute
                 topic = bench.topic()
                 with bench.serving(service, topic, 0) as served:
-                    _warm_up(served)
+                    warm_up(served)
                     measured = _under_flood(
                         bench, served, source, topic, rate, bench.seconds, followed=True
                     )
@@ -250,7 +197,7 @@ def requests(bench: Bench) -> Numbers:
                 bench.serving(service, topic, 77, BENCH_ANSWER=answer)
             )
         for at in served.values():
-            _warm_up(at)
+            warm_up(at)
         for _ in range(bench.slices):
             for name, at in served.items():
                 bench.progress(f"{name}, no flood")
@@ -416,5 +363,6 @@ SUITES = {
     "idle": Suite(idle, lambda bench: bench.repeats),
     "flood": Suite(flood, lambda bench: 2 * 2 * len(RATES) * bench.slices),
     "peers": Suite(peers, lambda bench: 2 * len(RATES) * _of_peers(bench.repeats)),
+    "models": Suite(models, model_steps),
     "memory": Suite(memory, lambda _: MEMORY_STEPS),
 }

@@ -24,7 +24,7 @@ def as_bytes(
     graph = helper.make_graph(nodes, "graph", inputs, outputs, list(weights))
     opset = helper.make_opsetid("", OPSET)
     model = helper.make_model(graph, ir_version=IR_VERSION, opset_imports=[opset])
-    return model.SerializeToString()
+    return bytes(model.SerializeToString())
 
 
 def adding(number: float, megabytes: float = 0) -> bytes:

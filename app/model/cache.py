@@ -17,7 +17,6 @@ from app.loading import InvalidMessage, TryAgain
 
 CHUNK = 2**20
 PAUSE = 0.1  # seconds between two looks whether a lock is free
-ATTEMPTS = 5
 
 Fill = Callable[[BinaryIO], str]
 """Writes a model, and gives the sha256 of what it wrote, in hexadecimal."""
@@ -85,18 +84,18 @@ class Cache:
         self, sha256: str, fill: Fill, check: Check, checkpoint: Callable[[], None]
     ) -> ExitStack:
         self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for _ in range(ATTEMPTS):
-            with ExitStack() as lock:
-                lock.enter_context(self._locked(sha256, fcntl.LOCK_SH, checkpoint))
-                if self._is_good(sha256, checkpoint):
-                    os.utime(self._model(sha256))
-                    return lock.pop_all()
-            with self._locked(sha256, fcntl.LOCK_EX, checkpoint):
-                # another process may have been first
-                if not self._is_good(sha256, checkpoint):
-                    self._make(sha256, fill, check)
-            # between the locks another process may remove it
-        raise TryAgain("disk", f"{self._model(sha256)} does not stay as it is written")
+        with ExitStack() as lock:
+            lock.enter_context(self._locked(sha256, fcntl.LOCK_SH, checkpoint))
+            if self._is_good(sha256, checkpoint):
+                os.utime(self._model(sha256))
+                return lock.pop_all()
+        with ExitStack() as lock:
+            # for as long as the model is held: between two locks another process may remove it
+            lock.enter_context(self._locked(sha256, fcntl.LOCK_EX, checkpoint))
+            # another process may have been first
+            if not self._is_good(sha256, checkpoint):
+                self._make(sha256, fill, check)
+            return lock.pop_all()
 
     def _make(self, sha256: str, fill: Fill, check: Check) -> None:
         part, model = self._part(sha256), self._model(sha256)

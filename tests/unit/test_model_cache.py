@@ -259,6 +259,7 @@ def test_one_process_makes_it_while_others_wait(folder):
 
 
 def test_several_hold_a_model_at_once(folder):
+    use(Cache(folder, ROOMY), MODELS[0])
     with held_elsewhere(folder, MODELS[0]), held_elsewhere(folder, MODELS[0]):
         use(Cache(folder, ROOMY), MODELS[0], never)
 

@@ -1,0 +1,68 @@
+"""One run of the benchmark, and what all suites need of it."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
+
+from bench.flood import new_producer, produce
+from bench.load import STATE, Request, load
+from bench.services import CLIENTS, Running, Service, running
+
+Numbers = dict[str, Any]
+
+# short and many, for what else this machine does changes from second to second
+SLICE_SECONDS = 1.0
+# between messages of one topic; far more than a window of conflation
+LONE_SECONDS = 0.09
+
+
+@dataclass
+class Bench:
+    """One run: its broker, how often and for how long it measures, and where it says how far
+    it is."""
+
+    servers: str
+    folder: Path
+    repeats: int
+    slices: int
+    seconds: float
+    patience: float
+    progress: Callable[[str], None]
+
+    def topic(self, **config: str) -> str:
+        name = f"bench-{uuid.uuid4().hex[:8]}"
+        admin = AdminClient({"bootstrap.servers": self.servers, "log_level": 3})
+        admin.create_topics([NewTopic(name, 1, config=config)])[name].result(30)
+        return name
+
+    def send(self, topic: str, values: Iterator[bytes]) -> None:
+        producer = new_producer(self.servers)
+        for value in values:
+            produce(producer, topic, value)
+        assert producer.flush(120) == 0
+
+    @contextlib.contextmanager
+    def serving(
+        self, service: Service, topic: str, state: Any, **environ: str
+    ) -> Iterator[Running]:
+        """Run it until it serves `state`, and then for as long as the block."""
+        with running(service, self.servers, topic, self.folder, **environ) as served:
+            if service in CLIENTS:
+                while "Initializing API" not in served.output():
+                    time.sleep(0.01)
+                served.note_following_threads()
+            served.wait_for(state)
+            yield served
+
+
+def warm_up(served: Running, request: Request = STATE) -> None:
+    """The first answers take longer: threads are made, and code is run for the first time."""
+    load(served.port, SLICE_SECONDS, request)
