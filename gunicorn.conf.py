@@ -85,6 +85,7 @@ def post_worker_init(worker):
     if hasattr(worker, "give_time"):  # not where another worker class was chosen
         waiting_room.give_time = worker.give_time
     if settings.model:
+        worker.wsgi.extensions["bodies"].seats = max(worker.cfg.threads // 2, 1)
         worker.wsgi.extensions["loader"].requests_at_once = worker.cfg.threads * worker.cfg.workers
     consumer = worker.wsgi.extensions["consumer"]
     consumer.start()

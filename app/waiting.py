@@ -1,4 +1,4 @@
-"""Requests that wait for something newer: who may, and for how long."""
+"""Requests that wait, for something newer or for their client: who may, and for how long."""
 
 from __future__ import annotations
 
@@ -24,23 +24,19 @@ class NoSeat(Exception):
     """As many requests wait as may."""
 
 
-class WaitingRoom:
+class Seats:
     """Each request that waits holds a thread, so that they need seats, fewer than threads.
 
-    `_lock` guards `_taken`. `seats` and `give_time` are set before the first request.
+    `_lock` guards `_taken`. `seats` is set before the first request.
 
     Attributes:
         seats: how many may wait at once.
-        give_time: told that the request on this socket waits by intention, so that a server who
-            bounds how long an answer takes counts anew.
     """
 
-    def __init__(self, state: State, seats: int | None) -> None:
-        self._state = state
+    def __init__(self, seats: int | None = None) -> None:
         self._lock = threading.Lock()
         self._taken = 0
         self.seats = SEATS if seats is None else seats
-        self.give_time: Callable[[socket.socket], None] = lambda _: None
 
     @property
     def taken(self) -> int:
@@ -63,6 +59,20 @@ class WaitingRoom:
         finally:
             with self._lock:
                 self._taken -= 1
+
+
+class WaitingRoom(Seats):
+    """Those who wait for something newer.
+
+    Attributes:
+        give_time: told that the request on this socket waits by intention, so that a server who
+            bounds how long an answer takes counts anew. Set before the first request.
+    """
+
+    def __init__(self, state: State, seats: int | None) -> None:
+        super().__init__(seats)
+        self._state = state
+        self.give_time: Callable[[socket.socket], None] = lambda _: None
 
     def wait_until(
         self,

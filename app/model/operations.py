@@ -33,7 +33,7 @@ def _json(description: str, schema: type[Schema], **content: Any) -> dict[str, A
 
 NOT_SERVED = {
     404: _json("another model or version is served", ErrorSchema),
-    503: _json("there is no model yet, and why", ErrorSchema),
+    503: _json("there is no model yet, or no room for the request, and why", ErrorSchema),
 }
 
 # by endpoint; the summary is the view's docstring

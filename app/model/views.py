@@ -21,6 +21,7 @@ from app.model.tensors import read_request, write_response
 from app.state import State, StateUnknown
 from app.status import Status
 from app.views import healthz
+from app.waiting import Seats
 
 blueprint = Blueprint("model", __name__, url_prefix="/v2")
 
@@ -34,6 +35,7 @@ def register(
     metrics = ModelMetrics(registry, state)
     app.extensions["model_settings"] = settings
     app.extensions["model_metrics"] = metrics
+    app.extensions["bodies"] = Seats()
     app.register_blueprint(blueprint)
     return metrics.record
 
@@ -136,8 +138,10 @@ def _body() -> bytes:
     most = settings.max_request_bytes
     # of a chunked one that is larger Werkzeug gives the beginning, so that one more is let through
     request.max_content_length = most + 1
+    bodies: Seats = current_app.extensions["bodies"]
     try:
-        body = request.get_data(cache=False)
+        with bodies.seat():  # for as long as the client takes to send it
+            body = request.get_data(cache=False)
     except ParseException as error:
         raise BadRequest(f"the body is no HTTP: {error}") from error
     except RequestEntityTooLarge:

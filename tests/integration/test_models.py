@@ -329,6 +329,33 @@ def test_a_request_that_breaks_off_is_no_error_of_the_service(topic, serving, fr
         assert "Traceback" not in program.output
 
 
+def test_who_sends_half_a_request_keeps_nobody_else_from_being_answered(topic, serving):
+    topic.send_state(models.message(models.adding(5)))
+    with serving("--threads", "4") as program, contextlib.ExitStack() as opened:
+        serves(program, "1")
+        url = f"http://127.0.0.1:{program.port}/v2/models/m/infer"
+
+        def ask() -> requests.Response:
+            return requests.post(url, json={"inputs": [X]}, timeout=5)
+
+        halves = [
+            opened.enter_context(socket.create_connection(("127.0.0.1", program.port), 5))
+            for _ in range(10)
+        ]
+        for half in halves:
+            half.sendall(
+                b"POST /v2/models/m/infer HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n"
+            )
+        eventually(lambda: ask().status_code == 503)
+        answer = ask()
+        assert answer.headers["Retry-After"] == "1"
+        assert answer.json() == {"error": "as many requests are waiting as may: 2"}
+        assert program.get("/state").ok
+        for half in halves:
+            half.close()
+        eventually(lambda: ask().status_code == 200)
+
+
 def test_without_a_model_the_state_is_the_initial_one_and_nothing_is_ready(topic, serve, onnx):
     service = serve(topic, **onnx)
     assert service.first_state() == 0
