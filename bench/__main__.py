@@ -53,7 +53,7 @@ def main(quick: bool, only: list[str]) -> None:
             kafka.address,
             Path(folder),
             repeats=1 if quick else 5,
-            slices=2 if quick else 15,
+            slices=1 if quick else 15,
             seconds=1.0 if quick else 2.0,
             patience=3.0 if quick else 10.0,
             progress=lambda step: bar.update(1, step),

@@ -7,7 +7,7 @@ import itertools
 import json
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -17,8 +17,16 @@ from confluent_kafka import Producer
 
 from bench.load import Request, load
 from bench.run import LONE_SECONDS, SLICE_SECONDS, Bench, Numbers, warm_up
-from bench.services import BARE_ONNX, FASTAPI_ONNX, OURS, Client, Running
-from tests.models import adding, message
+from bench.services import (
+    BARE_ONNX,
+    FASTAPI_ONNX,
+    FASTAPI_ONNX_THREADS,
+    OURS,
+    Client,
+    Running,
+    Service,
+)
+from tests.models import adding, calculating, message
 
 ROWS = np.ones((16, 2), np.float32)
 HEAD = json.dumps(
@@ -43,6 +51,9 @@ INFER = Request(
     HEAD + ROWS.tobytes(),
 )
 
+SMALL = adding(1)
+# of the matrices of another model; with 512 it takes a millisecond
+SIZE = 512
 MEGABYTES = 50
 STORED = 3
 # room for one, so that the next is not in it
@@ -80,7 +91,10 @@ class Retraining:
 
 def models(bench: Bench) -> Numbers:
     """Inferences by turns with peers, and swaps under a load that others notice."""
-    asked = _asked(bench)
+    asked = {
+        "small": _asked(bench, SMALL, (FASTAPI_ONNX, BARE_ONNX)),
+        "medium": _asked(bench, calculating(SIZE), (FASTAPI_ONNX_THREADS,)),
+    }
     stored = []
     for number in range(STORED):
         model, path = adding(number, megabytes=MEGABYTES), bench.folder / f"{number}.onnx"
@@ -90,7 +104,7 @@ def models(bench: Bench) -> Numbers:
     numbers: Numbers = {"pairs": [], "swaps": 0}
     served: dict[str, list[float]] = {}
     settings = {"MODEL_URI_PREFIXES": f"file://{bench.folder}/"}
-    with _serving(bench, MODEL_CACHE_BYTES=ONE_LARGE, **settings) as (running, retraining):
+    with _serving(bench, SMALL, MODEL_CACHE_BYTES=ONE_LARGE, **settings) as (running, retraining):
         retraining.send(next(large))
         warm_up(running, INFER)
         for _ in range(bench.repeats):
@@ -102,7 +116,7 @@ def models(bench: Bench) -> Numbers:
             numbers["pairs"].append({"on": asdict(swapping), "off": asdict(calm)})
             numbers["swaps"] += len(swaps)
         served["50 MB by URI, new to this machine"] = _until_served(bench, retraining, large)
-    with _serving(bench, **settings) as (_, retraining):
+    with _serving(bench, SMALL, **settings) as (_, retraining):
         small = [message(adding(number)) for number in range(1, 1 + STORED * bench.repeats)]
         served["small and inline, new to this machine"] = _until_served(
             bench, retraining, iter(small)
@@ -114,7 +128,7 @@ def models(bench: Bench) -> Numbers:
 
 
 def model_steps(bench: Bench) -> int:
-    return 3 * bench.slices + 2 * bench.repeats + 5 * STORED * bench.repeats
+    return 5 * bench.slices + 2 * bench.repeats + 5 * STORED * bench.repeats
 
 
 def _until_served(
@@ -129,16 +143,17 @@ def _until_served(
     return taken
 
 
-def _asked(bench: Bench) -> dict[str, list[dict[str, float]]]:
-    small = bench.folder / "small.onnx"
-    small.write_bytes(adding(1))
+def _asked(bench: Bench, model: bytes, peers: Sequence[Service]) -> dict[str, Any]:
+    """By turns with peers, which have the same model from a file."""
+    path = bench.folder / f"asked-{len(model)}.onnx"
+    path.write_bytes(model)
     numbers: dict[str, list[dict[str, float]]] = {}
     with contextlib.ExitStack() as stack:
-        running, _ = stack.enter_context(_serving(bench))
+        running, _ = stack.enter_context(_serving(bench, model))
         services = {OURS.name: running}
-        for service in (FASTAPI_ONNX, BARE_ONNX):
-            services[service.name] = stack.enter_context(
-                bench.serving(service, bench.topic(), 1, BENCH_MODEL=str(small))
+        for peer in peers:
+            services[peer.name] = stack.enter_context(
+                bench.serving(peer, bench.topic(), 1, BENCH_MODEL=str(path))
             )
         for served in services.values():
             warm_up(served, INFER)
@@ -150,18 +165,14 @@ def _asked(bench: Bench) -> dict[str, list[dict[str, float]]]:
                 answered = load(served.port, SLICE_SECONDS, INFER)
                 inferences = answered.rate * (time.monotonic() - began)
                 numbers.setdefault(name, []).append(
-                    {
-                        "rate": answered.rate,
-                        "p99": answered.p99,
-                        "per_core": inferences / (served.cpu_seconds - spent),
-                    }
+                    {**asdict(answered), "per_core": inferences / (served.cpu_seconds - spent)}
                 )
     return numbers
 
 
 @contextlib.contextmanager
-def _serving(bench: Bench, **environ: str) -> Iterator[tuple[Running, Retraining]]:
-    topic, state = bench.topic(), message(adding(1))
+def _serving(bench: Bench, model: bytes, **environ: str) -> Iterator[tuple[Running, Retraining]]:
+    topic, state = bench.topic(), message(model)
     bench.send(topic, iter([json.dumps({"state": state}).encode()]))
     cache = bench.folder / f"models-{topic}"
     shown: dict[str, Any] = {name: value for name, value in state.items() if name != "data"}
@@ -194,7 +205,7 @@ def _alone() -> float:
     """Runs a second of the same model and the same tensors, and nothing else."""
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = 1
-    session = onnxruntime.InferenceSession(adding(1), options)
+    session = onnxruntime.InferenceSession(SMALL, options)
     end = time.perf_counter() + SLICE_SECONDS
     for count in itertools.count():
         if time.perf_counter() > end:

@@ -17,11 +17,9 @@ from bench.flood import MESSAGE
 from bench.load import quantile
 from bench.services import (
     BARE_FLASK,
-    BARE_ONNX,
     BARE_WSGI,
     CLIENTS,
     FASTAPI,
-    FASTAPI_ONNX,
     FLASK_LOOP,
     OURS,
     OURS_3,
@@ -185,29 +183,33 @@ def _request_rows(numbers: Any) -> Iterator[Row]:
 
 def _model_rows(numbers: Any) -> Iterator[Row]:
     """Of the one client: the other does the same here."""
-    rate, per_core, p99 = (
-        {name: statistics.median(at[what] for at in of) for name, of in numbers["asked"].items()}
-        for what in ("rate", "per_core", "p99")
-    )
-    pairs = zip(numbers["asked"][OURS.name], numbers["asked"][FASTAPI_ONNX.name], strict=True)
-    yield (
-        f"inferences/s and core, of a small model / {FASTAPI_ONNX.name}",
-        ">= 1",
-        _quartiles([ours["per_core"] / peer["per_core"] for ours, peer in pairs]),
-        "",
-        "; ".join(f"{name} {per_core[name]:.0f}" for name in per_core),
-    )
-    yield (
-        "inferences/s, as many as are answered",
-        "",
-        f"{rate[OURS.name]:.0f}, 99th percentile {_ms(p99[OURS.name])}",
-        "",
-        "; ".join(
-            f"{name} {rate[name]:.0f}, {_ms(p99[name])}"
-            for name in (FASTAPI_ONNX.name, BARE_ONNX.name)
+    alone = f"; onnxruntime alone {numbers['alone']:.0f}"
+    for size, bar in (("small", ">= 1"), ("medium", "")):
+        asked = numbers["asked"][size]
+        ours, peer, *_ = asked
+        yield (
+            f"inferences/s and core of a {size} model / {peer}",
+            bar,
+            _quartiles(
+                [
+                    a["per_core"] / b["per_core"]
+                    for a, b in zip(asked[ours], asked[peer], strict=True)
+                ]
+            ),
+            "",
+            "; ".join(f"{name} {_median(of, 'per_core'):.0f}" for name, of in asked.items()),
         )
-        + f"; onnxruntime alone {numbers['alone']:.0f}",
-    )
+        yield (
+            f"inferences/s of a {size} model, as many as are answered",
+            "",
+            f"{_median(asked[ours], 'rate'):.0f}",
+            "",
+            "; ".join(
+                f"{name} {_median(of, 'rate'):.0f}, 99th percentile {_ms(_median(of, 'p99'))}"
+                for name, of in asked.items()
+            )
+            + (alone if size == "small" else ""),
+        )
     swaps = _Pairs(numbers["pairs"])
     yield (
         "99th percentile of inferences while a model of 50 MB is swapped / while none is",
@@ -247,6 +249,10 @@ def _memory_rows(numbers: Any) -> Iterator[Row]:
         *told,
         f"{numbers['messages']:,} messages",
     )
+
+
+def _median(of: Sequence[dict[str, float]], what: str) -> float:
+    return statistics.median(at[what] for at in of)
 
 
 class _Pairs:

@@ -55,6 +55,9 @@ FLASK_LOOP = Service(
 BARE_WSGI = Service("bare WSGI callable", (*SAME_GUNICORN, "bench.peers.bare_wsgi:app"))
 BARE_FLASK = Service("bare Flask view", (*SAME_GUNICORN, "bench.peers.bare_flask:app"))
 FASTAPI_ONNX = Service("FastAPI + onnxruntime", (*UVICORN, "bench.peers.fastapi_onnx:app"))
+FASTAPI_ONNX_THREADS = Service(
+    "FastAPI + onnxruntime in threads", FASTAPI_ONNX.command, {"BENCH_IN_THREADS": "1"}
+)
 BARE_ONNX = Service("bare WSGI + onnxruntime", (*SAME_GUNICORN, "bench.peers.bare_onnx:app"))
 
 

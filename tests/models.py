@@ -48,6 +48,22 @@ def adding(number: float, megabytes: float = 0) -> bytes:
     return as_bytes(nodes, [_rows("x")], [_rows("y")], weights)
 
 
+def calculating(size: int) -> bytes:
+    """`y = x`, after the product of two matrices of this size, which is not needed for it."""
+    shape = numpy_helper.from_array(np.array([size, size]), "shape")
+    zero = numpy_helper.from_array(np.array(0, np.float32), "zero")
+    nodes = [
+        helper.make_node("Mul", ["x", "zero"], ["zeros"]),
+        helper.make_node("ReduceSum", ["zeros"], ["nothing"], keepdims=0),
+        helper.make_node("Expand", ["nothing", "shape"], ["matrix"]),
+        helper.make_node("MatMul", ["matrix", "matrix"], ["product"]),
+        helper.make_node("ReduceMax", ["product"], ["largest"], keepdims=0),
+        helper.make_node("Mul", ["largest", "zero"], ["still_nothing"]),
+        helper.make_node("Add", ["x", "still_nothing"], ["y"]),
+    ]
+    return as_bytes(nodes, [_rows("x")], [_rows("y")], [shape, zero])
+
+
 def passing_on(datatype: int) -> bytes:
     """`y = x`, for any number of elements of a type."""
     x, y = (helper.make_tensor_value_info(name, datatype, ["n"]) for name in "xy")
