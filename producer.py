@@ -95,7 +95,9 @@ def main(
     if rate and math.isnan(rate):
         raise click.UsageError("--rate: nan is not a number of messages.")
     try:
-        settings = Settings.from_environ(os.environ)
+        # what is said of the service alone does not matter here
+        about_kafka = {n: value for n, value in os.environ.items() if n.startswith("KAFKA_")}
+        settings = Settings.from_environ(about_kafka)
     except SettingsError as error:
         raise click.ClickException(str(error)) from error
     logging.getLogger("kafka").setLevel(logging.CRITICAL)  # what matters of it is said below

@@ -63,7 +63,6 @@ class Consumer:
         self._last_failure = ""
         self._journal = Journal(settings.topic)
         self._verdicts = Verdicts(loader, self._journal, self.before_wait)
-        self._at_hand = getattr(loader, "at_hand", None)
         self.settled = threading.Event()
         self.status = Status(settings.topic, CLIENT)
 
@@ -140,7 +139,7 @@ class Consumer:
                 self._load,
                 self._verdicts.judge,
                 functools.partial(self._read_back, topic_log),
-                self._at_hand,
+                self._verdicts.is_at_hand,
             )
             while True:
                 self._follow(topic_log, tails)

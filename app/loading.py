@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pkgutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,6 +21,7 @@ __all__ = [
     "Stopping",
     "TryAgain",
     "find_loader",
+    "is_at_hand",
     "load",
     "no_checkpoint",
 ]
@@ -86,18 +88,34 @@ def load(loader: Loader, message: StateMessage) -> Snapshot:
         TryAgain: says the loader; and with reason `memory`, where there is none left.
         Stopping: says the checkpoint.
     """
-    try:
+    with _understanding():
         served = loader(message)
         shown = canonical_json(getattr(served, "shown", served))
+    return Snapshot(
+        shown, message.timestamp, message.partition, message.offset, message.topic_id, served
+    )
+
+
+def is_at_hand(loader: Loader, message: StateMessage) -> bool:
+    """Whether `message` is loaded without delay.
+
+    Raises:
+        InvalidMessage, TryAgain, Stopping: as `load` does.
+    """
+    with _understanding():
+        return bool(loader.at_hand(message)) if hasattr(loader, "at_hand") else True
+
+
+@contextmanager
+def _understanding() -> Iterator[None]:
+    try:
+        yield
     except (NotServed, Stopping):
         raise
     except MemoryError as error:
         raise TryAgain("memory", "there is not enough of it") from error
     except BaseException as error:  # sys.exit() too: the thread goes on
         raise InvalidMessage("loader", f"{type(error).__name__}: {error}") from error
-    return Snapshot(
-        shown, message.timestamp, message.partition, message.offset, message.topic_id, served
-    )
 
 
 def find_loader(settings: Settings) -> Loader:

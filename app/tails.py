@@ -72,13 +72,13 @@ class Tails:
     Attributes:
         load: makes of a message what is served; raises InvalidMessage or TryAgain.
         judge: parses a message; None if it is not valid.
-        at_hand: whether a message is loaded without delay; None where none is delayed.
+        is_at_hand: whether a message is loaded without delay; raises what `load` does.
     """
 
     load: Callable[[StateMessage], Snapshot]
     judge: Judge
     read_back: ReadBack
-    at_hand: Callable[[StateMessage], bool] | None = None
+    is_at_hand: Callable[[StateMessage], bool]
     now: Callable[[], float] = time.monotonic
     _links: dict[int, _Link] = field(default_factory=dict)
     _pending: dict[Place, Pending] = field(default_factory=dict)
@@ -110,7 +110,7 @@ class Tails:
             None if there is none that loads now, or if the newest one has to be tried again while
             another is served.
         """
-        if self.at_hand and not served:
+        if not served:
             stopgap = self._newest_that_loads(None, only_at_hand=True)
             if stopgap:
                 return stopgap
@@ -181,16 +181,16 @@ class Tails:
             self._pending[message.place] = last
             raise TryAgain(last.reason, last.detail)
         tries = last.tries if last else 0
-        if self._only_at_hand and self.at_hand and not self.at_hand(message):
-            error = TryAgain("delayed", "it takes time, and the newest that does not comes first")
-            self._note(message, error, tries, pause=0.0)
-            raise error
         try:
-            return self.load(message)
+            if not self._only_at_hand or self.is_at_hand(message):
+                return self.load(message)
         except TryAgain as error:
             tries += 1
             self._note(message, error, tries, pause_seconds(tries, LONGEST_PAUSE_SECONDS))
             raise
+        delayed = TryAgain("delayed", "it takes time, and the newest that does not comes first")
+        self._note(message, delayed, tries, pause=0.0)
+        raise delayed
 
     def _note(self, message: StateMessage, error: TryAgain, tries: int, pause: float) -> None:
         self._pending[message.place] = Pending(

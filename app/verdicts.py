@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime, timezone
 from typing import Any
 
 from app.journal import Journal
-from app.loading import InvalidMessage, Loader, StateMessage, TryAgain, load
+from app.loading import InvalidMessage, Loader, StateMessage, TryAgain, is_at_hand, load
 from app.message import Message, parse_message
 from app.state import Snapshot
 from app.status import Refused
@@ -53,8 +54,21 @@ class Verdicts:
         Raises:
             InvalidMessage, TryAgain, Stopping: as app.loading.load does.
         """
-        try:
+        with self._noting(message):
             return load(self._loader, message)
+
+    def is_at_hand(self, message: StateMessage) -> bool:
+        """
+        Raises:
+            InvalidMessage, TryAgain, Stopping: as app.loading.is_at_hand does.
+        """
+        with self._noting(message):
+            return is_at_hand(self._loader, message)
+
+    @contextmanager
+    def _noting(self, message: StateMessage) -> Iterator[None]:
+        try:
+            yield
         except InvalidMessage as error:
             self._failed_loads[error.reason] += 1
             self.refuse(message.partition, message.offset, error)

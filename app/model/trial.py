@@ -17,7 +17,8 @@ from app.loading import InvalidMessage, NotServed, TryAgain
 from app.model.model import Limits, Model
 
 STEP = 0.5  # seconds between two looks at the process
-NICEST = 19
+NICENESS = 10
+REFUSED = 3  # the exit status
 SHOWN = {"name": "", "version": ""}
 KINDS = {kind.__name__: kind for kind in (InvalidMessage, TryAgain)}
 
@@ -50,11 +51,11 @@ def try_out(path: Path, limits: Limits, seconds: float, checkpoint: Callable[[],
     if process.returncode < 0:
         name = signal.Signals(-process.returncode).name
         raise InvalidMessage("model", f"its first load or run ends the process by {name}")
+    if process.returncode == REFUSED:
+        kind, reason, detail = json.loads(told.splitlines()[-1])
+        raise KINDS[kind](reason, detail)
     if process.returncode:
         raise TryAgain("trial", f"the process that was to load it ended with {process.returncode}")
-    if told:
-        kind, reason, detail = json.loads(told)
-        raise KINDS[kind](reason, detail)
 
 
 def _started(*arguments: str) -> subprocess.Popen[bytes]:
@@ -76,10 +77,10 @@ def _too_slow(seconds: float) -> TryAgain:
 
 
 def _run(path: str, threads: str, request_bytes: str, seconds: str) -> None:
-    """Tell what speaks against the model, and nothing if nothing does."""
+    """Tell what speaks against the model, if something does."""
     # also where who waits for it is killed
     signal.setitimer(signal.ITIMER_REAL, float(seconds))
-    os.nice(NICEST)
+    os.nice(NICENESS)
     with contextlib.suppress(OSError):  # only Linux has it
         # where memory is short this process ends, and none that serves
         Path("/proc/self/oom_score_adj").write_text("1000")
@@ -87,6 +88,7 @@ def _run(path: str, threads: str, request_bytes: str, seconds: str) -> None:
         Model.load(Path(path), SHOWN, Limits(int(threads), int(request_bytes)))
     except NotServed as error:
         print(json.dumps([type(error).__name__, error.reason, str(error)]))
+        sys.exit(REFUSED)
 
 
 if __name__ == "__main__":

@@ -46,6 +46,13 @@ def load(message):
         message.checkpoint()
         time.sleep(0.1)
     return object() if message.state == "hide" else Served(message.state)
+
+def at_hand(message):
+    if message.state == "doubt":
+        raise RuntimeError("who knows")
+    return message.state != "work"
+
+load.at_hand = at_hand
 """
 
 
@@ -91,6 +98,22 @@ def test_a_start_walks_back_to_the_newest_message_that_loads(topic, serving, ref
         reason = "refused" if refused == "refuse" else "loader"
         assert status(program)["failed_loads"] == {reason: 20}
         assert status(program)["last_invalid"]["reason"] == reason
+
+
+def test_a_start_serves_what_is_at_hand_while_a_newer_one_is_loaded(topic, serving):
+    topic.send_state("older", "doubt", "work")
+    with serving() as program:
+        program.comes_to({"obeyed": "older"})
+        assert status(program)["failed_loads"] == {"loader": 1}
+        assert [p["offset"] for p in status(program)["pending"]] == [2]
+
+
+def test_says_that_it_loads_while_nothing_is_at_hand(topic, serving):
+    topic.send_state("work")
+    with serving() as program:
+        eventually(lambda: program.get("/readyz") is not None)
+        loading = "loading the message in partition 0, offset 0"
+        eventually(lambda: program.get("/readyz").json().get("detail") == loading)
 
 
 def test_an_error_of_the_loader_is_logged_with_its_traceback_and_skips_the_message(topic, serving):

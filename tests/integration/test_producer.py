@@ -32,11 +32,11 @@ def environment(topic: str, servers: str) -> dict[str, str]:
 def produce(topic):
     """Run producer.py with options, to `topic` unless told of another."""
 
-    def run(*options: str, stdin: str = "", to=topic, servers: str = topic.servers):
+    def run(*options: str, stdin: str = "", to=topic, servers: str = topic.servers, **environ: str):
         return subprocess.run(
             [sys.executable, "producer.py", *options],
             cwd=ROOT,
-            env=environment(to.name, servers),
+            env=environment(to.name, servers) | environ,
             input=stdin,
             capture_output=True,
             text=True,
@@ -206,6 +206,10 @@ def test_sends_where_a_model_is(produce, topic, serve, model):
 
 
 @pytest.mark.apache_kafka
+def test_what_is_said_of_the_service_alone_does_not_matter(produce):
+    assert produce("--state", "1", STATE_LOADER="onnx", MODEL_MAX_BYTES="nonsense").returncode == 0
+
+
 def test_does_not_show_what_may_be_a_signature(produce, model):
     ended = produce("--model", str(model), "--uri", "https://models.example.com/x?sig=secret")
     assert ended.returncode == 0

@@ -58,6 +58,14 @@ def test_what_cannot_be_loaded_is_invalid(stored, content, said):
     assert raised.value.reason == "model"
 
 
+def test_what_others_print_in_its_process_is_no_word_of_it(stored, tmp_path, monkeypatch):
+    (tmp_path / "sitecustomize.py").write_text("print('hello')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    try_out(stored(models.adding(5)), LIMITS, 60, nothing)
+    with pytest.raises(InvalidMessage, match="INVALID_PROTOBUF"):
+        try_out(stored(b"junk"), LIMITS, 60, nothing)
+
+
 def test_what_does_not_end_is_tried_again_and_goes_on_nowhere(stored, children):
     with pytest.raises(TryAgain, match=r"in 1 s$") as raised:
         try_out(stored(models.never_ending()), LIMITS, 1, nothing)
