@@ -10,7 +10,7 @@ from flask import Flask
 
 from app import description, logs, problems, protection, views
 from app.consumer import Consumer
-from app.loading import find_loader
+from app.loaders import find_loader
 from app.metrics import Metrics
 from app.settings import Settings
 from app.state import State

@@ -14,7 +14,8 @@ from datetime import datetime, timezone
 from typing import Any, NoReturn
 
 from app.journal import Journal
-from app.loading import InvalidMessage, Loader, StateMessage, Stopping, load_json
+from app.loaders import load_json
+from app.loading import InvalidMessage, Loader, StateMessage, Stopping
 from app.locate import locate
 from app.message import Message
 from app.pauses import pause_seconds

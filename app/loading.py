@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import pkgutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from app.environment import SettingsError
 from app.message import InvalidMessage, NotServed, canonical_json
-from app.settings import Settings
 from app.state import Place, Snapshot
 
 __all__ = [
@@ -20,7 +17,6 @@ __all__ = [
     "StateMessage",
     "Stopping",
     "TryAgain",
-    "find_loader",
     "is_at_hand",
     "load",
     "no_checkpoint",
@@ -116,36 +112,3 @@ def _understanding() -> Iterator[None]:
         raise TryAgain("memory", "there is not enough of it") from error
     except BaseException as error:  # sys.exit() too: the thread goes on
         raise InvalidMessage("loader", f"{type(error).__name__}: {error}") from error
-
-
-def find_loader(settings: Settings) -> Loader:
-    """Give the loader that `STATE_LOADER` names.
-
-    Raises:
-        SettingsError: there is none of that name.
-    """
-    if settings.loader == "json":
-        return load_json
-    if settings.model:
-        # what it needs is there in this case only
-        from app.model.loader import OnnxLoader
-
-        return OnnxLoader(settings.model)
-    try:
-        loader = pkgutil.resolve_name(settings.loader)
-    except (ImportError, AttributeError) as error:
-        raise SettingsError(
-            f"STATE_LOADER is {settings.loader!r}: accepted is the dotted path of a callable "
-            f"({error})"
-        ) from error
-    if not callable(loader):
-        raise SettingsError(
-            f"STATE_LOADER is {settings.loader!r}: accepted is the dotted path of a callable, "
-            f"and that is a {type(loader).__name__}"
-        )
-    found: Loader = loader
-    return found
-
-
-def load_json(message: StateMessage) -> Any:
-    return message.state
