@@ -43,12 +43,12 @@ class OnnxLoader:
         self.requests_at_once = 1
 
     def at_hand(self, message: StateMessage) -> bool:
-        """Whether it is known without fetching what becomes of `message`."""
+        """Whether what becomes of `message` is known without fetching it or trying it out."""
         try:
             given = _fields(message.state)
         except InvalidMessage:
             return True
-        return "data" in given or self._cache.has(given["sha256"])
+        return self._cache.has(given["sha256"])
 
     def __call__(self, message: StateMessage) -> Model:
         given = _fields(message.state)

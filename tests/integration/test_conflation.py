@@ -14,6 +14,7 @@ from kafka.record.default_records import DefaultRecordBatch
 
 from app.consumer import Consumer
 from app.topic_log.log import MESSAGE_BYTES, POLL_MS, TopicLog
+from app.verdicts import Verdicts
 from tests.waiting import eventually
 
 WINDOW_MS = 50
@@ -157,13 +158,13 @@ def test_of_the_messages_within_a_window_the_last_is_served_and_the_others_are_s
 def test_messages_that_come_while_one_is_judged_are_skipped(topic, serve, monkeypatch):
     service = serve(topic)
     assert service.first_state() == 0
-    judge = Consumer._judge
+    judge = Verdicts.judge
 
-    def slowly(consumer, message):
+    def slowly(verdicts, message):
         topic.send_state(*range(50)) if message.value == b'{"state": "slow"}' else None
-        return judge(consumer, message)
+        return judge(verdicts, message)
 
-    monkeypatch.setattr(Consumer, "_judge", slowly)
+    monkeypatch.setattr(Verdicts, "judge", slowly)
     topic.send_state("slow")
     assert service.comes_to(49)
     eventually(lambda: service.status["skipped_messages"] == 49)

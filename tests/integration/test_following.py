@@ -10,6 +10,7 @@ import pytest
 from confluent_kafka.admin import NewPartitions, NewTopic
 
 from app.consumer import Consumer
+from app.verdicts import Verdicts
 from dev import apache_kafka
 from tests.waiting import eventually
 
@@ -161,10 +162,10 @@ def test_healthz_fails_when_the_thread_is_gone(topic, serve, monkeypatch):
     assert service.first_state() == 0
     assert service.get("/healthz").status_code == 200
 
-    def ends_the_thread(consumer, message):
+    def ends_the_thread(verdicts, message):
         raise SystemExit
 
-    monkeypatch.setattr(Consumer, "_judge", ends_the_thread)
+    monkeypatch.setattr(Verdicts, "judge", ends_the_thread)
     topic.send_state("never seen")
     eventually(lambda: service.get("/healthz").status_code == 503)
     assert service.get("/healthz").json["detail"] == "the consumer thread is not running"
@@ -174,13 +175,13 @@ def test_relocates_after_a_failure_that_nobody_thought_of(topic, serve, monkeypa
     topic.send_state("before")
     service = serve(topic)
     assert service.first_state() == "before"
-    judge = Consumer._judge
+    judge = Verdicts.judge
 
-    def fails_once(consumer, message):
-        monkeypatch.setattr(Consumer, "_judge", judge)
+    def fails_once(verdicts, message):
+        monkeypatch.setattr(Verdicts, "judge", judge)
         raise RuntimeError("unthought of")
 
-    monkeypatch.setattr(Consumer, "_judge", fails_once)
+    monkeypatch.setattr(Verdicts, "judge", fails_once)
     topic.send_state("after")
     assert service.comes_to("after")
     assert "RuntimeError: unthought of" in caplog.text

@@ -466,6 +466,16 @@ def test_a_new_worker_serves_the_model_before_while_the_newest_is_fetched(
         assert [p["offset"] for p in program.get("/status").json()["pending"]] == [1]
 
 
+def test_a_start_serves_the_model_before_while_the_newest_is_tried_out(topic, serving):
+    topic.send_state(models.message(models.adding(1), "1"))
+    with serving() as program:
+        serves(program, "1")
+    topic.send_state(models.message(models.never_ending(), "2"))
+    with serving() as program:
+        serves(program, "1")
+        assert [p["offset"] for p in program.get("/status").json()["pending"]] == [1]
+
+
 def test_a_restart_needs_not_fetch_again(topic, serving, stored, tmp_path):
     model = models.adding(2)
     topic.send_state(models.message(model, "1", uri=stored(model)))

@@ -165,15 +165,16 @@ def test_does_not_wait_longer_for_another_process_than_that_may_take(loader, tmp
     assert load(StateMessage(state)).version == "1"
 
 
-def test_at_hand_is_what_needs_not_be_fetched(loader, tmp_path):
+def test_at_hand_is_what_needs_neither_be_fetched_nor_tried_out(loader, tmp_path):
     uri = f"file://{tmp_path}/model.onnx"
     load = loader(MODEL_URI_PREFIXES=uri)
     at_uri = StateMessage(models.message(models.adding(5), uri=uri))
     assert not load.at_hand(at_uri)
     assert load.at_hand(StateMessage("nonsense"))
     inline = StateMessage(models.message(models.adding(5)))
-    assert load.at_hand(inline)
+    assert not load.at_hand(inline)
     load(inline)
+    assert load.at_hand(inline)
     assert load.at_hand(at_uri)
 
 
