@@ -33,7 +33,7 @@ def try_out(path: Path, limits: Limits, seconds: float, checkpoint: Callable[[],
         TryAgain: with reason `slow`, `memory` or `trial`.
     """
     end = time.monotonic() + seconds
-    with _started(str(path), *map(str, limits), str(seconds)) as process:
+    with _started(str(path.resolve()), *map(str, limits), str(seconds)) as process:
         try:
             while True:
                 checkpoint()

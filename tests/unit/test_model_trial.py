@@ -44,6 +44,11 @@ def test_has_nothing_against_a_model(stored):
     try_out(stored(models.adding(5)), LIMITS, 60, nothing)
 
 
+def test_finds_a_model_whose_path_is_relative(stored, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    try_out(stored(models.adding(5)).relative_to(tmp_path), LIMITS, 60, nothing)
+
+
 @pytest.mark.parametrize(
     ("content", "said"),
     [
