@@ -205,7 +205,6 @@ def test_sends_where_a_model_is(produce, topic, serve, model):
     assert serve(topic).first_state() == sent
 
 
-@pytest.mark.apache_kafka
 def test_what_is_said_of_the_service_alone_does_not_matter(produce):
     assert produce("--state", "1", STATE_LOADER="onnx", MODEL_MAX_BYTES="nonsense").returncode == 0
 
@@ -217,6 +216,7 @@ def test_does_not_show_what_may_be_a_signature(produce, model):
     assert "secret" not in ended.stdout + ended.stderr
 
 
+@pytest.mark.apache_kafka
 def test_a_model_too_large_for_a_message_is_not_sent_and_told_how_to_be(produce, make_topic, model):
     model.write_bytes(models.adding(5, megabytes=0.1))
     ended = produce("--model", str(model), to=make_topic(max_message_bytes="100000"))
