@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 import gc
 import logging
 import secrets
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any, NoReturn
 
+from app.follower import Follower
 from app.journal import Journal
 from app.loaders import load_json
 from app.loading import InvalidMessage, Loader, StateMessage, Stopping
-from app.locate import locate
-from app.message import Message
 from app.pauses import pause_seconds
 from app.settings import Settings
 from app.state import Snapshot, State
-from app.status import LastError, Progress, Status
-from app.tails import Judge, Tails
-from app.topic_log import CLIENT, KafkaError, TopicLog, TopicLogError, explain
+from app.status import LastError, Status
+from app.tails import CannotReadBack, Judge, Tails
+from app.topic_log import (
+    CLIENT,
+    KafkaError,
+    PartitionError,
+    TopicLog,
+    TopicLogError,
+    explain,
+)
 from app.verdicts import Verdicts
 
 log = logging.getLogger(__name__)
@@ -32,6 +38,7 @@ LONGEST_PAUSE_SECONDS = 2.0
 # a connection that lasts this long was a good one, and what ends it is a failure of its own
 LASTING_SECONDS = 30.0
 TOPIC_SECONDS = 0.2
+MOST_ERRORS_TOLD = 3
 
 
 class Consumer:
@@ -64,6 +71,11 @@ class Consumer:
         self._last_failure = ""
         self._journal = Journal(settings.topic)
         self._verdicts = Verdicts(loader, self._journal, self.before_wait)
+        self._tails = Tails(
+            self._load, self._verdicts.judge, _cannot_read_back, self._verdicts.is_at_hand
+        )
+        self._partition_errors: Counter[str] = Counter()
+        self._skipped_before = self._fetches_before = 0
         self.settled = threading.Event()
         self.status = Status(settings.topic, CLIENT)
 
@@ -134,16 +146,22 @@ class Consumer:
         topic_log = TopicLog(self._settings, self.status.group_id, listener=self)
         try:
             self._wait_for_topic(topic_log)
+            if topic_log.topic_id != self._verdicts.topic_id:
+                self._tails.keep_only(())
+                self._positions = {}
             self._verdicts.topic_id = topic_log.topic_id
-            self._positions = {}
-            tails = Tails(
-                self._load,
+            follower = Follower(
+                topic_log,
                 self._verdicts.judge,
-                functools.partial(self._read_back, topic_log),
-                self._verdicts.is_at_hand,
+                self._skipped_undecodable,
+                self._note_partition_error,
+                self._journal.partition_recovery,
             )
+            self._tails.read_back = follower.read_back
+            self._skipped_before = self.status.skipped_messages
+            self._fetches_before = self.status.fetches
             while True:
-                self._follow(topic_log, tails)
+                self._follow(topic_log, follower)
         except Stopping:
             self._delete_group(topic_log)
             raise
@@ -172,59 +190,30 @@ class Consumer:
             self.before_wait()
             self._stopping.wait(TOPIC_SECONDS)
 
-    def _follow(self, topic_log: TopicLog, tails: Tails) -> None:
-        new_partitions = topic_log.partitions() - self._positions.keys()
-        if new_partitions:
-            self._state.explain(f"locating the last valid message of {self._settings.topic}")
-            ranges = topic_log.ranges(new_partitions)
-            self._positions |= {partition: offsets.stop for partition, offsets in ranges.items()}
-            self._find_tails(topic_log, tails, ranges)
-            self._publish(tails)
-        judged_before, before = self._verdicts.judged, self._positions
-        last = topic_log.wait_for_messages()
-        # only now, for offsets are told to those too who may not read
-        self._note_connected()
-        backlog = topic_log.backlog()
-        self._positions = topic_log.positions() | {p: range_.stop for p, range_ in backlog.items()}
-        self._move_tails(topic_log, tails, before, last, backlog)
-        self._publish(tails, otherwise=Snapshot(self._settings.initial))
-        passed = sum(self._positions[partition] - before[partition] for partition in before)
-        topic_log.commit(self._positions)
-        judged = self._verdicts.judged - judged_before
-        self._report_progress(topic_log.ends(), max(passed - judged, 0))
+    def _follow(self, topic_log: TopicLog, follower: Follower) -> None:
+        passed_before = follower.passed
+        follower.step(self._tails)
+        if follower.has_read:
+            self._note_connected()
+        self._publish(follower)
+        topic_log.commit(follower.positions)
+        self._report_progress(follower)
         self._journal.flush()
-        if passed:
+        if follower.passed > passed_before:
             # there may be many more, of which only the last will matter
             self._stopping.wait(self._settings.conflate_ms / 1000)
 
-    def _move_tails(
-        self,
-        topic_log: TopicLog,
-        tails: Tails,
-        before: Mapping[int, int],
-        last: Mapping[int, Message],
-        backlog: Mapping[int, range],
-    ) -> None:
-        unjudged = {p: range(before[p], offsets.stop) for p, offsets in backlog.items()}
-        for partition in last.keys() - backlog:
-            tail = self._verdicts.judge(last[partition])
-            if tail:
-                tails.move(tail, since=before[partition])
-            else:
-                unjudged[partition] = range(before[partition], last[partition].offset)
-        if any(unjudged.values()):
-            self._find_tails(topic_log, tails, unjudged)
+    def _report_progress(self, follower: Follower) -> None:
+        self._report(
+            partitions=follower.progress,
+            skipped_messages=self._skipped_before + follower.skipped,
+            fetches=self._fetches_before + follower.fetches,
+            partition_errors=dict(self._partition_errors),
+        )
 
-    def _find_tails(self, topic_log: TopicLog, tails: Tails, ranges: Mapping[int, range]) -> None:
-        for partition, tail in self._read_back(topic_log, ranges, self._verdicts.judge).items():
-            tails.move(tail, since=ranges[partition].start)
-
-    def _read_back(
-        self, topic_log: TopicLog, ranges: Mapping[int, range], judge: Judge
-    ) -> Mapping[int, StateMessage]:
-        found = locate(topic_log, ranges, judge)
-        topic_log.seek(self._positions)
-        return found
+    def _note_partition_error(self, error: PartitionError) -> None:
+        self._partition_errors[error.name] += 1
+        self._journal.partition_error(error.partition, str(error))
 
     def _note_connected(self) -> None:
         if self.status.connected_since:
@@ -237,27 +226,23 @@ class Consumer:
             connections=self.status.connections + 1,
         )
 
-    def _report_progress(self, ends: Mapping[int, int], skipped: int) -> None:
-        self._report(
-            partitions={
-                partition: Progress(position, ends.get(partition, position))
-                for partition, position in self._positions.items()
-            },
-            skipped_messages=self.status.skipped_messages + skipped,
-        )
-
-    def _publish(self, tails: Tails, otherwise: Snapshot | None = None) -> None:
-        newest = tails.newest(self._published) or self._published
-        self._report_loading(tails)
-        if newest is None and tails.pending:
-            self._state.explain(str(tails.pending[0]))
+    def _publish(self, follower: Follower) -> None:
+        if self._published is None and not follower.is_located:
+            self._explain_missing(follower.missing)
+            return
+        newest = self._tails.newest(self._published) or self._published
+        self._report_loading()
+        if newest is None and self._tails.pending:
+            self._state.explain(str(self._tails.pending[0]))
             self.settled.set()
             return
-        newest = newest or otherwise
-        if newest is None:
+        if newest is None and follower.missing:
+            self._explain_missing(follower.missing)
             return
-        taken_into_account = dict(self._positions)
-        for pending in tails.pending:
+        newest = newest or Snapshot(self._settings.initial)
+        self._positions |= follower.positions
+        taken_into_account = dict.fromkeys(follower.progress, 0) | self._positions
+        for pending in self._tails.pending:
             position = taken_into_account[pending.partition]
             taken_into_account[pending.partition] = min(position, pending.offset)
         self._state.publish(newest, taken_into_account)
@@ -275,8 +260,19 @@ class Consumer:
             self._journal.update(newest)
         self._published = newest
 
-    def _report_loading(self, tails: Tails) -> None:
-        changes = {**self._verdicts.so_far(), "pending": tails.pending}
+    def _explain_missing(self, missing: Mapping[int, PartitionError | None]) -> None:
+        errors = [
+            f"partition {partition} cannot be read: {error}"
+            for partition, error in missing.items()
+            if error
+        ]
+        locating = f"locating the last valid message of {self._settings.topic}"
+        self._state.explain("; ".join([locating, *errors[:MOST_ERRORS_TOLD]]))
+        if errors:
+            self.settled.set()
+
+    def _report_loading(self) -> None:
+        changes = {**self._verdicts.so_far(), "pending": self._tails.pending}
         if any(getattr(self.status, name) != value for name, value in changes.items()):
             self._report(**changes)
 
@@ -292,23 +288,18 @@ class Consumer:
         if self._stopping.is_set():
             raise Stopping
 
-    def skipped_unreadable(self, partition: int, offset: int, detail: str) -> None:
+    def _skipped_undecodable(self, partition: int, offset: int, detail: str) -> None:
         self._verdicts.refuse(partition, offset, InvalidMessage("unreadable", detail))
-
-    def saw_aborted(self) -> None:
-        if self._settings.isolation_level is None:
-            self._journal.warn_once(
-                f"There are aborted transactions in {self._settings.topic}, and {CLIENT} cannot "
-                "tell their messages from others: a state may be served that was never "
-                "committed. kafka-python 3 can (make install KAFKA_CLIENT=kafka-python); "
-                "KAFKA_ISOLATION_LEVEL=read_uncommitted says that it is all right"
-            )
 
     def may_not_commit(self) -> None:
         self._journal.warn_once(
             f"The ACLs do not let {self._settings.who} use the group {self.status.group_id} "
             "(READ on groups with that prefix): following goes on, and Kafka's tools do not see it"
         )
+
+
+def _cannot_read_back(partition: int, offsets: range, judge: Judge) -> NoReturn:
+    raise CannotReadBack("nothing is followed")
 
 
 def _seconds_since(timestamp: int | None) -> float | None:

@@ -23,6 +23,8 @@ class Journal:
         self._pending = Throttle(log.warning)
         self._failure = Throttle(log.warning, limit=3, period=60.0)
         self._recovery = Throttle(log.info, limit=2, period=60.0)
+        self._partition_error = Throttle(log.warning, limit=3, period=60.0)
+        self._partition_recovery = Throttle(log.info, limit=3, period=60.0)
 
     def first_state(self, snapshot: Snapshot) -> None:
         if snapshot.offset is None:
@@ -76,6 +78,12 @@ class Journal:
     def recovery(self) -> None:
         self._recovery("Following %s again", self._topic)
 
+    def partition_error(self, partition: int, error: str) -> None:
+        self._partition_error("Cannot read partition %d of %s: %s", partition, self._topic, error)
+
+    def partition_recovery(self, partition: int) -> None:
+        self._partition_recovery("Reading partition %d of %s again", partition, self._topic)
+
     def warn_once(self, line: str) -> None:
         if line not in self._warned:
             self._warned.add(line)
@@ -83,7 +91,15 @@ class Journal:
 
     def flush(self) -> None:
         """Say what there was no room for, where there is by now."""
-        for throttle in (self._invalid, self._update, self._pending, self._failure, self._recovery):
+        for throttle in (
+            self._invalid,
+            self._update,
+            self._pending,
+            self._failure,
+            self._recovery,
+            self._partition_error,
+            self._partition_recovery,
+        ):
             throttle.flush()
 
 

@@ -1,21 +1,15 @@
-"""Find each partition's tail by reading backwards from the end of the log."""
+"""Find a partition's last valid message by reading backwards from the end of the log."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Protocol, TypeVar
+from collections.abc import Callable, Iterable
+from typing import Generic, Protocol, TypeVar
 
 from app.message import Message
 
 GROWTH = 4
 # a window that holds this many messages is large enough: wider ones would read far past the tail
 ENOUGH = 8192
-
-
-class RangeReader(Protocol):
-    def read(self, ranges: Mapping[int, range]) -> Iterator[Sequence[Message]]:
-        """Read the offsets of `ranges` (by partition): runs of one partition's messages, each
-        partition's in order, nothing for offsets that hold none."""
 
 
 class Placed(Protocol):
@@ -29,38 +23,67 @@ Accepted = TypeVar("Accepted")
 Tail = TypeVar("Tail", bound=Placed)
 
 
-def locate(
-    log: RangeReader, ranges: Mapping[int, range], judge: Callable[[Message], Accepted | None]
-) -> dict[int, Accepted]:
-    """Find the last message in each of `ranges` (offsets by partition) that `judge` accepts.
+class Scan(Generic[Accepted]):
+    """Finds the last message within some offsets of one partition that `judge` accepts.
 
     Reads windows that end where the one before began and grow from a single offset, so that a
-    valid newest message costs one fetch and no message is judged twice. A window grows by its
-    offsets, not by its messages, for compaction and transactions leave offsets empty.
+    valid newest message costs one fetch and no message is judged twice. A window is read forward,
+    in as many fetches as it takes. It grows by its offsets, not by its messages, for compaction
+    and transactions leave offsets empty.
 
-    Returns:
-        What `judge` made of it, by partition; one without a valid message in its range is left
-        out.
+    Attributes:
+        found: what `judge` made of that message, once `is_done`; None if there is none.
+        judged: how many messages were looked at.
+        next: the offsets to be read next, which may hold no messages at all; empty at the end.
     """
-    tails: dict[int, Accepted] = {}
-    unread = {partition: offsets for partition, offsets in ranges.items() if offsets}
-    width = 1
-    while unread:
-        windows = {partition: offsets[-width:] for partition, offsets in unread.items()}
-        seen = 0
-        for messages in log.read(windows):
-            seen += len(messages)
-            newest = newest_accepted(messages, judge)
-            if newest:
-                tails[messages[0].partition] = newest
-        unread = {
-            partition: before
-            for partition, offsets in unread.items()
-            if partition not in tails and (before := offsets[:-width])
-        }
-        if seen < ENOUGH:
-            width *= GROWTH
-    return tails
+
+    def __init__(
+        self, offsets: range, judge: Callable[[Message], Accepted | None], width: int = 1
+    ) -> None:
+        """
+        Args:
+            width: how many offsets the first window has.
+        """
+        self._judge = judge
+        self._unread = offsets
+        self._width = width
+        self._judged_before = 0
+        self.judged = 0
+        self.found: Accepted | None = None
+        self.next = offsets[-width:]
+
+    @property
+    def is_done(self) -> bool:
+        return not self.next
+
+    def has_read(self, stop: int, newest_first: Iterable[Message]) -> None:
+        """Take what there is at the offsets `next`, up to `stop`: its messages, the last one first,
+        of which no more are taken than have to be judged."""
+        for message in newest_first:
+            self.judged += 1
+            accepted = self._judge(message)
+            if accepted:
+                self.found = accepted
+                break
+        self.next = range(stop, self.next.stop)
+        if not self.next:
+            self._open_next_window()
+
+    def _open_next_window(self) -> None:
+        self._unread = self._unread[: -self._width]
+        if self.found or not self._unread:
+            return
+        if self.judged - self._judged_before < ENOUGH:
+            self._width *= GROWTH
+        self._judged_before = self.judged
+        self.next = self._unread[-self._width :]
+
+    def starts_at(self, log_start: int) -> None:
+        """Look at no offsets before `log_start`: what was there is deleted."""
+        self._unread = range(max(self._unread.start, log_start), self._unread.stop)
+        self.next = range(max(self.next.start, log_start), self.next.stop)
+        if not self.next:
+            self._unread = range(0)
 
 
 def newest_tail(tails: Iterable[Tail]) -> Tail:
@@ -69,9 +92,3 @@ def newest_tail(tails: Iterable[Tail]) -> Tail:
     Every instance that has read the same log comes to the same one.
     """
     return max(tails, key=lambda tail: (tail.timestamp, tail.partition))
-
-
-def newest_accepted(
-    messages: Sequence[Message], judge: Callable[[Message], Accepted | None]
-) -> Accepted | None:
-    return next(filter(None, map(judge, reversed(messages))), None)

@@ -62,6 +62,15 @@ class Metrics:
             "Messages that were not looked at, for there were newer ones (conflation)",
             registry=registry,
         )
+        self._partition_errors = Counter(
+            "kafka_state_partition_errors",
+            "How often a partition could not be read, by Kafka's name of the error",
+            ["error"],
+            registry=registry,
+        )
+        self._fetches = Counter(
+            "kafka_state_fetches", "Requests for messages that were sent", registry=registry
+        )
         self._reconnects = Counter(
             "kafka_state_reconnects", "How often following began again", registry=registry
         )
@@ -110,6 +119,9 @@ class Metrics:
             if status.update_delay is not None:
                 self._delay.observe(status.update_delay)
         _count_by_reason(self._invalid, status.invalid_messages, last.invalid_messages)
+        _count_by_reason(self._partition_errors, status.partition_errors, last.partition_errors)
+        if status.fetches != last.fetches:
+            self._fetches.inc(status.fetches - last.fetches)
         _count_by_reason(self._failed_loads, status.failed_loads, last.failed_loads)
         if status.skipped_messages != last.skipped_messages:
             self._skipped.inc(status.skipped_messages - last.skipped_messages)
@@ -121,7 +133,9 @@ class Metrics:
             for partition in last.partitions.keys() - status.partitions:
                 self._lag.labels(partition).set(NO_HIGHEST)
             for partition, progress in status.partitions.items():
-                self._lag.labels(partition).set(progress.lag)
+                self._lag.labels(partition).set(
+                    NO_HIGHEST if progress.lag is None else progress.lag
+                )
 
     @functools.cache  # noqa: B019  # there is one object for as long as the process
     def _duration(self, *labels: str | int) -> Histogram:

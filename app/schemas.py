@@ -79,11 +79,13 @@ class StateSchema(Schema):
 
 
 class ProgressSchema(Schema):
-    """Where a partition is read next, where it ends, and how many messages are between."""
+    """Where a partition is read next, where it ends, how many messages are between, and why it
+    cannot be read now, if so."""
 
-    position = fields.Integer(required=True)
-    end = fields.Integer(required=True)
-    lag = fields.Integer(required=True)
+    position = fields.Integer(required=True, allow_none=True)
+    end = fields.Integer(required=True, allow_none=True)
+    lag = fields.Integer(required=True, allow_none=True)
+    error = fields.String(required=True, allow_none=True)
 
 
 class LastErrorSchema(Schema):
@@ -125,6 +127,8 @@ class StatusSchema(Schema):
     last_invalid = fields.Nested(RefusedSchema, required=True, allow_none=True)
     failed_loads = fields.Dict(keys=fields.String(), values=fields.Integer(), required=True)
     pending = fields.List(fields.Nested(PendingSchema), required=True)
+    partition_errors = fields.Dict(keys=fields.String(), values=fields.Integer(), required=True)
+    fetches = fields.Integer(required=True)
     skipped_messages = fields.Integer(required=True)
     connections = fields.Integer(required=True)
     failures = fields.Integer(required=True)

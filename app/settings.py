@@ -24,7 +24,6 @@ from marshmallow import (
 from app.environment import milliseconds, one_of, read
 from app.message import InvalidMessage, canonical_json, parse_json
 from app.model.settings import ModelSettings
-from app.topic_log.installed import CLIENT, CLIENT_READS_COMMITTED
 
 WAITING_ACCEPTED = "accepted is a whole number, 0 or more, and less than gunicorn's threads"
 
@@ -86,15 +85,6 @@ def _loader(given: str) -> None:
         )
 
 
-def _isolation_level(given: str) -> None:
-    one_of("READ_COMMITTED", "READ_UNCOMMITTED")(given)
-    if given == "READ_COMMITTED" and not CLIENT_READS_COMMITTED:
-        raise ValidationError(
-            f"accepted is read_uncommitted with {CLIENT}; for read_committed install "
-            "kafka-python 3 in its place (make install KAFKA_CLIENT=kafka-python)"
-        )
-
-
 class _UpperCase(fields.String):
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         return str(super()._deserialize(value, attr, data, **kwargs)).upper()
@@ -148,7 +138,11 @@ class _Environment(Schema):
     log_format = fields.String(
         load_default="text", data_key="LOG_FORMAT", validate=one_of("text", "json")
     )
-    isolation_level = _UpperCase(data_key="KAFKA_ISOLATION_LEVEL", validate=_isolation_level)
+    isolation_level = _UpperCase(
+        load_default="READ_COMMITTED",
+        data_key="KAFKA_ISOLATION_LEVEL",
+        validate=one_of("READ_COMMITTED", "READ_UNCOMMITTED"),
+    )
     security_protocol = _UpperCase(
         data_key="KAFKA_SECURITY_PROTOCOL",
         validate=one_of("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"),

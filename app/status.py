@@ -11,13 +11,22 @@ from app.tails import Pending
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a partition is read next, and where it ends: offsets."""
+    """How a partition is read.
 
-    position: int
-    end: int
+    Attributes:
+        position: the offset that is read next; None until its last valid message is located.
+        end: the offset at which it ends; None if that is not known.
+        error: why it cannot be read now, if so.
+    """
+
+    position: int | None
+    end: int | None
+    error: str | None = None
 
     @property
-    def lag(self) -> int:
+    def lag(self) -> int | None:
+        if self.position is None or self.end is None:
+            return None
         return max(self.end - self.position, 0)
 
 
@@ -52,6 +61,8 @@ class Status:
         last_invalid: the last of them.
         failed_loads: how often a loader did not accept a message, or not now, by reason.
         pending: those that are to be tried again, and would be the state: the newest first.
+        partition_errors: how often a partition could not be read, by Kafka's name of the error.
+        fetches: how many requests for records were sent.
         skipped_messages: how many were not looked at, for there were newer ones.
         timestamp: of the message that the state is from, milliseconds since the epoch.
         update_delay: seconds from then until it was served; None where it was there already when
@@ -71,6 +82,8 @@ class Status:
     last_invalid: Refused | None = None
     failed_loads: Mapping[str, int] = field(default_factory=dict)
     pending: Sequence[Pending] = ()
+    partition_errors: Mapping[str, int] = field(default_factory=dict)
+    fetches: int = 0
     skipped_messages: int = 0
     timestamp: int | None = None
     update_delay: float | None = None

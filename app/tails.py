@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from app.loading import InvalidMessage, StateMessage, TryAgain
@@ -13,13 +13,18 @@ from app.pauses import pause_seconds
 from app.state import Place, Snapshot
 
 LONGEST_PAUSE_SECONDS = 30.0
-# where nothing is served yet, messages before those that do not load now are tried, but not all
-# of a log while its models' storage is away
-MOST_PENDING = 3
+# messages before those that do not load now are tried too, and a few at a time, so that what
+# comes meanwhile is not kept waiting while their models' storage is away; but not all of a log
+MOST_TRIES = 3
+MOST_PENDING = 100
 
 Judge = Callable[[Message], StateMessage | None]
-# finds the last message in each of the ranges (offsets by partition) that is accepted
-ReadBack = Callable[[Mapping[int, range], Judge], Mapping[int, StateMessage]]
+# finds the last message within some offsets of a partition that is accepted
+ReadBack = Callable[[int, range, Judge], StateMessage | None]
+
+
+class CannotReadBack(Exception):
+    """The partition cannot be read now; its text says why."""
 
 
 @dataclass(frozen=True)
@@ -45,12 +50,14 @@ class _Link:
         before: the offsets before it that were not looked at.
         older: the message before those.
         loads: once that is known.
+        seen_after: how many tails had moved when this message was last known to be in the log.
     """
 
     message: StateMessage
     before: range
     older: _Link | None = None
     loads: bool | None = None
+    seen_after: int = 0
 
     @property
     def partition(self) -> int:
@@ -63,15 +70,18 @@ class _Link:
 
 @dataclass
 class Tails:
-    """The tails of one connection to the log. For the consumer thread only.
+    """The partitions' tails, and which of them is the state. For the consumer thread only.
 
-    Only what would be served is loaded, so that a topic of many partitions costs one load. Which
-    one that is depends on the log alone: every partition's last valid message has its place by
-    timestamp, also if it turns out not to load and one before it takes its place.
+    The state is the newest message that loads. Only what would be served is loaded, so that a
+    topic of many partitions costs one load. Which one that is depends on the log alone: every
+    partition's last valid message has its place by timestamp, also if it turns out not to load
+    and one before it takes its place. What cannot be loaded now is tried again, and until then
+    the newest before it is served, by an instance that is running and by one that starts alike.
 
     Attributes:
         load: makes of a message what is served; raises InvalidMessage or TryAgain.
         judge: parses a message; None if it is not valid.
+        read_back: raises CannotReadBack.
         is_at_hand: whether a message is loaded without delay; raises what `load` does.
     """
 
@@ -84,10 +94,12 @@ class Tails:
     _pending: dict[Place, Pending] = field(default_factory=dict)
     _loaded: Snapshot | None = None
     _only_at_hand: bool = False
+    _tries: int = 0
+    _moves: int = 0
 
     @property
     def pending(self) -> list[Pending]:
-        """The messages that `newest` would serve, and which do not load now, the newest first."""
+        """The messages that are newer than the state and do not load now, the newest first."""
         return list(self._pending.values())
 
     def move(self, message: StateMessage, since: int) -> None:
@@ -98,17 +110,54 @@ class Tails:
             older = older.older
         elif older and older.loads is None:
             since, older = older.before.start, older.older
-        self._links[message.partition] = _Link(message, range(since, message.offset), older)
+        self._moves += 1
+        self._links[message.partition] = _Link(
+            message, range(since, message.offset), older, seen_after=self._moves
+        )
+
+    def replace(self, partition: int, message: StateMessage | None, before: range) -> None:
+        """Note that `message` is the last valid one of the partition's whole log, which may not be
+        the log that it was; None if it has none.
+
+        Args:
+            before: the offsets before it.
+        """
+        known = self._links.get(partition)
+        if message is None:
+            self._links.pop(partition, None)
+        elif known is None or known.message.place != message.place:
+            self._moves += 1
+            self._links[partition] = _Link(message, before, seen_after=self._moves)
+
+    def keep_only(self, partitions: Collection[int]) -> None:
+        """Forget what was known of others."""
+        self._links = {p: link for p, link in self._links.items() if p in partitions}
+
+    def log_starts_at(self, partition: int, start: int) -> None:
+        """Note which messages were deleted: they have no say any more as soon as a tail has moved
+        since they were last known to be there, for another instance would not know them. Until
+        then they have: a state is not taken back because it is old."""
+        link = self._links.get(partition)
+        newer: _Link | None = None
+        while link and link.message.offset >= start:
+            link.seen_after = self._moves
+            link.before = range(max(link.before.start, start), link.message.offset)
+            newer, link = link, link.older
+        if link is None or link.seen_after == self._moves:
+            return
+        if newer:
+            newer.older = None
+        else:
+            del self._links[partition]
 
     def newest(self, served: Snapshot | None) -> Snapshot | None:
         """Give the state.
 
         Args:
-            served: what is served now, and goes on being served until a newer one loads.
+            served: what is served now, and is not loaded again.
 
         Returns:
-            None if there is none that loads now, or if the newest one has to be tried again while
-            another is served.
+            None if there is none that loads now, or not all were tried yet.
         """
         if not served:
             stopgap = self._newest_that_loads(None, only_at_hand=True)
@@ -117,7 +166,7 @@ class Tails:
         return self._newest_that_loads(served, only_at_hand=False)
 
     def _newest_that_loads(self, served: Snapshot | None, only_at_hand: bool) -> Snapshot | None:
-        self._only_at_hand = only_at_hand
+        self._only_at_hand, self._tries = only_at_hand, 0
         contenders = dict(self._links)
         pending_before, self._pending = self._pending, {}
         try:
@@ -126,7 +175,7 @@ class Tails:
                 snapshot = self._try(link, served, pending_before)
                 if snapshot:
                     return snapshot
-                if link.loads is None and (served or len(self._pending) >= MOST_PENDING):
+                if self._tries >= MOST_TRIES or len(self._pending) >= MOST_PENDING:
                     return None
                 del contenders[link.partition]
                 older = self._older(link, pending_before)
@@ -166,10 +215,13 @@ class Tails:
             return parsed
 
         if link.before:
-            found = self.read_back({link.partition: link.before}, accept).get(link.partition)
+            try:
+                found = self.read_back(link.partition, link.before, accept)
+            except CannotReadBack:
+                return link.older  # what is between is looked at as soon as it can be
             if found:
                 before = range(link.before.start, found.offset)
-                link.older = _Link(found, before, link.older)
+                link.older = _Link(found, before, link.older, seen_after=link.seen_after)
             link.before = _nothing_before(link)
         return link.older
 
@@ -186,8 +238,10 @@ class Tails:
                 return self.load(message)
         except TryAgain as error:
             tries += 1
+            self._tries += 1
             self._note(message, error, tries, pause_seconds(tries, LONGEST_PAUSE_SECONDS))
             raise
+        self._tries += 1
         delayed = TryAgain("delayed", "it takes time, and the newest that does not comes first")
         self._note(message, delayed, tries, pause=0.0)
         raise delayed

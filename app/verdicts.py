@@ -19,7 +19,6 @@ class Verdicts:
     """For the consumer thread only.
 
     Attributes:
-        judged: how many messages were parsed.
         topic_id: of the topic that messages come from.
     """
 
@@ -30,12 +29,10 @@ class Verdicts:
         self._invalid_messages: Counter[str] = Counter()
         self._last_invalid: Refused | None = None
         self._failed_loads: Counter[str] = Counter()
-        self.judged = 0
         self.topic_id: str | None = None
 
     def judge(self, message: Message) -> StateMessage | None:
         """Parse `message`; None if it is not valid."""
-        self.judged += 1
         try:
             return StateMessage(
                 **parse_message(message.value),

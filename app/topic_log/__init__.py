@@ -6,15 +6,30 @@ them, it says so.
 
 from kafka.errors import KafkaError
 
+from app.topic_log.answers import (
+    Answer,
+    Ask,
+    AskEnds,
+    AskRecords,
+    Ends,
+    Fetched,
+    PartitionError,
+)
 from app.topic_log.client import TopicLogError, connection_options, explain
-from app.topic_log.installed import CLIENT, CLIENT_READS_COMMITTED
+from app.topic_log.installed import CLIENT
 from app.topic_log.log import TopicLog
 from app.topic_log.reach import reaching
 
 __all__ = [
     "CLIENT",
-    "CLIENT_READS_COMMITTED",
+    "Answer",
+    "Ask",
+    "AskEnds",
+    "AskRecords",
+    "Ends",
+    "Fetched",
     "KafkaError",
+    "PartitionError",
     "TopicLog",
     "TopicLogError",
     "connection_options",

@@ -1,141 +1,211 @@
-"""Of a batch of records only those that are wanted are decoded.
+"""The record batches that a fetch brought of one partition, decoded only where that is wanted.
 
 Brokers hand out whole batches, of ten thousand records where librdkafka wrote them, and both
-clients decode each record of them in Python, some 11 us under the GIL, also those before the
-offset that was asked for, which they drop afterwards.
+clients decode each record in Python, some 11 us under the GIL. Here whoever looks for the newest
+record decodes that one, and the ones before it only if it turns out not to do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from kafka import KafkaConsumer, TopicPartition
-from kafka.errors import CorruptRecordException
+from kafka.errors import KafkaError
 from kafka.record.default_records import DefaultRecordBatch
+from kafka.record.memory_records import MemoryRecords
 
-from app.topic_log.installed import IS_KAFKA_PYTHON_3
+# told of each offset, or of the first of those, whose records cannot be decoded, and why
+OnUndecodable = Callable[[int, str], None]
 
 
-class Fetching:
-    """What a consumer fetches, and what it decodes of it. For the thread that polls.
+@dataclass(frozen=True)
+class Record:
+    """One record as received; see `app.message.Message`."""
+
+    partition: int
+    offset: int
+    timestamp: int
+    value: bytes | None
+
+
+class Batches:
+    """For the thread that follows.
 
     Attributes:
-        last_only: whether the last record before the end is wanted, not all from the position on.
-        stops: the offsets from which on none is wanted, of the partitions that have one.
+        stop: the offset after the last whole batch; 0 without one.
     """
 
-    def __init__(self, consumer: KafkaConsumer) -> None:
-        self.last_only = False
-        self.stops: Mapping[TopicPartition, int] = {}
-        self._consumer = consumer
-        self._fetcher = fetcher = consumer._fetcher
-        self._stable_ends: dict[TopicPartition, int] = {}
-        if IS_KAFKA_PYTHON_3:
-            fetching, parse = self, fetcher._parse_fetched_data
+    def __init__(
+        self, partition: int, data: bytes | memoryview, aborted: Sequence[tuple[int, int]] = ()
+    ) -> None:
+        """
+        Args:
+            data: the batches, one after the other; the last may be cut off.
+            aborted: the aborted transactions among them, as the broker tells whoever reads
+                committed records only: id of the producer, first offset (KIP-98).
 
-            class PartitionRecords(type(fetcher).PartitionRecords):  # type: ignore[misc]
-                def _unpack_records(self, key: Any, records: Any, *deserializers: Any) -> Any:
-                    wanted = _WantedRecords(records, fetching._range_of(key, self.fetch_offset))
-                    return super()._unpack_records(key, wanted, *deserializers)
+        Raises:
+            KafkaError: the data is no sequence of batches.
+        """
+        self._partition = partition
+        self._batches = _whole_batches(data) if data else []
+        _mark_unreadable(self._batches, aborted)
+        self.stop = self._batches[-1].stop if self._batches else 0
 
-                def take(self, n: int | None = None) -> Any:
-                    try:
-                        return super().take(n)
-                    except CorruptRecordException:
-                        self.drain()  # or the next poll never returns
-                        raise
-
-            def note_stable_end(fetch: Any) -> Any:
-                self._stable_ends[fetch.topic_partition] = fetch.partition_data.last_stable_offset
-                return parse(fetch)
-
-            fetcher.PartitionRecords = PartitionRecords
-            fetcher._parse_fetched_data = note_stable_end
-        else:
-            unpack = fetcher._unpack_message_set
-            fetcher._unpack_message_set = lambda key, records: unpack(
-                key, _WantedRecords(records, self._range_of(key, consumer.position(key)))
-            )
-
-    def limit(self, size: int, wait_ms: int) -> None:
-        """Fetch up to `size` bytes of a partition, a whole batch in any case (KIP-74), and let the
-        broker wait up to `wait_ms` for there to be something."""
-        self._fetcher.config["max_partition_fetch_bytes"] = size
-        self._fetcher.config["fetch_max_wait_ms"] = wait_ms
-
-    def end(self, key: TopicPartition) -> int:
-        """Where what is handed out ended at the last fetch, 0 where that is not known: the last
-        stable offset (KIP-98), or the high watermark where uncommitted records are read too."""
-        stable = self._stable_ends.get(key, -1)
-        return stable if stable >= 0 else self._consumer.highwater(key) or 0
-
-    def _range_of(self, key: TopicPartition, position: int) -> Callable[[int, int], range]:
-        """Of a batch's offsets, the first and the last, those that are wanted."""
-
-        def wanted(first: int, last: int) -> range:
-            if not self.last_only:
-                return range(position, self.stops.get(key, last + 1))
-            newest = last if last + 1 >= self.end(key) else max(first, position)
-            return range(newest, newest + 1)
-
-        return wanted
+    def newest_first(self, within: range, on_undecodable: OnUndecodable) -> Iterator[Record]:
+        """Give the records whose offsets are `within`, the last one first."""
+        for batch in reversed(self._batches):
+            if batch.is_readable and batch.start < within.stop and batch.stop > within.start:
+                yield from batch.newest_first(self._partition, within, on_undecodable)
 
 
-class _WantedRecords:
-    """The batches of a fetch, as the client's own `MemoryRecords` gives them."""
+@dataclass
+class _Batch:
+    """
+    Attributes:
+        batch: as the client has it; magic 2, or one from before Kafka 0.11.
+        start, stop: the offsets it covers, whether there are records at them or not.
+        is_readable: False for transaction markers and for what was aborted.
+    """
 
-    def __init__(self, records: Any, range_of: Callable[[int, int], range]) -> None:
-        self._records = records
-        self._range_of = range_of
-        self._is_first = True
+    batch: Any
+    start: int
+    stop: int
+    is_readable: bool = True
 
-    def next_batch(self) -> Any:
-        batch = self._records.next_batch()
-        if not isinstance(batch, DefaultRecordBatch):  # none, or one from before Kafka 0.11
-            return batch
-        first = batch.base_offset
-        wanted = self._range_of(first, first + batch.last_offset_delta)
-        if self._is_first:
-            # a position in a gap would stay there if it were given nothing
-            wanted = range(wanted.start, max(wanted.stop, first + 1))
-            self._is_first = False
-        return _WantedBatch(batch._buffer, wanted) if wanted.stop > first else None
+    @property
+    def is_control(self) -> bool:
+        return bool(getattr(self.batch, "is_control_batch", False))
+
+    @property
+    def is_transactional(self) -> bool:
+        return bool(getattr(self.batch, "is_transactional", False))
+
+    @property
+    def producer_id(self) -> int:
+        # kafka-python 3 has a property for it, kafka-python-ng has not
+        producer_id: int = self.batch._header_data[9]
+        return producer_id
+
+    def newest_first(
+        self, partition: int, within: range, on_undecodable: OnUndecodable
+    ) -> Iterator[Record]:
+        try:
+            if not self.batch.validate_crc():
+                raise ValueError("its checksum is wrong")
+            if isinstance(self.batch, DefaultRecordBatch):
+                yield from _DecodedBatch(self.batch, partition, on_undecodable).newest_first(within)
+            else:
+                yield from _legacy_records(self.batch, partition, within)
+        except (KafkaError, ValueError, IndexError, OSError, RuntimeError) as error:
+            # of a codec or the checksum: nothing in the batch can be told from anything else
+            on_undecodable(max(self.start, within.start), _reason(error))
 
 
-class _WantedBatch(DefaultRecordBatch):  # type: ignore[misc]  # the client has no types
+class _DecodedBatch(DefaultRecordBatch):  # type: ignore[misc]  # the client has no types
+    """A batch whose records are decoded by their index in it."""
+
     _pos: int
 
-    def __init__(self, buffer: bytes, wanted: range) -> None:
-        super().__init__(buffer)
-        self._first = wanted.start - self.base_offset
-        self._end = wanted.stop - self.base_offset
+    def __init__(
+        self, batch: DefaultRecordBatch, partition: int, on_undecodable: OnUndecodable
+    ) -> None:
+        super().__init__(batch._buffer)
+        self._partition = partition
+        self._on_undecodable = on_undecodable
+        self._maybe_uncompress()
+        self._first_record = self._pos
         # but for those that compaction took
         self._has_every_offset = self._num_records == self.last_offset_delta + 1
 
-    def __iter__(self) -> Any:
-        super().__iter__()
-        if self._has_every_offset and self._next_record_index == 0:
-            self._skip(min(self._first, self._num_records))
-        return self
+    def newest_first(self, within: range) -> Iterator[Record]:
+        indexes = range(self._num_records)
+        if self._has_every_offset:
+            start = max(within.start - self.base_offset, 0)
+            indexes = range(start, min(within.stop - self.base_offset, self._num_records))
+            # most of the time it is the only one that is looked at
+            yield from self._decode(indexes[-1:])
+            indexes = indexes[:-1]
+        yield from (record for record in reversed(self._decode(indexes)) if record.offset in within)
 
-    def __next__(self) -> Any:
-        if self._has_every_offset and self._next_record_index >= self._end:
-            raise StopIteration
-        return super().__next__()
+    def _decode(self, indexes: range) -> list[Record]:
+        """Decode the records from the first of the indexes to the last."""
+        if not indexes:
+            return []
+        self._pos = self._first_record
+        for _ in range(indexes.start):
+            self._step_over()
+        found = []
+        for index in indexes:
+            at = self._pos
+            try:
+                record = self._read_msg()
+                found.append(Record(self._partition, record.offset, record.timestamp, record.value))
+            except (KafkaError, ValueError, IndexError) as error:
+                if self._has_every_offset:
+                    self._on_undecodable(self.base_offset + index, _reason(error))
+                else:
+                    self._on_undecodable(self.base_offset, _reason(error))
+                self._pos = at
+                self._step_over()
+        return found
 
-    def _skip(self, count: int) -> None:
+    def _step_over(self) -> None:
         """Each record begins with its length, a zigzag varint (KIP-98)."""
         buffer, position = self._buffer, self._pos
-        for _ in range(count):
+        byte = buffer[position]
+        position += 1
+        length, shift = byte & 0x7F, 7
+        while byte & 0x80:
             byte = buffer[position]
             position += 1
-            length, shift = byte & 0x7F, 7
-            while byte & 0x80:
-                byte = buffer[position]
-                position += 1
-                length |= (byte & 0x7F) << shift
-                shift += 7
-            position += length >> 1
-        self._pos = position
-        self._next_record_index = max(count, 0)
+            length |= (byte & 0x7F) << shift
+            shift += 7
+        self._pos = position + (length >> 1)
+
+
+def _legacy_records(batch: Any, partition: int, within: range) -> Iterator[Record]:
+    """From before Kafka 0.11: magic 0, which has no timestamp, or 1."""
+    records = [
+        Record(
+            partition,
+            record.offset,
+            -1 if record.timestamp is None else record.timestamp,
+            record.value,
+        )
+        for record in batch
+    ]
+    return (record for record in reversed(records) if record.offset in within)
+
+
+def _whole_batches(data: bytes | memoryview) -> list[_Batch]:
+    batches = []
+    records = MemoryRecords(data)
+    while (batch := records.next_batch()) is not None:
+        if isinstance(batch, DefaultRecordBatch):
+            start = batch.base_offset
+            batches.append(_Batch(batch, start, start + batch.last_offset_delta + 1))
+        else:
+            offsets = [record.offset for record in MemoryRecords(batch._buffer).next_batch()]
+            batches.append(_Batch(batch, offsets[0], offsets[-1] + 1))
+    return batches
+
+
+def _mark_unreadable(batches: Sequence[_Batch], aborted: Sequence[tuple[int, int]]) -> None:
+    """Mark what is not for readers: markers, and the batches of each aborted transaction, which
+    go from its first offset to its marker."""
+    to_come = sorted(aborted, key=lambda transaction: transaction[1])
+    aborting: set[int] = set()
+    for batch in batches:
+        while to_come and to_come[0][1] < batch.stop:
+            aborting.add(to_come.pop(0)[0])
+        if batch.is_control:
+            aborting.discard(batch.producer_id)
+            batch.is_readable = False
+        elif batch.is_transactional and batch.producer_id in aborting:
+            batch.is_readable = False
+
+
+def _reason(error: Exception) -> str:
+    return str(error) or repr(error)

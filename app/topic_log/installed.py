@@ -5,8 +5,6 @@ from __future__ import annotations
 import importlib.util
 
 import kafka
-from kafka import KafkaConsumer
 
 IS_KAFKA_PYTHON_3 = importlib.util.find_spec("kafka.net") is not None
 CLIENT = f"{'kafka-python' if IS_KAFKA_PYTHON_3 else 'kafka-python-ng'} {kafka.__version__}"
-CLIENT_READS_COMMITTED = "isolation_level" in KafkaConsumer.DEFAULT_CONFIG

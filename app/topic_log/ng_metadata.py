@@ -125,6 +125,7 @@ class MetadataClient(KafkaClient):  # type: ignore[misc]
         # nobody reads what it measures, which is an eighth of what it does
         super().__init__(**{**config, "metrics": None})
         self._topic_ids: dict[str, uuid.UUID] = {}
+        self.cluster.leader_epochs = {}  # by topic and partition; none from before Kafka 2.8
         self.cluster.topic_id = lambda topic: self._topic_ids.get(topic)
 
     def poll(self, timeout_ms: float | None = None, future: Any = None) -> Any:
@@ -160,6 +161,11 @@ class MetadataClient(KafkaClient):  # type: ignore[misc]
         return answer
 
     def _take(self, answer: Future, response: Any) -> None:
+        self.cluster.leader_epochs = {
+            (name, number): epoch
+            for _, name, _, _, partitions, *_ in response.topics
+            for _, number, _, epoch, *_ in partitions
+        }
         self._topic_ids = {name: topic_id for error, name, topic_id, *_ in response.topics}
         answer.success(
             MetadataResponse[1](

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import gc
 import threading
 import time
@@ -12,10 +11,7 @@ import pytest
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from app import create_app
-from app.consumer import Consumer
 from app.settings import Settings
-from app.state import State
-from app.topic_log import CLIENT_READS_COMMITTED, KafkaError, TopicLog
 from app.topic_log.client import REQUEST_TIMEOUT_MS
 from dev import apache_kafka
 from dev.apache_kafka import ApacheKafka
@@ -199,44 +195,6 @@ def test_finds_the_broker_at_its_new_port_behind_the_same_bootstrap_name(kafka, 
         kafka.start()
         with forwarding(port, kafka.address):
             assert_current_again(program, Topic(topic.name, kafka.address), "after")
-
-
-@pytest.fixture
-def topic_log(topic):
-    settings = Settings(topic=topic.name, bootstrap_servers=topic.servers)
-    topic.send_state("one")
-    with contextlib.closing(TopicLog(settings, "group", Consumer(settings, State()))) as log:
-        yield log
-
-
-@pytest.mark.parametrize(
-    "ask",
-    [
-        pytest.param(lambda log: log.ranges({0}), id="for offsets"),
-        pytest.param(lambda log: list(log.read({0: range(1)})), id="for messages"),
-    ],
-)
-def test_asks_no_longer_than_a_request_takes_when_the_broker_is_gone(kafka, topic_log, ask):
-    """It may be elsewhere by now, where only a new connection by the bootstrap name finds it."""
-    assert topic_log.partitions() == {0}
-    ask(topic_log)
-    kafka.kill()
-    began = time.monotonic()
-    with pytest.raises(KafkaError):
-        ask(topic_log)
-    assert time.monotonic() - began < REQUEST_TIMEOUT_MS / 1000 + 1
-
-
-@pytest.mark.skipif(not CLIENT_READS_COMMITTED, reason="kafka-python-ng asks nothing about them")
-def test_positions_are_told_while_brokers_that_are_gone_are_asked_about_them(kafka, topic_log):
-    assert topic_log.partitions() == {0}
-    topic_log.seek({0: 0})
-    assert topic_log.wait_for_messages()  # which tells the epoch of the leader
-    kafka.kill()
-    topic_log._consumer._subscription.request_position_validation(topic_log._key(0))
-    began = time.monotonic()
-    assert topic_log.positions() == {0: 1}
-    assert time.monotonic() - began < REQUEST_TIMEOUT_MS / 2000
 
 
 def test_a_lost_broker_leaves_no_files_behind(kafka, topic):

@@ -9,12 +9,13 @@ import time
 from collections import Counter
 
 import pytest
-from kafka.consumer import fetcher
 from kafka.record.default_records import DefaultRecordBatch
 
+from app import verdicts
 from app.consumer import Consumer
-from app.topic_log.log import MESSAGE_BYTES, POLL_MS, TopicLog
-from app.verdicts import Verdicts
+from app.partition_reader import MESSAGE_BYTES, PartitionReader
+from app.topic_log import TopicLog, batches
+from app.topic_log.exchange import WAIT_MS
 from tests.waiting import eventually
 
 WINDOW_MS = 50
@@ -23,17 +24,17 @@ BATCH_BYTES = 16_384
 
 @pytest.fixture
 def counted(monkeypatch) -> Counter[str]:
-    """What the Kafka client does: requests for messages, answers with some, their bytes, records
-    decoded; and how often the thread is awake."""
+    """What reading takes: answers with messages, their bytes, records decoded, how often the thread
+    is awake, and how often it looks for what came after the messages that it has read."""
     counts: Counter[str] = Counter()
 
-    class CountedRecords(fetcher.MemoryRecords):
+    class CountedRecords(batches.MemoryRecords):
         def __init__(self, data) -> None:
             counts["fetched"] += bool(data)
             counts["bytes"] += len(data or b"")
             super().__init__(data)
 
-    monkeypatch.setattr(fetcher, "MemoryRecords", CountedRecords)
+    monkeypatch.setattr(batches, "MemoryRecords", CountedRecords)
 
     def count_calls(owner, name: str, what: str) -> None:
         original = getattr(owner, name)
@@ -46,7 +47,7 @@ def counted(monkeypatch) -> Counter[str]:
 
     count_calls(DefaultRecordBatch, "_read_msg", "decoded")
     count_calls(Consumer, "before_wait", "awake")
-    count_calls(TopicLog, "wait_for_messages", "looks")
+    count_calls(PartitionReader, "_take_followed", "looks")
     return counts
 
 
@@ -100,7 +101,7 @@ def test_is_awake_twice_a_second_while_nothing_comes(topic, serve, counted):
     counted.clear()
     began = time.monotonic()
     eventually(lambda: counted["awake"] >= 6)
-    fewest = (time.monotonic() - began) * 1000 / POLL_MS
+    fewest = (time.monotonic() - began) * 1000 / WAIT_MS
     assert counted["awake"] <= fewest + 2
     assert counted["decoded"] == counted["fetched"] == 0
 
@@ -158,13 +159,13 @@ def test_of_the_messages_within_a_window_the_last_is_served_and_the_others_are_s
 def test_messages_that_come_while_one_is_judged_are_skipped(topic, serve, monkeypatch):
     service = serve(topic)
     assert service.first_state() == 0
-    judge = Verdicts.judge
+    parse = verdicts.parse_message
 
-    def slowly(verdicts, message):
-        topic.send_state(*range(50)) if message.value == b'{"state": "slow"}' else None
-        return judge(verdicts, message)
+    def slowly(value):
+        topic.send_state(*range(50)) if value == b'{"state": "slow"}' else None
+        return parse(value)
 
-    monkeypatch.setattr(Verdicts, "judge", slowly)
+    monkeypatch.setattr(verdicts, "parse_message", slowly)
     topic.send_state("slow")
     assert service.comes_to(49)
     eventually(lambda: service.status["skipped_messages"] == 49)

@@ -9,8 +9,8 @@ import psutil
 import pytest
 from confluent_kafka.admin import NewPartitions, NewTopic
 
+from app import verdicts
 from app.consumer import Consumer
-from app.verdicts import Verdicts
 from dev import apache_kafka
 from tests.waiting import eventually
 
@@ -133,8 +133,9 @@ def test_a_failure_that_recurs_is_logged_once_with_its_traceback_and_leaves_no_c
     assert service.first_state() == "before"
     connections = connections_to(topic.servers)
 
-    def fails(consumer, *arguments):
-        raise RuntimeError("unthought of")
+    def fails(consumer, follower):
+        if follower.has_read:
+            raise RuntimeError("unthought of")
 
     with monkeypatch.context() as patch:
         patch.setattr(Consumer, "_report_progress", fails)
@@ -162,10 +163,10 @@ def test_healthz_fails_when_the_thread_is_gone(topic, serve, monkeypatch):
     assert service.first_state() == 0
     assert service.get("/healthz").status_code == 200
 
-    def ends_the_thread(verdicts, message):
+    def ends_the_thread(value):
         raise SystemExit
 
-    monkeypatch.setattr(Verdicts, "judge", ends_the_thread)
+    monkeypatch.setattr(verdicts, "parse_message", ends_the_thread)
     topic.send_state("never seen")
     eventually(lambda: service.get("/healthz").status_code == 503)
     assert service.get("/healthz").json["detail"] == "the consumer thread is not running"
@@ -175,13 +176,13 @@ def test_relocates_after_a_failure_that_nobody_thought_of(topic, serve, monkeypa
     topic.send_state("before")
     service = serve(topic)
     assert service.first_state() == "before"
-    judge = Verdicts.judge
+    parse = verdicts.parse_message
 
-    def fails_once(verdicts, message):
-        monkeypatch.setattr(Verdicts, "judge", judge)
+    def fails_once(value):
+        monkeypatch.setattr(verdicts, "parse_message", parse)
         raise RuntimeError("unthought of")
 
-    monkeypatch.setattr(Verdicts, "judge", fails_once)
+    monkeypatch.setattr(verdicts, "parse_message", fails_once)
     topic.send_state("after")
     assert service.comes_to("after")
     assert "RuntimeError: unthought of" in caplog.text

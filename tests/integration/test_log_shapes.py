@@ -7,21 +7,12 @@ import time
 
 import pytest
 from confluent_kafka import Consumer, TopicPartition
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient
 
-from app.settings import Settings
-from app.topic_log import KafkaError, TopicLog
 from tests.undecodable import send_undecodable
 from tests.waiting import eventually
 
 NOW = int(time.time() * 1000)
-
-
-class SilentListener:
-    def before_wait(self) -> None: ...
-    def skipped_unreadable(self, partition: int, offset: int, detail: str) -> None: ...
-    def saw_aborted(self) -> None: ...
-    def may_not_commit(self) -> None: ...
 
 
 def test_serves_the_initial_value_on_an_empty_topic(topic, serve):
@@ -232,16 +223,6 @@ def test_steps_over_messages_that_the_client_cannot_decode(make_topic, serve):
     assert service.status["invalid_messages"] == {"unreadable": 28}
 
 
-@pytest.mark.apache_kafka
-def test_steps_over_them_however_long_the_broker_takes(make_topic, serve, monkeypatch):
-    monkeypatch.setattr("app.topic_log.log.POLL_MS", 1)  # no answer is there by then
-    topic = make_topic()
-    topic.send_state("before")
-    send_undecodable(topic, count=3, partition=0)
-    service = serve(topic)
-    assert service.first_state() == "before"
-
-
 def _offsets(topic) -> tuple[int, int]:
     """Where partition 0 begins and ends."""
     reader = Consumer({"bootstrap.servers": topic.servers, "group.id": "unused"})
@@ -264,18 +245,3 @@ def _read(topic) -> list[int]:
     finally:
         reader.close()
     return offsets
-
-
-@pytest.mark.apache_kafka
-def test_a_log_that_became_shorter_is_an_error_and_no_wait_for_what_is_gone(topic, admin):
-    topic.send_state(*range(100))
-    settings = Settings(topic=topic.name, bootstrap_servers=topic.servers)
-    log = TopicLog(settings, "unused", SilentListener())
-    ranges = log.ranges(log.partitions())
-    assert ranges == {0: range(100)}
-    admin.delete_topics([topic.name])[topic.name].result(30)
-    eventually(lambda: not admin.create_topics([NewTopic(topic.name)])[topic.name].exception(30))
-    topic.send_state(*range(10), producer=topic.new_producer())
-    with pytest.raises(KafkaError):
-        list(log.read(ranges))
-    log.close()

@@ -1,20 +1,12 @@
-"""What was aborted, or may yet be, is not served where the client can tell."""
+"""What was aborted, or may yet be, is not served."""
 
 from __future__ import annotations
 
 import pytest
 
-from app.topic_log import CLIENT_READS_COMMITTED
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.apache_kafka
-
-committed_only = pytest.mark.skipif(
-    not CLIENT_READS_COMMITTED, reason="kafka-python-ng cannot tell what was committed"
-)
-tells_nothing = pytest.mark.skipif(
-    CLIENT_READS_COMMITTED, reason="kafka-python 3 can tell what was committed"
-)
 
 
 @pytest.fixture
@@ -34,7 +26,6 @@ def send_aborted(topic, producer):
     return send
 
 
-@committed_only
 def test_aborted_messages_are_not_served_though_they_are_all_there_is(topic, serve, send_aborted):
     send_aborted("never", "ever")
     service = serve(topic)
@@ -45,7 +36,6 @@ def test_aborted_messages_are_not_served_though_they_are_all_there_is(topic, ser
     assert service.status["updates"] == 2
 
 
-@committed_only
 def test_the_last_committed_message_is_found_before_thousands_of_aborted_ones(
     topic, serve, send_aborted
 ):
@@ -55,7 +45,6 @@ def test_the_last_committed_message_is_found_before_thousands_of_aborted_ones(
     assert serve(topic).first_state() == "committed"
 
 
-@committed_only
 def test_an_open_message_is_served_when_it_is_committed_and_not_before(topic, serve, producer):
     producer.begin_transaction()
     topic.send_state("open", producer=producer)
@@ -67,13 +56,12 @@ def test_an_open_message_is_served_when_it_is_committed_and_not_before(topic, se
     eventually(lambda: service.status["partitions"]["0"]["lag"] == 0)
 
 
-@committed_only
 @pytest.mark.parametrize("aborted", [0, 200])
 def test_what_a_transaction_leaves_at_the_end_of_the_log_is_not_waited_for(
     topic, serve, producer, send_aborted, monkeypatch, aborted
 ):
     """Its marker, and what was aborted after it, are no messages, and nothing else will come."""
-    monkeypatch.setattr("app.topic_log.log.POLL_MS", 5000)
+    monkeypatch.setattr("app.topic_log.exchange.WAIT_MS", 5000)
     service = serve(topic)
     assert service.first_state() == 0
     producer.begin_transaction()
@@ -83,35 +71,7 @@ def test_what_a_transaction_leaves_at_the_end_of_the_log_is_not_waited_for(
     eventually(lambda: service.get().json == {"state": 199}, within=4)
 
 
-@committed_only
 def test_an_open_message_is_served_where_that_is_asked_for(topic, serve, producer):
     producer.begin_transaction()
     topic.send_state("open", producer=producer)
     assert serve(topic, isolation_level="READ_UNCOMMITTED").first_state() == "open"
-
-
-@tells_nothing
-def test_the_first_abort_is_one_warning_that_names_the_client_that_can_tell(
-    topic, serve, send_aborted, caplog
-):
-    service = serve(topic)
-    assert service.first_state() == 0
-    send_aborted("aborted")
-    send_aborted("again")
-    assert service.comes_to("again")
-    topic.send_state("after")
-    assert service.comes_to("after")
-    warnings = [line for line in caplog.messages if "aborted transactions" in line]
-    assert len(warnings) == 1
-    assert "make install KAFKA_CLIENT=kafka-python" in warnings[0]
-
-
-@tells_nothing
-def test_an_abort_is_no_warning_where_uncommitted_messages_are_asked_for(
-    topic, serve, send_aborted, caplog
-):
-    service = serve(topic, isolation_level="READ_UNCOMMITTED")
-    send_aborted("aborted")
-    topic.send_state("after")
-    eventually(lambda: service.get().json.get("state") == "after")
-    assert not [line for line in caplog.messages if "aborted transactions" in line]

@@ -1,0 +1,172 @@
+"""Follows every partition over one connection to the log, each for itself."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Callable
+
+from app.loading import StateMessage
+from app.partition_reader import PartitionReader
+from app.status import Progress
+from app.tails import CannotReadBack, Judge, Tails
+from app.topic_log import Answer, Fetched, PartitionError, TopicLog
+
+# a little longer than a broker waits for a record
+WAIT_SECONDS = 0.6
+READ_BACK_SECONDS = 5.0
+# a state may be served without a partition that cannot be read for so long: no new leader has
+# been elected by then
+IN_TROUBLE_SECONDS = 5.0
+
+
+class Follower:
+    """For the consumer thread only.
+
+    Attributes:
+        has_read: whether any partition was fetched from: offsets are told to those too who may not
+            read.
+        passed: how many offsets were read through since the partitions were located.
+        skipped: at how many of those no message was looked at, for a valid one came after them, or
+            there is none.
+    """
+
+    def __init__(
+        self,
+        log: TopicLog,
+        judge: Judge,
+        on_undecodable: Callable[[int, int, str], None],
+        on_error: Callable[[PartitionError], None],
+        on_recovery: Callable[[int], None],
+    ) -> None:
+        self._log = log
+        self._judge = judge
+        self._on_undecodable = on_undecodable
+        self._on_error = on_error
+        self._on_recovery = on_recovery
+        self._readers: dict[int, PartitionReader] = {}
+        self._held: list[Answer] = []
+        self.has_read = False
+        self.passed = 0
+        self.skipped = 0
+
+    def step(self, tails: Tails) -> None:
+        """Ask for what is not known yet, take the answers, and move `tails` by them; returns after
+        half a second if there are none."""
+        self._add_partitions(tails)
+        held, self._held = self._held, []
+        for answer in held or self._ask():
+            self._take(answer, tails)
+
+    def _ask(self) -> list[Answer]:
+        now = time.monotonic()
+        asks = {
+            partition: ask
+            for partition, reader in self._readers.items()
+            if (ask := reader.next_ask(now))
+        }
+        return self._log.ask(asks, WAIT_SECONDS)
+
+    def _take(self, answer: Answer, tails: Tails) -> None:
+        reader = self._readers[answer.partition]
+        if isinstance(answer, Fetched):
+            self.has_read = True
+            if answer.log_start is not None:
+                tails.log_starts_at(answer.partition, answer.log_start)
+        had_failed = reader.error
+        advance = reader.take(answer, time.monotonic())
+        if reader.error:
+            self._note_error(reader, reader.error)
+        elif had_failed:
+            self._on_recovery(answer.partition)
+        if advance and advance.is_whole_log:
+            before = range(advance.offsets.start, advance.tail.offset if advance.tail else 0)
+            tails.replace(answer.partition, advance.tail, before)
+        elif advance:
+            self.passed += len(advance.offsets)
+            self.skipped += len(advance.offsets) - advance.judged
+            if advance.tail:
+                tails.move(advance.tail, since=advance.offsets.start)
+
+    def _note_error(self, reader: PartitionReader, error: PartitionError) -> None:
+        self._on_error(error)
+        self._log.want_metadata()
+        if not self._log.tells_epochs(error.partition):
+            reader.locate_again()  # what leads it when it is back may lack what this one had
+
+    def _add_partitions(self, tails: Tails) -> None:
+        partitions = self._log.partitions()
+        if partitions != self._readers.keys():
+            tails.keep_only(partitions)
+            for partition in sorted(partitions - self._readers.keys()):
+                self._readers[partition] = PartitionReader(
+                    self._judge,
+                    functools.partial(self._on_undecodable, partition),
+                )
+        for partition in self._log.new_leaders() & self._readers.keys():
+            self._log.forget(partition)
+            self._readers[partition].locate_again()
+
+    @property
+    def fetches(self) -> int:
+        """How many requests for records were sent."""
+        return self._log.fetches
+
+    @property
+    def positions(self) -> dict[int, int]:
+        """By partition, the offset that is read next; of those that are located."""
+        return {
+            partition: reader.position
+            for partition, reader in self._readers.items()
+            if reader.position is not None
+        }
+
+    @property
+    def progress(self) -> dict[int, Progress]:
+        return {
+            partition: Progress(
+                reader.position, reader.end, str(reader.error) if reader.error else None
+            )
+            for partition, reader in self._readers.items()
+        }
+
+    @property
+    def missing(self) -> dict[int, PartitionError | None]:
+        """The partitions that are not located, and the error that keeps them from it, if any."""
+        return {
+            partition: reader.error
+            for partition, reader in self._readers.items()
+            if reader.position is None
+        }
+
+    @property
+    def is_located(self) -> bool:
+        """Whether every partition is, but for those that have been in trouble for some time."""
+        now = time.monotonic()
+        return all(
+            reader.position is not None
+            or (reader.error and now - reader.failing_since > IN_TROUBLE_SECONDS)
+            for reader in self._readers.values()
+        )
+
+    def read_back(self, partition: int, offsets: range, judge: Judge) -> StateMessage | None:
+        """Find the last message within `offsets` that `judge` accepts.
+
+        Raises:
+            CannotReadBack: the partition cannot be read now.
+        """
+        self._log.forget(partition)
+        reader = PartitionReader(judge, functools.partial(self._on_undecodable, partition))
+        advance = reader.read_through(offsets)
+        deadline = time.monotonic() + READ_BACK_SECONDS
+        while advance is None:
+            now = time.monotonic()
+            if now > deadline:
+                raise CannotReadBack(f"partition {partition}: {reader.error or 'no answer'}")
+            ask = reader.next_ask(now)
+            for answer in self._log.ask({partition: ask} if ask else {}, WAIT_SECONDS):
+                if answer.partition == partition:
+                    advance = reader.take(answer, time.monotonic())
+                else:
+                    self._held.append(answer)
+        return advance.tail

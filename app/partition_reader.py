@@ -1,0 +1,160 @@
+"""One partition: it is located, then followed, and what keeps it from that is nobody else's."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from app.loading import StateMessage
+from app.locate import Scan
+from app.message import Message
+from app.pauses import pause_seconds
+from app.topic_log import Answer, Ask, AskEnds, AskRecords, Ends, Fetched, PartitionError
+
+FETCH_BYTES = 256 * 1024
+# a fetch of a few messages shall not bring the many that came after them
+MESSAGE_BYTES = 1024
+LONGEST_PAUSE_SECONDS = 2.0
+# the log is not what it was: it is located again
+CHANGED = {"OFFSET_OUT_OF_RANGE", "LOG_TRUNCATED"}
+
+
+@dataclass(frozen=True)
+class Advance:
+    """Some offsets of a partition were read through.
+
+    Attributes:
+        offsets: which ones.
+        tail: the last valid message among them, if there is one; what is before it was not looked
+            at.
+        judged: how many messages were looked at.
+        is_whole_log: whether these are all that the partition has.
+    """
+
+    offsets: range
+    tail: StateMessage | None
+    judged: int
+    is_whole_log: bool
+
+
+class PartitionReader:
+    """Says what to ask the partition's leader next, and takes the answer.
+
+    It seeks to the end of the log and reads backwards from there to the last valid message; then
+    it waits for more. Where more has come than one fetch brings, it does the same again, down to
+    where it was. An offset counts as read only when it was decoded and judged, or when a valid
+    message after it was found: what a fetch passes over is still unread.
+
+    Attributes:
+        position: the offset that is read next; None until the partition is located.
+        end: where the log ended when it was last asked, open transactions included; None if that
+            is not known.
+        error: why the partition cannot be read now.
+        failing_since: when that began, on the clock of `time.monotonic`.
+    """
+
+    def __init__(
+        self,
+        judge: Callable[[Message], StateMessage | None],
+        on_undecodable: Callable[[int, str], None],
+    ) -> None:
+        self._judge = judge
+        self._on_undecodable = on_undecodable
+        self._scan: Scan[StateMessage] | None = None
+        self._scanned = range(0)
+        self._is_starved = False
+        self._failures = 0
+        self._retry_at = 0.0
+        self.position: int | None = None
+        self.end: int | None = None
+        self.error: PartitionError | None = None
+        self.failing_since = 0.0
+
+    def locate_again(self) -> None:
+        """Look anew for the last valid message, for the log may be another one."""
+        self.position, self._scan, self._is_starved = None, None, False
+        self._retry_at = 0.0
+
+    def next_ask(self, now: float) -> Ask | None:
+        """Give what is to be asked; None while it waits after a failure."""
+        if now < self._retry_at:
+            return None
+        if self._scan:
+            wanted = self._scan.next
+            size = min(len(wanted) * MESSAGE_BYTES, FETCH_BYTES)
+            return AskRecords(wanted.start, size, first=self._is_starved)
+        if self.position is None:
+            return AskEnds()
+        if self._is_starved:
+            return AskRecords(self.position, FETCH_BYTES, first=True)
+        return AskRecords(self.position, MESSAGE_BYTES, may_wait=True)
+
+    def take(self, answer: Answer, now: float) -> Advance | None:
+        """Take the answer to what was asked; gives what was read through by it, if any was."""
+        if isinstance(answer, Fetched) and self._scan and answer.end < self._scan.next.stop:
+            detail = f"it ends at {answer.end}, not {self._scan.next.stop}"
+            answer = PartitionError(answer.partition, "LOG_TRUNCATED", detail)
+        if isinstance(answer, PartitionError):
+            self._fail(answer, now)
+            return None
+        self.error, self._failures = None, 0
+        if isinstance(answer, Ends):
+            self.end = answer.end
+            return self.read_through(range(answer.start, answer.end))
+        self.end = answer.high_watermark
+        return self._take_scanned(answer) if self._scan else self._take_followed(answer)
+
+    def _fail(self, error: PartitionError, now: float) -> None:
+        if self.error is None:
+            self.failing_since = now
+        if error.name in CHANGED:
+            self.locate_again()
+        self.error = error
+        self._failures += 1
+        self._retry_at = now + pause_seconds(self._failures, LONGEST_PAUSE_SECONDS)
+
+    def _take_followed(self, fetched: Fetched) -> Advance | None:
+        start = fetched.asked.offset
+        stop = self._reached(fetched, to=fetched.end)
+        if stop is None or stop <= start:
+            return None
+        if stop < fetched.end:
+            return self.read_through(range(start, fetched.end))
+        offsets = range(start, stop)
+        self._scan, self._scanned = Scan(offsets, self._judge, width=len(offsets)), offsets
+        self._scan.has_read(stop, fetched.batches.newest_first(offsets, self._on_undecodable))
+        return self._end_scan()
+
+    def read_through(self, offsets: range) -> Advance | None:
+        """Read these offsets next."""
+        self._scan, self._scanned = Scan(offsets, self._judge), offsets
+        return self._end_scan() if self._scan.is_done else None
+
+    def _take_scanned(self, fetched: Fetched) -> Advance | None:
+        assert self._scan
+        if fetched.log_start is not None:
+            self._scan.starts_at(fetched.log_start)
+        if not self._scan.is_done:
+            wanted = self._scan.next
+            stop = self._reached(fetched, to=wanted.stop)
+            if stop is not None:
+                newest_first = fetched.batches.newest_first(wanted, self._on_undecodable)
+                self._scan.has_read(min(stop, wanted.stop), newest_first)
+        return self._end_scan() if self._scan.is_done else None
+
+    def _reached(self, fetched: Fetched, to: int) -> int | None:
+        """Up to which offset is known what there is; None if nothing was told, for others' records
+        took all the room."""
+        stop = fetched.batches.stop
+        if stop > fetched.asked.offset:
+            self._is_starved = False
+            return stop
+        self._is_starved = fetched.asked.offset < to and not fetched.is_conclusive
+        return None if self._is_starved else to
+
+    def _end_scan(self) -> Advance:
+        assert self._scan
+        is_whole_log = self.position is None
+        advance = Advance(self._scanned, self._scan.found, self._scan.judged, is_whole_log)
+        self.position, self._scan = self._scanned.stop, None
+        return advance

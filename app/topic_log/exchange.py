@@ -1,0 +1,332 @@
+"""Questions to the partitions' leaders, and their answers: each partition for itself.
+
+The clients' own consumers raise one partition's error in place of the others' records, turn error
+codes that they do not know into empty answers, and wait for all partitions before they hand out
+any. Here connections, metadata and the encoding are the client's; what is asked of which
+partition, and what becomes of each answer, is decided here.
+"""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from kafka import KafkaConsumer
+from kafka.errors import KafkaError, TopicAuthorizationFailedError
+
+from app.topic_log.answers import Answer, Ask, AskEnds, AskRecords, Ends, Fetched, PartitionError
+from app.topic_log.batches import Batches
+from app.topic_log.error_names import (
+    LEADER_NOT_AVAILABLE,
+    TOPIC_AUTHORIZATION_FAILED,
+    meaning_of,
+    name_of,
+)
+from app.topic_log.installed import IS_KAFKA_PYTHON_3
+
+if TYPE_CHECKING or not IS_KAFKA_PYTHON_3:
+    from app.topic_log import ng_requests as requests
+else:
+    from app.topic_log import v3_requests as requests
+
+# how long a broker may wait for a record, and where there should be one
+WAIT_MS = 500
+READ_MS = 10
+# of all partitions in one answer, so that a thousand of them do not fill the memory
+ANSWER_BYTES = 16 * 1024 * 1024
+# a leader that takes longer to answer, or to be connected to, is in trouble
+PATIENCE_SECONDS = 3.0
+# how long a step of the network takes at most while a connection is being made
+CONNECTING_MS = 50
+
+EARLIEST, LATEST = -2, -1
+NO_ANSWER = "NO_ANSWER"
+NO_CONNECTION = "NO_CONNECTION"
+
+
+@dataclass(frozen=True)
+class Leader:
+    """
+    Attributes:
+        node: the broker's id.
+        epoch: how many leaders the partition has had (KIP-101); -1 with brokers before Kafka 2.8.
+    """
+
+    node: int
+    epoch: int
+
+    def follows(self, other: Leader) -> bool:
+        """Whether this one took `other`'s place; metadata from a broker that is behind may still
+        tell of one from before it."""
+        if self.epoch >= 0 and other.epoch >= 0:
+            return self.epoch > other.epoch
+        return self != other
+
+
+@dataclass
+class _Request:
+    """Requests to one broker that are under way, about these partitions.
+
+    Attributes:
+        ends: what has come of the two requests for ends: by timestamp, offsets by partition.
+    """
+
+    node: int
+    asks: Mapping[int, Ask]
+    due: float
+    responses_left: int
+    ends: dict[int, dict[int, int]] = field(default_factory=lambda: defaultdict(dict))
+
+
+class Exchange:
+    """For the thread that follows."""
+
+    def __init__(self, consumer: KafkaConsumer, topic: str, reads_committed: bool) -> None:
+        self._client = consumer._client
+        self._cluster = consumer._client.cluster
+        self._topic = topic
+        self._reads_committed = reads_committed
+        self._refreshed = 0.0
+        self._leaders: dict[int, Leader] = {}
+        self._without_leader: dict[int, int] = {}
+        self._under_way: list[_Request] = []
+        self._awaited: dict[int, _Request] = {}
+        self._arrived: list[Callable[[], Iterator[Answer]]] = []
+        self._answers: list[Answer] = []
+        self._unconnected_since: dict[int, float] = {}
+        self.requests = 0
+
+    def new_leaders(self) -> set[int]:
+        """The partitions that have another leader than when this was last asked, or a first one."""
+        refreshed = self._cluster._last_successful_refresh_ms
+        if refreshed == self._refreshed:
+            return set()
+        self._refreshed = refreshed
+        new = set()
+        for partition in self._cluster.partitions_for_topic(self._topic) or ():
+            node, epoch, error = requests.leader(self._cluster, self._topic, partition)
+            if node < 0:
+                self._without_leader[partition] = error or LEADER_NOT_AVAILABLE
+                continue
+            self._without_leader.pop(partition, None)
+            leader, known = Leader(node, epoch), self._leaders.get(partition)
+            if known is None or leader.follows(known):
+                self._leaders[partition] = leader
+                new.add(partition)
+        return new
+
+    def leader(self, partition: int) -> Leader | None:
+        """The partition's leader as of `new_leaders`; None if it never had one."""
+        return self._leaders.get(partition)
+
+    def forget(self, partition: int) -> None:
+        """Take no answer any more to what this partition was asked."""
+        self._awaited.pop(partition, None)
+        self._answers = [answer for answer in self._answers if answer.partition != partition]
+
+    def ask(self, asks: Mapping[int, Ask], timeout: float) -> list[Answer]:
+        """Ask what is not asked yet, and give the answers as soon as there are some.
+
+        Args:
+            asks: by partition; one that has yet to be answered is not asked again.
+            timeout: seconds; then it gives none.
+
+        Raises:
+            TopicAuthorizationFailedError: the ACLs do not let this client read.
+        """
+        deadline = time.monotonic() + timeout
+        unsent = self._by_leader(asks)
+        while True:
+            self._send(unsent)
+            if not self._answers:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return []
+                self._client.poll(timeout_ms=min(left * 1000, CONNECTING_MS if unsent else WAIT_MS))
+                self._read_what_arrived()
+                self._notice_late_ones()
+            if self._answers:
+                answers, self._answers = self._answers, []
+                return answers
+
+    def _by_leader(self, asks: Mapping[int, Ask]) -> dict[int, dict[int, Ask]]:
+        by_leader: dict[int, dict[int, Ask]] = defaultdict(dict)
+        for partition, ask in asks.items():
+            if partition in self._awaited:
+                continue
+            leader = self._leaders.get(partition)
+            if leader is None or partition in self._without_leader:
+                code = self._without_leader.get(partition, LEADER_NOT_AVAILABLE)
+                self._answers.append(_error(partition, code))
+            else:
+                by_leader[leader.node][partition] = ask
+        return by_leader
+
+    def _send(self, unsent: dict[int, dict[int, Ask]]) -> None:
+        for node in [*unsent]:
+            if any(request.node == node for request in self._under_way):
+                del unsent[node]  # asked again when what is under way is answered
+            elif requests.is_connected(self._client, node):
+                self._unconnected_since.pop(node, None)
+                self._send_to(node, unsent.pop(node))
+            elif self._is_late(self._unconnected_since.setdefault(node, time.monotonic())):
+                del self._unconnected_since[node]
+                self._answers += [
+                    PartitionError(
+                        partition,
+                        NO_CONNECTION,
+                        f"its leader, {self._broker(node)}, cannot be reached",
+                    )
+                    for partition in unsent.pop(node)
+                ]
+
+    def _is_late(self, since: float) -> bool:
+        return time.monotonic() - since > PATIENCE_SECONDS
+
+    def _broker(self, node: int) -> str:
+        broker = self._cluster.broker_metadata(node)
+        return f"broker {node} at {broker.host}:{broker.port}" if broker else f"broker {node}"
+
+    def _send_to(self, node: int, asks: Mapping[int, Ask]) -> None:
+        records = {p: ask for p, ask in asks.items() if isinstance(ask, AskRecords)}
+        ends = {p: ask for p, ask in asks.items() if isinstance(ask, AskEnds)}
+        level = int(self._reads_committed)
+        may_wait = not ends and all(ask.may_wait for ask in records.values())
+        wait_ms = WAIT_MS if may_wait else READ_MS
+        if ends:
+            request = self._begin(node, ends, 0, responses=2)
+            for timestamp in (EARLIEST, LATEST):
+                self._send_request(
+                    request,
+                    requests.ends_request(self._topic, ends, timestamp, level),
+                    functools.partial(self._ends, request, timestamp),
+                )
+        if records:
+            request = self._begin(node, records, wait_ms, responses=1)
+            in_order = sorted(records.items(), key=lambda item: not item[1].first)
+            partitions = [
+                (partition, self._leaders[partition].epoch, ask.offset, ask.max_bytes)
+                for partition, ask in in_order
+            ]
+            version = requests.fetch_version(self._client)
+            self.requests += 1
+            self._send_request(
+                request,
+                requests.fetch_request(
+                    version, self._topic, partitions, wait_ms, ANSWER_BYTES, level
+                ),
+                functools.partial(self._fetched, request, [*dict(in_order)]),
+            )
+
+    def _begin(self, node: int, asks: Mapping[int, Ask], wait_ms: int, responses: int) -> _Request:
+        due = time.monotonic() + wait_ms / 1000 + PATIENCE_SECONDS
+        request = _Request(node, asks, due, responses)
+        self._under_way.append(request)
+        self._awaited.update(dict.fromkeys(asks, request))
+        return request
+
+    def _send_request(
+        self, request: _Request, message: Any, read: Callable[[Any], Iterator[Answer]]
+    ) -> None:
+        # no more than noted here: the clients swallow what is raised in a callback
+        sent = self._client.send(request.node, message)
+        sent.add_callback(lambda response: self._arrived.append(lambda: read(response)))
+        sent.add_errback(lambda error: self._arrived.append(lambda: self._lost(request, error)))
+        sent.add_both(lambda _: self._arrived.append(lambda: self._ended(request)))
+
+    def _read_what_arrived(self) -> None:
+        arrived, self._arrived = self._arrived, []
+        for read in arrived:
+            self._answers += [*read()]
+
+    def _ended(self, request: _Request) -> Iterator[Answer]:
+        request.responses_left -= 1
+        if request.responses_left == 0 and request in self._under_way:
+            self._under_way.remove(request)
+            # not silent where a broker leaves out what it was asked
+            yield from self._failures(
+                request, NO_ANSWER, f"{self._broker(request.node)} left it out"
+            )
+
+    def _lost(self, request: _Request, error: Exception) -> Iterator[Answer]:
+        detail = f"{self._broker(request.node)} did not answer: {error or type(error).__name__}"
+        yield from self._failures(request, NO_CONNECTION, detail)
+
+    def _failures(self, request: _Request, name: str, detail: str) -> Iterator[Answer]:
+        for partition in request.asks:
+            if self._takes(request, partition):
+                yield PartitionError(partition, name, detail)
+
+    def _takes(self, request: _Request, partition: int) -> bool:
+        """Whether the partition still awaits an answer to this; then it has got it."""
+        if self._awaited.get(partition) is not request:
+            return False
+        del self._awaited[partition]
+        return True
+
+    def _ends(self, request: _Request, timestamp: int, response: Any) -> Iterator[Answer]:
+        for partition, error, offset in requests.ends_answers(response):
+            if error:
+                if self._takes(request, partition):
+                    yield _error(partition, error)
+                continue
+            request.ends[timestamp][partition] = offset
+            start = request.ends[EARLIEST].get(partition)
+            end = request.ends[LATEST].get(partition)
+            if start is not None and end is not None and self._takes(request, partition):
+                yield Ends(partition, start, end)
+
+    def _fetched(self, request: _Request, in_order: list[int], response: Any) -> Iterator[Answer]:
+        whole = getattr(response, "error_code", 0)  # versions before 7 have none
+        if whole:
+            yield from self._failures(request, name_of(whole), meaning_of(whole))
+            return
+        answers = {answer[0]: answer[1:] for answer in requests.fetch_answers(response)}
+        none_before = True
+        for partition in in_order:
+            if partition not in answers:
+                continue
+            error, high_watermark, stable, log_start, aborted, records = answers[partition]
+            is_conclusive, none_before = none_before, none_before and not records
+            if not self._takes(request, partition):
+                continue
+            if error:
+                yield _error(partition, error)
+                continue
+            ask = request.asks[partition]
+            assert isinstance(ask, AskRecords)
+            try:
+                batches = Batches(partition, records, aborted if self._reads_committed else ())
+            except KafkaError as unreadable:
+                yield PartitionError(partition, "UNREADABLE_ANSWER", str(unreadable))
+                continue
+            end = stable if self._reads_committed and stable >= 0 else high_watermark
+            yield Fetched(partition, ask, end, high_watermark, log_start, batches, is_conclusive)
+
+    def _notice_late_ones(self) -> None:
+        """What is late is not waited for any longer, for the partition may have a new leader; the
+        broker is asked nothing more until it answers or the client gives it up."""
+        now = time.monotonic()
+        for request in self._under_way:
+            if now > request.due:
+                request.due = float("inf")
+                detail = f"{self._broker(request.node)} has not answered for some seconds"
+                self._answers += self._failures(request, NO_ANSWER, detail)
+
+    def want_metadata(self) -> None:
+        """Have the client ask who leads what by now."""
+        self._cluster.request_update()
+
+
+def _error(partition: int, code: int) -> PartitionError:
+    """
+    Raises:
+        TopicAuthorizationFailedError: which goes for every partition.
+    """
+    if code == TOPIC_AUTHORIZATION_FAILED:
+        raise TopicAuthorizationFailedError
+    return PartitionError(partition, name_of(code), meaning_of(code))
