@@ -228,7 +228,7 @@ class Settings:
     max_waiting: int | None = None
     log_level: str = "INFO"
     log_format: str = "text"
-    isolation_level: str | None = None
+    isolation_level: str = "READ_COMMITTED"
     security_protocol: str = "PLAINTEXT"
     sasl_mechanism: str | None = None
     sasl_username: str | None = None

@@ -228,7 +228,10 @@ class Tails:
     def _load(self, message: StateMessage, pending: Mapping[Place, Pending]) -> Snapshot:
         if self._loaded and self._loaded.place == message.place:
             return self._loaded
-        last = self._pending.get(message.place) or pending.get(message.place)
+        noted = self._pending.get(message.place)
+        if noted:
+            raise TryAgain(noted.reason, noted.detail)
+        last = pending.get(message.place)
         if last and self.now() < last.next_try:
             self._pending[message.place] = last
             raise TryAgain(last.reason, last.detail)

@@ -12,7 +12,7 @@ import time
 import psutil
 import pytest
 
-from app.topic_log import CLIENT_READS_COMMITTED
+from app.topic_log.installed import IS_KAFKA_PYTHON_3
 from dev.broker import answers
 from tests.processes import ROOT, free_port, running
 from tests.waiting import eventually
@@ -20,9 +20,8 @@ from tests.waiting import eventually
 EMBEDDED_PORT = 9092
 WITHIN_SECONDS = 5
 
-# kafka-python 3 is what can read committed messages only
 needs_embedded = pytest.mark.skipif(
-    CLIENT_READS_COMMITTED, reason="the embedded broker does not answer kafka-python 3"
+    IS_KAFKA_PYTHON_3, reason="the embedded broker does not answer kafka-python 3"
 )
 
 
@@ -143,7 +142,7 @@ def test_a_setting_that_makes_no_sense_is_one_line(make_run):
         assert "Traceback" not in program.output
 
 
-@pytest.mark.skipif(not CLIENT_READS_COMMITTED, reason="kafka-python-ng and the embedded broker do")
+@pytest.mark.skipif(not IS_KAFKA_PYTHON_3, reason="kafka-python-ng and the embedded broker do")
 @pytest.mark.usefixtures("nothing_at_9092")
 def test_says_that_the_embedded_broker_does_not_answer_this_client(make_run):
     with make_run() as program:

@@ -13,7 +13,6 @@ import pytest
 
 from app import create_app
 from app.settings import Settings
-from app.topic_log import CLIENT_READS_COMMITTED
 from tests import secure_broker
 from tests.integration.conftest import Service
 from tests.processes import ROOT, free_port, gunicorn, running
@@ -279,10 +278,3 @@ def test_shows_no_secret_in_the_traceback_of_a_client_that_has_one_in_its_error(
     assert "Traceback" in logged
     for shown in (logged, service.get("/status").text, reason(service)):
         assert "wr0ng" not in shown
-
-
-@pytest.mark.skipif(CLIENT_READS_COMMITTED, reason="kafka-python 3 is asked to, and does")
-def test_with_kafka_python_ng_reading_committed_is_refused_and_names_the_client_that_can(environ):
-    produced = produce(environ("PLAINTEXT", KAFKA_ISOLATION_LEVEL="read_committed"))
-    assert produced.returncode == 1
-    assert "install kafka-python 3 in its place" in produced.stderr

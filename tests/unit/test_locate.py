@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.loading import StateMessage
-from app.locate import ENOUGH, GROWTH, locate, newest_tail
+from app.locate import ENOUGH, GROWTH, Scan, newest_tail
 from app.message import InvalidMessage, parse_message
 
 
@@ -30,12 +30,24 @@ class RecordedLog:
         self.windows = 0
         self.judged: list[tuple[int, int]] = []
 
-    def read(self, ranges):
-        self.windows += 1
-        for partition, offsets in ranges.items():
-            within = [r for r in self._records if r.partition == partition and r.offset in offsets]
-            for start in range(0, len(within), self._run_length):
-                yield within[start : start + self._run_length]
+    def locate(self, ranges: dict[int, range]) -> dict[int, StateMessage]:
+        """Each partition's tail in its range."""
+        found = {partition: self._scan(partition, ranges[partition]) for partition in ranges}
+        return {partition: tail for partition, tail in found.items() if tail}
+
+    def _scan(self, partition: int, offsets: range) -> StateMessage | None:
+        scan = Scan(offsets, self.judge)
+        window = None
+        while not scan.is_done:
+            if scan.next.stop != window:
+                self.windows, window = self.windows + 1, scan.next.stop
+            within = [
+                r for r in self._records if r.partition == partition and r.offset in scan.next
+            ]
+            run = within[: self._run_length]
+            stop = run[-1].offset + 1 if run != within else scan.next.stop
+            scan.has_read(stop, reversed(run))
+        return scan.found
 
     def judge(self, record: Record) -> StateMessage | None:
         self.judged.append((record.partition, record.offset))
@@ -84,7 +96,7 @@ def slowly(records: list[Record]) -> dict[int, int]:
 def test_finds_what_reading_from_the_beginning_finds(log, run_length):
     records, ranges = log
     recorded = RecordedLog(records, run_length)
-    tails = locate(recorded, ranges, recorded.judge)
+    tails = recorded.locate(ranges)
     assert {partition: tail.offset for partition, tail in tails.items()} == slowly(records)
     assert all(tail.partition == partition for partition, tail in tails.items())
 
@@ -93,7 +105,7 @@ def test_finds_what_reading_from_the_beginning_finds(log, run_length):
 def test_the_state_is_the_newest_tail_by_timestamp_then_partition(log):
     records, ranges = log
     recorded = RecordedLog(records)
-    found = locate(recorded, ranges, recorded.judge)
+    found = recorded.locate(ranges)
     tails = slowly(records).items()
     slow = sorted((r.timestamp, r.partition) for r in records if (r.partition, r.offset) in tails)
     if slow:
@@ -107,7 +119,7 @@ def test_the_state_is_the_newest_tail_by_timestamp_then_partition(log):
 def test_judges_no_message_twice(log):
     records, ranges = log
     recorded = RecordedLog(records)
-    locate(recorded, ranges, recorded.judge)
+    recorded.locate(ranges)
     assert len(recorded.judged) == len(set(recorded.judged))
 
 
@@ -116,7 +128,7 @@ def test_stays_within_the_given_ranges(log, cut):
     records, ranges = log
     later = {p: range(min(r.start + cut, r.stop), r.stop) for p, r in ranges.items()}
     recorded = RecordedLog(records)
-    tails = locate(recorded, later, recorded.judge)
+    tails = recorded.locate(later)
     expected = slowly([r for r in records if r.offset in later[r.partition]])
     assert {partition: tail.offset for partition, tail in tails.items()} == expected
 
@@ -127,7 +139,7 @@ def test_reads_little_more_than_the_invalid_messages_at_the_end(invalid):
     records = [Record(0, offset, 0, b'{"state":1}') for offset in range(60_000 - invalid)]
     records += [Record(0, offset, 0, None) for offset in range(60_000 - invalid, 60_000)]
     recorded = RecordedLog(records, run_length=500)
-    assert locate(recorded, {0: range(60_000)}, recorded.judge)[0].offset == 59_999 - invalid
+    assert recorded.locate({0: range(60_000)})[0].offset == 59_999 - invalid
     assert len(recorded.judged) <= invalid + 500
     assert recorded.windows <= invalid / ENOUGH + 10
 
@@ -135,13 +147,13 @@ def test_reads_little_more_than_the_invalid_messages_at_the_end(invalid):
 def test_a_gap_of_a_billion_offsets_costs_few_reads():
     log = [Record(0, 5, 0, b'{"state":1}'), Record(0, 10**9, 0, None)]
     recorded = RecordedLog(log)
-    assert locate(recorded, {0: range(10**9 + 1)}, recorded.judge)[0].offset == 5
+    assert recorded.locate({0: range(10**9 + 1)})[0].offset == 5
     assert GROWTH ** (recorded.windows - 2) < 10**9
 
 
 def test_a_valid_newest_message_costs_one_read_of_one_offset():
     records = [Record(p, o, 0, b'{"state":1}') for p, o in itertools.product(range(3), range(100))]
     recorded = RecordedLog(records)
-    locate(recorded, dict.fromkeys(range(3), range(100)), recorded.judge)
-    assert recorded.windows == 1
+    recorded.locate(dict.fromkeys(range(3), range(100)))
+    assert recorded.windows == 3  # one for each partition
     assert sorted(recorded.judged) == [(0, 99), (1, 99), (2, 99)]

@@ -12,7 +12,6 @@ import trustme
 from app.environment import SettingsError
 from app.model.settings import ModelSettings
 from app.settings import Settings
-from app.topic_log import CLIENT_READS_COMMITTED
 
 
 def test_only_the_topic_is_required():
@@ -259,10 +258,9 @@ def test_secrets_are_in_no_text_of_the_settings():
         assert "t0ken" not in text
 
 
-@pytest.mark.skipif(CLIENT_READS_COMMITTED, reason="kafka-python 3 can, and is asked to")
-def test_reading_committed_is_refused_with_a_client_that_cannot():
-    with pytest.raises(SettingsError, match="make install KAFKA_CLIENT=kafka-python"):
-        settings(KAFKA_ISOLATION_LEVEL="read_committed")
+def test_reads_what_was_committed_unless_told_otherwise():
+    assert settings().isolation_level == "READ_COMMITTED"
+    assert settings(KAFKA_ISOLATION_LEVEL="read_uncommitted").isolation_level == "READ_UNCOMMITTED"
 
 
 def test_a_missing_topic_is_named():

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.loading import InvalidMessage, StateMessage, TryAgain
-from app.locate import locate
+from app.locate import Scan
 from app.state import Snapshot
-from app.tails import LONGEST_PAUSE_SECONDS, MOST_PENDING, Tails
+from app.tails import LONGEST_PAUSE_SECONDS, MOST_PENDING, MOST_TRIES, CannotReadBack, Tails
 
 BROKEN, REFUSED, LATER, GOOD = "broken", "refused", "later", "good"
 
@@ -66,14 +66,12 @@ class Follower:
             timestamp=record.timestamp,
         )
 
-    def read_back(self, ranges, judge):
-        return locate(self, ranges, judge)
-
-    def read(self, ranges):
-        for partition, offsets in ranges.items():
-            run = [r for r in self.records if r.partition == partition and r.offset in offsets]
-            if run:
-                yield run
+    def read_back(self, partition, offsets, judge):
+        scan = Scan(offsets, judge)
+        while not scan.is_done:
+            run = [r for r in self.records if r.partition == partition and r.offset in scan.next]
+            scan.has_read(scan.next.stop, reversed(run))
+        return scan.found
 
     def follow(self, *arrived: Record) -> str | None:
         """The log ends after those that have `arrived`; gives where the served one is."""
@@ -83,15 +81,17 @@ class Follower:
             end = max(r.offset for r in self.records if r.partition == partition) + 1
             ranges[partition] = range(self.positions[partition], end)
             self.positions[partition] = end
-        for partition, message in locate(self, ranges, self.judge).items():
-            self.tails.move(message, since=ranges[partition].start)
+        for partition, offsets in ranges.items():
+            message = self.read_back(partition, offsets, self.judge)
+            if message:
+                self.tails.move(message, since=offsets.start)
         self.served = self.tails.newest(self.served) or self.served
         return self.served and f"{self.served.partition}:{self.served.offset}"
 
 
 def slowly(records: list[Record]) -> str | None:
     """The newest of the partitions' last valid messages, or if it does not load, of those and
-    the last one before it that does."""
+    the last one before it that may."""
     valid = defaultdict(list)
     for record in records:
         if record.kind != BROKEN:
@@ -102,9 +102,11 @@ def slowly(records: list[Record]) -> str | None:
         )
         if newest.kind == GOOD:
             return f"{newest.partition}:{newest.offset}"
-        while valid[newest.partition] and valid[newest.partition][-1].kind != GOOD:
-            valid[newest.partition].pop()
-        if not valid[newest.partition]:
+        left = valid[newest.partition]
+        left.pop()
+        while left and left[-1].kind == REFUSED:
+            left.pop()
+        if not left:
             del valid[newest.partition]
     return None
 
@@ -245,11 +247,130 @@ def test_what_is_served_is_not_left_for_what_loads_without_delay():
     assert follower.loads == [(0, 0), (0, 2)]
 
 
-def test_a_start_does_not_try_all_of_a_log_whose_storage_is_away():
+def test_a_start_tries_a_few_at_a_time_of_a_log_whose_storage_is_away_and_not_all_of_them():
     follower = Follower()
     log = [Record(0, offset, offset, LATER) for offset in range(1000)]
     assert follower.follow(*log) is None
-    assert len(follower.loads) == len(follower.tails.pending) == MOST_PENDING
+    assert len(follower.loads) <= 2 * MOST_TRIES
+    tried = len(follower.loads)
+    for _ in range(MOST_PENDING):
+        assert follower.follow() is None
+        assert len(follower.loads) <= tried + 2 * MOST_TRIES
+        tried = len(follower.loads)
+    assert len(follower.tails.pending) == len(set(follower.loads)) == MOST_PENDING
+
+
+def test_a_start_comes_to_the_newest_that_loads_however_many_do_not_after_it():
+    follower = Follower()
+    running = Follower()
+    log = [Record(0, 0, 0, GOOD), *(Record(0, n, n, LATER) for n in range(1, 50))]
+    for record in log:
+        assert running.follow(record) == "0:0"
+    follower.follow(*log)
+    assert any(follower.follow() == "0:0" for _ in range(50))
+
+
+def test_what_loads_is_served_though_something_newer_elsewhere_is_to_be_tried_again():
+    log = [Record(0, 0, 100, GOOD), Record(1, 0, 200, LATER), Record(0, 1, 150, GOOD)]
+    running = Follower()
+    assert [running.follow(record) for record in log] == ["0:0", "0:0", "0:1"]
+    assert Follower().follow(*log) == "0:1"
+    running.mended.add(LATER)
+    running.time += LONGEST_PAUSE_SECONDS
+    assert running.follow() == "1:0"
+
+
+@given(logs(kinds=(BROKEN, REFUSED, LATER, GOOD)), st.data())
+def test_who_follows_serves_what_who_starts_serves_while_some_are_to_be_tried_again(records, data):
+    running, starting = Follower(), Follower()
+    for arrived in in_steps(records, data):
+        running.follow(*arrived)
+        running.time += data.draw(st.floats(0, 100))
+    starting.follow(*records)
+    for _ in range(len(records)):
+        running.follow()
+        starting.follow()
+    assert running.follow() == starting.follow() == slowly(records)
+
+
+def delete(follower: Follower, partition: int, before: int) -> None:
+    follower.records = [
+        r for r in follower.records if r.partition != partition or r.offset >= before
+    ]
+    follower.tails.log_starts_at(partition, before)
+
+
+def test_a_deleted_state_stays_until_something_newer_than_its_deletion_comes():
+    follower = Follower()
+    follower.follow(Record(1, 0, 10, GOOD))
+    assert follower.follow(Record(0, 0, 99, GOOD)) == "0:0"
+    follower.tails.log_starts_at(0, 0)
+    delete(follower, 0, 1)
+    assert follower.follow() == "0:0"
+    assert follower.follow(Record(1, 1, 20, GOOD)) == "0:0"
+    follower.tails.log_starts_at(0, 1)  # as the next fetch tells
+    assert follower.follow() == "1:1" == slowly(follower.records)
+
+
+def test_a_deleted_state_stays_while_there_is_no_other():
+    follower = Follower()
+    assert follower.follow(Record(0, 0, 99, GOOD)) == "0:0"
+    delete(follower, 0, 1)
+    assert follower.follow(Record(1, 0, 10, BROKEN)) == "0:0"
+    assert follower.follow(Record(1, 1, 20, REFUSED)) == "0:0"
+    assert follower.follow(Record(1, 2, 30, GOOD)) == "0:0"
+    follower.tails.log_starts_at(0, 1)
+    assert follower.follow() == "1:2"
+
+
+def test_of_what_is_to_be_tried_again_the_one_before_has_no_say_when_it_is_deleted():
+    follower = Follower()
+    assert follower.follow(Record(0, 0, 50, GOOD)) == "0:0"
+    assert follower.follow(Record(0, 1, 60, LATER)) == "0:0"
+    assert follower.follow(Record(1, 0, 40, GOOD)) == "0:0"
+    follower.tails.log_starts_at(0, 0)
+    delete(follower, 0, 1)
+    assert follower.follow() == "0:0"
+    assert follower.follow(Record(1, 1, 45, GOOD)) == "0:0"
+    follower.tails.log_starts_at(0, 1)
+    assert follower.follow() == "1:1"
+    assert [pending.offset for pending in follower.tails.pending] == [1]
+
+
+def test_a_partition_whose_log_is_another_one_has_the_tail_of_that_one():
+    follower = Follower()
+    follower.follow(Record(0, 0, 10, GOOD))
+    assert follower.follow(Record(1, 5, 20, GOOD)) == "1:5"
+    truncated = StateMessage(GOOD, partition=1, offset=3, timestamp=15)
+    follower.tails.replace(1, truncated, range(3))
+    assert follower.follow() == "1:3"
+    follower.tails.replace(1, None, range(0))
+    assert follower.follow() == "0:0"
+
+
+def test_a_partition_that_is_located_again_and_has_not_changed_is_not_loaded_again():
+    follower = Follower()
+    assert follower.follow(Record(0, 0, 10, GOOD), Record(0, 1, 11, REFUSED)) == "0:0"
+    loads = list(follower.loads)
+    again = StateMessage(REFUSED, partition=0, offset=1, timestamp=11)
+    follower.tails.replace(0, again, range(1))
+    assert follower.follow() == "0:0"
+    assert follower.loads == loads
+
+
+def test_what_cannot_be_read_back_now_is_read_back_later():
+    follower = Follower()
+
+    def cannot(partition, offsets, judge):
+        raise CannotReadBack("its leader is away")
+
+    follower.tails.read_back = cannot
+    log = [Record(0, 0, 0, GOOD), Record(0, 1, 1, REFUSED)]
+    follower.records += log
+    follower.tails.move(follower.judge(log[1]), since=0)
+    assert follower.follow() is None
+    follower.tails.read_back = follower.read_back
+    assert follower.follow() == "0:0"
 
 
 @pytest.mark.parametrize("error", [KeyError("gone"), SystemExit()])
@@ -257,7 +378,7 @@ def test_an_error_while_reading_loses_nothing(error):
     follower = Follower()
     follower.follow(Record(0, 0, 0, GOOD))
 
-    def fail(ranges, judge):
+    def fail(partition, offsets, judge):
         raise error
 
     follower.tails.read_back = fail

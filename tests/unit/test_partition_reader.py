@@ -1,0 +1,257 @@
+"""One partition, read as its leader hands it out, against the obvious slow reading."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from app.loading import StateMessage
+from app.partition_reader import Advance, PartitionReader
+from app.topic_log import AskEnds, AskRecords, Ends, Fetched, PartitionError
+from app.topic_log.batches import Record
+
+VALID, INVALID = b"valid", b"invalid"
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Covers the offsets from `start` to before `stop`; what is missing of `records` was taken by
+    compaction, is a marker, or was aborted."""
+
+    start: int
+    stop: int
+    records: list[Record]
+
+
+@dataclass
+class Fetch:
+    """Whole batches, from the one on that holds the offset that was asked for."""
+
+    batches: list[Batch]
+
+    @property
+    def stop(self) -> int:
+        return self.batches[-1].stop if self.batches else 0
+
+    def newest_first(self, within: range, on_undecodable) -> Iterator[Record]:
+        for batch in reversed(self.batches):
+            yield from (record for record in reversed(batch.records) if record.offset in within)
+
+
+@dataclass
+class Leader:
+    """A partition's leader, with a log in memory."""
+
+    batches: list[Batch] = field(default_factory=list)
+    start: int = 0
+    end: int = 0
+    others_take_the_room: int = 0
+    asked: list[AskEnds | AskRecords] = field(default_factory=list)
+
+    def append(self, kinds: list[bytes | None], gap: int = 0) -> None:
+        """A batch of `kinds`, where None is an offset without a record; nothing is at the offsets
+        of the `gap` before it."""
+        start = self.end + gap
+        records = [Record(0, offset, 0, kind) for offset, kind in enumerate(kinds, start) if kind]
+        self.end = start + len(kinds)
+        self.batches.append(Batch(start, self.end, records))
+
+    def answer(self, ask: AskEnds | AskRecords, most_batches: int = 1):
+        self.asked.append(ask)
+        if isinstance(ask, AskEnds):
+            return Ends(0, self.start, self.end)
+        if not self.start <= ask.offset <= self.end:
+            return PartitionError(0, "OFFSET_OUT_OF_RANGE", "it was deleted")
+        found = [batch for batch in self.batches if batch.stop > ask.offset][:most_batches]
+        is_conclusive = ask.first or not self.others_take_the_room
+        if not is_conclusive:
+            self.others_take_the_room -= 1
+            found = []
+        return Fetched(0, ask, self.end, self.end, self.start, Fetch(found), is_conclusive)
+
+    @property
+    def tail(self) -> int | None:
+        return max(
+            (r.offset for b in self.batches for r in b.records if r.value == VALID), default=None
+        )
+
+
+@dataclass
+class Follower:
+    """What becomes of the answers."""
+
+    leader: Leader
+    time: float = 0.0
+    tail: int | None = None
+    judged: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.reader = PartitionReader(self.judge, lambda offset, why: None)
+
+    def judge(self, record: Record) -> StateMessage | None:
+        self.judged.append(record.offset)
+        return StateMessage("", offset=record.offset) if record.value == VALID else None
+
+    def step(self, most_batches: int = 1) -> bool:
+        """Whether something was read through."""
+        ask = self.reader.next_ask(self.time)
+        if ask is None:
+            self.time += 1
+            return True
+        advance = self.reader.take(self.leader.answer(ask, most_batches), self.time)
+        if advance:
+            self.take(advance)
+        return bool(advance) or self.reader.position != self.leader.end
+
+    def take(self, advance: Advance) -> None:
+        if advance.is_whole_log:
+            self.tail = None
+        if advance.tail:
+            self.tail = advance.tail.offset
+
+    def catch_up(self, most_batches: int = 1) -> None:
+        for _ in range(10 * len(self.leader.batches) + 50):
+            if not self.step(most_batches):
+                return
+        raise AssertionError(f"it does not come to an end: {self.leader.asked[-5:]}")
+
+
+kinds = st.lists(st.sampled_from([VALID, INVALID, INVALID, None, None]), min_size=1, max_size=5)
+batches = st.lists(st.tuples(kinds, st.sampled_from([0, 0, 0, 1, 30])), max_size=12)
+
+
+@given(batches, st.lists(batches, max_size=4), st.integers(1, 4), st.data())
+def test_comes_to_the_last_valid_message_however_the_log_grows(before, grows, most_batches, data):
+    leader = Leader()
+    for batch in before:
+        leader.append(*batch)
+    follower = Follower(leader)
+    for more in grows:
+        for batch in more:
+            leader.append(*batch)
+            leader.others_take_the_room = data.draw(st.integers(0, 2))
+            for _ in range(data.draw(st.integers(0, 3))):
+                follower.step(most_batches)
+        follower.catch_up(most_batches)
+        assert follower.tail == leader.tail
+        assert follower.reader.position == leader.end
+    assert len(follower.judged) == len(set(follower.judged))
+
+
+def located(*appended: list[bytes | None]) -> Follower:
+    leader = Leader()
+    for kinds_ in appended:
+        leader.append(kinds_)
+    follower = Follower(leader)
+    follower.catch_up()
+    leader.asked.clear()
+    return follower
+
+
+def test_what_a_batch_holds_behind_the_first_record_is_not_passed_over():
+    """A transaction of three messages and its marker, which is fetched right after another."""
+    follower = located([VALID])
+    follower.leader.append([VALID, VALID, VALID])
+    follower.leader.append([None])
+    follower.catch_up()
+    assert follower.tail == 3
+
+
+def test_an_empty_batch_at_the_beginning_is_passed_at_once():
+    follower = located([None, None, None])
+    assert follower.reader.position == 3
+    follower.leader.append([VALID])
+    follower.catch_up()
+    assert follower.tail == 3
+
+
+def test_offsets_before_the_end_that_hold_no_batch_are_passed_at_once():
+    leader = Leader(end=9)
+    follower = Follower(leader)
+    follower.catch_up()
+    assert follower.reader.position == 9
+    assert len(leader.asked) < 6
+
+
+def test_who_gets_nothing_beside_others_asks_to_come_first_and_for_more():
+    follower = located([INVALID])
+    follower.leader.append([VALID])
+    follower.leader.others_take_the_room = 3
+    follower.catch_up()
+    assert follower.tail == 1
+    first, second, *_ = follower.leader.asked
+    assert (first.first, second.first) == (False, True)
+    assert second.max_bytes > first.max_bytes
+
+
+def test_a_failure_is_followed_by_a_pause_that_grows_and_by_none_after_an_answer():
+    follower = located([VALID])
+    reader, pauses = follower.reader, []
+    for _ in range(8):
+        before = follower.time
+        assert reader.next_ask(follower.time)
+        reader.take(PartitionError(0, "KAFKA_STORAGE_ERROR", "its disk"), follower.time)
+        assert str(reader.error) == "KAFKA_STORAGE_ERROR: its disk"
+        while reader.next_ask(follower.time) is None:
+            follower.time += 0.01
+        pauses.append(follower.time - before)
+    assert pauses[0] < 0.3
+    assert 0.9 < pauses[-1] < 2.1
+    follower.leader.append([VALID])
+    follower.catch_up()
+    assert reader.error is None
+    assert follower.tail == 1
+    reader.take(PartitionError(0, "KAFKA_STORAGE_ERROR", "its disk"), follower.time)
+    assert reader.next_ask(follower.time + 0.3)
+
+
+def test_what_was_deleted_before_it_was_read_is_not_waited_for():
+    follower = located([VALID])
+    for _ in range(5):
+        follower.leader.append([VALID])
+    del follower.leader.batches[:5]
+    follower.leader.start = 5
+    follower.catch_up()
+    assert follower.tail == 5
+
+
+def test_a_log_that_is_shorter_than_it_was_is_located_again():
+    follower = located([VALID])
+    leader = follower.leader
+    for _ in range(5):
+        leader.append([INVALID])
+    follower.step()  # which tells where the end is
+    leader.batches[1:], leader.end = [], 1
+    leader.append([VALID])
+    follower.catch_up()
+    assert follower.tail == 1
+    assert follower.reader.position == 2
+
+
+def test_a_log_that_was_truncated_and_has_grown_to_the_same_end_is_told_by_its_leader():
+    follower = located([VALID], [VALID])
+    leader = follower.leader
+    leader.batches[1:], leader.end = [], 1
+    leader.append([INVALID])
+    follower.catch_up()
+    assert follower.tail == 1  # which nothing in the answers shows
+    follower.reader.locate_again()
+    follower.catch_up()
+    assert follower.tail == 0
+
+
+@pytest.mark.parametrize("invalid", [0, 5, 200])
+def test_a_backlog_is_read_backwards_from_its_end(invalid):
+    follower = located([VALID])
+    for _ in range(100):
+        follower.leader.append([VALID] * 10)
+    for _ in range(invalid):
+        follower.leader.append([INVALID])
+    follower.judged.clear()
+    follower.catch_up(most_batches=3)
+    assert follower.tail == 1000
+    assert len(follower.judged) <= invalid + 20
