@@ -11,6 +11,8 @@ export STATE COUNT ONLY
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed-$(KAFKA_CLIENT)
+# of the Apache Kafka that tests start
+VERSION_OPTION = $(if $(KAFKA_VERSION),--kafka-version=$(KAFKA_VERSION))
 
 .DEFAULT_GOAL := help
 .PHONY: help install run run-producer test soak lint bench demo-model audit clean
@@ -44,11 +46,11 @@ run: install ## Serve on http://localhost:8000, with an embedded broker where th
 run-producer: install ## Send a message; STATE=77 for a given state, COUNT=1000 for many
 	@exec $(BIN)/python producer.py $(if $(STATE),--state "$$STATE") $(if $(COUNT),--count "$$COUNT")
 
-test: install ## Run every test; ARGS="-k name" to choose
-	@$(BIN)/python -m pytest $(ARGS)
+test: install ## Run every test; ARGS="-k name" to choose, KAFKA_VERSION=3.9.1 for another Kafka
+	@$(BIN)/python -m pytest $(VERSION_OPTION) $(ARGS)
 
 soak: install ## Ten minutes of random faults; ARGS="--soak-seed=1" for those of a run before
-	@$(BIN)/python -m pytest -s --soak-seconds=600 tests/integration/test_soak.py $(ARGS)
+	@$(BIN)/python -m pytest -s --soak-seconds=600 $(VERSION_OPTION) tests/integration/test_soak.py $(ARGS)
 
 lint: install ## Check style and types
 	@$(BIN)/ruff check .

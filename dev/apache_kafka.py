@@ -19,16 +19,16 @@ from dev.broker import brokers
 from dev.ports import free_ports
 
 HOME = Path(__file__).with_name("kafka")
-LIBS = HOME / "target" / "libs"
 FETCH_SECONDS = 600
 START_SECONDS = 60
 STOP_SECONDS = 20
 PROBE_PAUSE_SECONDS = 0.05
 OUTPUT_CHARACTERS = 3000
 
+# before it Kafka without ZooKeeper is a preview, which has no transactions and no ACLs
+KRAFT_SINCE = (3, 3)
+
 PROPERTIES = {
-    "process.roles": "broker,controller",
-    "controller.listener.names": "CONTROLLER",
     "offsets.topic.num.partitions": "1",
     "transaction.state.log.num.partitions": "1",
     "message.max.bytes": "10485760",
@@ -37,26 +37,56 @@ PROPERTIES = {
     "log.retention.check.interval.ms": "500",
     "log.initial.task.delay.ms": "100",
     "log.segment.delete.delay.ms": "100",
-    # a broker that was killed is let in again only when its last session has ended
+}
+# a broker that was killed is let in again only when its last session has ended
+KRAFT_PROPERTIES = {
+    "process.roles": "broker,controller",
+    "controller.listener.names": "CONTROLLER",
     "broker.session.timeout.ms": "2000",
     "broker.heartbeat.interval.ms": "500",
 }
+ZOOKEEPER_PROPERTIES = {"zookeeper.session.timeout.ms": "2000"}
+ZOOKEEPER_CONFIG = {"tickTime": "500", "admin.enableServer": "false"}
+# until when ZooKeeper has a broker end that comes too early; with KRaft it waits by itself
+SESSION_ENDS_SECONDS = 3.0
 
 
 def available() -> bool:
     return bool(shutil.which("java") and shutil.which("mvn"))
 
 
-@functools.cache
+_chosen: list[str] = []
+
+
+def choose(version: str) -> None:
+    """Have all that is started from now on be of this version, and not of the pom's."""
+    _chosen[:] = [version]
+
+
 def version() -> str:
+    return _chosen[0] if _chosen else _version_of_pom()
+
+
+@functools.cache
+def _version_of_pom() -> str:
     pom = xml.etree.ElementTree.parse(HOME / "pom.xml")
     return pom.findtext(".//{*}kafka.version") or "?"
 
 
+def is_since(*least: int) -> bool:
+    """Whether the version is this one or a later one, such as 3, 8."""
+    return tuple(int(part) for part in version().split(".")) >= least
+
+
+def libs() -> Path:
+    return HOME / "target" / version()
+
+
 def fetch() -> None:
     """Bring the jars that the pom names."""
-    if not (LIBS / f"kafka_2.13-{version()}.jar").exists():
-        command = ["mvn", "-B", "-q", "-f", str(HOME / "pom.xml"), "dependency:copy-dependencies"]
+    if not (libs() / f"kafka_2.13-{version()}.jar").exists():
+        command = ["mvn", "-B", "-q", "-f", str(HOME / "pom.xml")]
+        command += [f"-Dkafka.version={version()}", "dependency:copy-dependencies"]
         subprocess.run(command, check=True, timeout=FETCH_SECONDS)
 
 
@@ -69,14 +99,47 @@ def java(main_class: str, *arguments: str, heap: str = "256m") -> list[str]:
         "-XX:+UseSerialGC",
         "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
         "-cp",
-        f"{LIBS}/*",
+        f"{libs()}/*",
         main_class,
         *arguments,
     ]
 
 
+class ZooKeeper:
+    """Where the brokers before KRAFT_SINCE keep what they know of their topics."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        self._folder = folder
+        self._disk = folder / "disk"
+        self._port = next(free_ports)
+
+    @property
+    def address(self) -> str:
+        return f"localhost:{self._port}"
+
+    def start(self) -> None:
+        settings = {**ZOOKEEPER_CONFIG, "clientPort": self._port, "dataDir": self._disk}
+        config = _write_properties(self._folder / "zoo.cfg", settings)
+        command = java("org.apache.zookeeper.server.quorum.QuorumPeerMain", str(config))
+        with (self._folder / "output").open("a") as out:
+            # nobody waits for it here: a broker does so itself when it starts
+            self._process = subprocess.Popen(
+                command, stdout=out, stderr=out, start_new_session=True
+            )
+
+    def kill(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+    def lose_disk(self) -> None:
+        self.kill()
+        shutil.rmtree(self._disk)
+        self.start()
+
+
 class ApacheKafka:
-    """One KRaft node, broker and controller in one process, with a disk of its own.
+    """One node with a disk of its own: with KRaft, broker and controller in one process.
 
     Attributes:
         process: the java process of the last start.
@@ -93,6 +156,7 @@ class ApacheKafka:
         controller: str,
         cluster_id: str,
         heap: str,
+        zookeeper: ZooKeeper | None = None,
     ) -> None:
         """A node that has yet to be started; its disk, settings and output are in `folder`.
 
@@ -100,6 +164,7 @@ class ApacheKafka:
             properties: server.properties, but for those that name ports and folders.
             listeners: the names of those for clients, PLAINTEXT among them.
             controller: host:port of the one for controllers.
+            zookeeper: where there are no controllers.
         """
         folder.mkdir()
         self._folder = folder
@@ -109,6 +174,8 @@ class ApacheKafka:
         self._controller = controller
         self._cluster_id = cluster_id
         self._heap = heap
+        self._zookeeper = zookeeper
+        self._killed_at = -SESSION_ENDS_SECONDS
 
     def address_of(self, listener: str) -> str:
         """The listener's host:port; the same after a restart."""
@@ -125,8 +192,10 @@ class ApacheKafka:
             RuntimeError: it did not within START_SECONDS; the text has the end of its output.
         """
         config = self._write_config()
+        if self._zookeeper:
+            time.sleep(max(self._killed_at + SESSION_ENDS_SECONDS - time.monotonic(), 0))
         with (self._folder / "output").open("a") as out:
-            if not self._disk.exists():
+            if not self._zookeeper and not self._disk.exists():
                 format_command = java(
                     "kafka.tools.StorageTool",
                     "format",
@@ -167,6 +236,7 @@ class ApacheKafka:
         """End it as a power cut would, a frozen one too."""
         self.process.kill()
         self.process.wait()
+        self._killed_at = time.monotonic()
 
     def freeze(self) -> None:
         """Have it do nothing more, with its connections open, until `thaw`."""
@@ -176,9 +246,12 @@ class ApacheKafka:
         self.process.send_signal(signal.SIGCONT)
 
     def wipe(self) -> None:
-        """While it is stopped: lose everything it had on its disk; the cluster id stays."""
+        """While it is stopped: lose everything it had on its disk, what the cluster knows of its
+        topics too; the cluster id stays where there is no ZooKeeper."""
         self._assert_stopped()
         shutil.rmtree(self._disk)
+        if self._zookeeper:
+            self._zookeeper.lose_disk()
 
     def move(self) -> None:
         """While it is stopped: have its listeners on other ports from the next start on."""
@@ -190,19 +263,23 @@ class ApacheKafka:
 
     def _write_config(self) -> Path:
         listeners = {name: self.address_of(name) for name in self._ports}
-        listeners["CONTROLLER"] = self._controller
+        if not self._zookeeper:
+            listeners["CONTROLLER"] = self._controller
         properties = {
             **self._properties,
             "listeners": ",".join(f"{name}://{address}" for name, address in listeners.items()),
             "log.dirs": str(self._disk),
         }
-        config = self._folder / "server.properties"
-        config.write_text("".join(f"{name}={value}\n" for name, value in properties.items()))
-        return config
+        return _write_properties(self._folder / "server.properties", properties)
 
     def _failure(self, what: str) -> RuntimeError:
         output = (self._folder / "output").read_text(errors="replace")
         return RuntimeError(f"{what}:\n{output[-OUTPUT_CHARACTERS:]}")
+
+
+def _write_properties(path: Path, properties: Mapping[str, object]) -> Path:
+    path.write_text("".join(f"{name}={value}\n" for name, value in properties.items()))
+    return path
 
 
 @contextlib.contextmanager
@@ -247,14 +324,23 @@ def _running(
     voters = ",".join(f"{node_id}@{address}" for node_id, address in enumerate(controllers, 1))
     replicas, in_sync = str(count), str(max(1, count - 1))
     cluster_id = secrets.token_urlsafe(16)
-    with tempfile.TemporaryDirectory(prefix="kafka-") as folder:
+    with contextlib.ExitStack() as started:
+        folder = Path(started.enter_context(tempfile.TemporaryDirectory(prefix="kafka-")))
+        if is_since(*KRAFT_SINCE):
+            zookeeper = None
+            metadata = {**KRAFT_PROPERTIES, "controller.quorum.voters": voters}
+        else:
+            zookeeper = ZooKeeper(folder / "zookeeper")
+            zookeeper.start()
+            started.callback(zookeeper.kill)
+            metadata = {**ZOOKEEPER_PROPERTIES, "zookeeper.connect": zookeeper.address}
         nodes = [
             ApacheKafka(
-                Path(folder, str(node_id)),
+                folder / str(node_id),
                 {
                     **PROPERTIES,
-                    "node.id": str(node_id),
-                    "controller.quorum.voters": voters,
+                    **metadata,
+                    "broker.id" if zookeeper else "node.id": str(node_id),
                     "default.replication.factor": replicas,
                     "min.insync.replicas": in_sync,
                     "offsets.topic.replication.factor": replicas,
@@ -266,6 +352,7 @@ def _running(
                 controller=controller,
                 cluster_id=cluster_id,
                 heap=heap,
+                zookeeper=zookeeper,
             )
             for node_id, controller in enumerate(controllers, 1)
         ]

@@ -88,5 +88,7 @@ def _embedded_running() -> Iterator[str]:
     yield broker.address
 
 
-def first_available() -> Broker:
+def first_available(only_maven: bool = False) -> Broker:
+    if only_maven:
+        return maven() or pytest.exit("Apache Kafka of a chosen version needs java and mvn")
     return given() or container() or maven() or embedded()

@@ -41,6 +41,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         help="use the embedded broker even where a real one can be had",
     )
     parser.addoption(
+        "--kafka-version",
+        help="of the Apache Kafka that is started here, also where there is another broker "
+        f"({apache_kafka.version()})",
+    )
+    parser.addoption(
         "--soak-seconds", type=float, default=60, help="how long faults come at random (60)"
     )
     parser.addoption(
@@ -50,15 +55,23 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    embedded = config.getoption("--embedded-broker")
-    config.stash[CHOSEN] = brokers.embedded() if embedded else brokers.first_available()
+    version = config.getoption("--kafka-version")
+    if version:
+        apache_kafka.choose(version)
+    if config.getoption("--embedded-broker"):
+        config.stash[CHOSEN] = brokers.embedded()
+    else:
+        config.stash[CHOSEN] = brokers.first_available(only_maven=bool(version))
     # the tests choose their own settings, and run make as a person does and not as make does
     for name in [name for name in os.environ if name.startswith(CALLERS_OWN)]:
         del os.environ[name]
 
 
 def pytest_report_header(config: pytest.Config) -> str:
-    return f"broker: {config.stash[CHOSEN].title}"
+    return (
+        f"broker: {config.stash[CHOSEN].title}; "
+        f"tests with one of their own: Apache Kafka {apache_kafka.version()}"
+    )
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

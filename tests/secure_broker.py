@@ -176,7 +176,9 @@ def _properties(folder: Path) -> dict[str, str]:
     properties = {
         "listener.security.protocol.map": protocols,
         "inter.broker.listener.name": "PLAINTEXT",
-        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer",
+        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer"
+        if apache_kafka.is_since(*apache_kafka.KRAFT_SINCE)
+        else "kafka.security.authorizer.AclAuthorizer",
         "super.users": "User:ANONYMOUS",
         "ssl.keystore.type": "PEM",
         "ssl.keystore.location": f"{folder}/server.pem",

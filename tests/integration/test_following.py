@@ -100,7 +100,9 @@ def test_kafkas_own_tool_shows_the_group_and_its_lag(topic, serve, bootstrap_ser
     group = service.status["group_id"]
     assert group.startswith("shown-")
     command = apache_kafka.java(
-        "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand",
+        "org.apache.kafka.tools.consumer.group.ConsumerGroupCommand"
+        if apache_kafka.is_since(3, 8)
+        else "kafka.admin.ConsumerGroupCommand",
         *("--bootstrap-server", bootstrap_servers, "--describe", "--group", group),
     )
 

@@ -154,7 +154,8 @@ def test_serves_the_initial_value_when_retention_emptied_the_topic(make_topic, s
     topic = make_topic(retention_ms="1000", segment_ms="500")
     past = int(time.time() * 1000) - 3_600_000
     topic.send_state(*range(100), timestamp=past)
-    eventually(lambda: _offsets(topic)[0] == 100)
+    # brokers before 3.8 look for the first time half a minute after their start
+    eventually(lambda: _offsets(topic)[0] == 100, within=60)
     assert serve(topic).first_state() == 0
 
 
