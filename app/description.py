@@ -18,6 +18,7 @@ from app.schemas import (
     HelloSchema,
     ProbeSchema,
     ProblemSchema,
+    ReadySchema,
     StateHeaders,
     StateQuery,
     StateSchema,
@@ -121,7 +122,7 @@ OPERATIONS: dict[str, dict[str, Any]] = {
     },
     "views.readyz": {
         "responses": {
-            200: _json("ready", ProbeSchema),
+            200: _json("ready", ReadySchema),
             503: _problem("not yet, and why", headers=TRY_AGAIN),
         }
     },

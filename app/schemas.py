@@ -139,6 +139,12 @@ class ProbeSchema(Schema):
     status = fields.String(required=True)
 
 
+class ReadySchema(ProbeSchema):
+    """`without` has the partitions that cannot be read now, if there are any, and why."""
+
+    without = fields.Dict(keys=fields.String(), values=fields.String())
+
+
 class ProblemSchema(Schema):
     """RFC 9457."""
 

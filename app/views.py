@@ -8,6 +8,7 @@ import socket
 from collections.abc import Iterator
 from contextlib import ExitStack
 from datetime import datetime, timezone
+from typing import Any
 
 from flask import (
     Blueprint,
@@ -208,7 +209,12 @@ def healthz() -> dict[str, str]:
 
 
 @blueprint.get("/readyz")
-def readyz() -> dict[str, str]:
-    """Whether the state is known."""
+def readyz() -> dict[str, Any]:
+    """Whether the state is known, and without which partitions, if some cannot be read now."""
     _state().read()
-    return {"status": "ready"}
+    without = {
+        str(partition): progress.error
+        for partition, progress in _consumer().status.partitions.items()
+        if progress.error
+    }
+    return {"status": "ready", "without": without} if without else {"status": "ready"}

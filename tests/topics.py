@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from confluent_kafka import Producer
+from confluent_kafka import Consumer, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from tests.brokers import CHOSEN
@@ -51,6 +51,30 @@ def new_topic(servers: str, name: str = "", **options: int) -> Topic:
     admin = AdminClient({"bootstrap.servers": servers})
     admin.create_topics([NewTopic(name, **{"num_partitions": 1, **options})])[name].result(30)
     return Topic(name, servers)
+
+
+def offsets_of(topic: Topic) -> tuple[int, int]:
+    """Where partition 0 begins and ends."""
+    reader = Consumer({"bootstrap.servers": topic.servers, "group.id": "unused"})
+    try:
+        return reader.get_watermark_offsets(TopicPartition(topic.name, 0), timeout=10)
+    finally:
+        reader.close()
+
+
+def read_offsets(topic: Topic) -> list[int]:
+    """The offsets that partition 0 still holds messages at."""
+    reader = Consumer(
+        {"bootstrap.servers": topic.servers, "group.id": "unused", "enable.partition.eof": True}
+    )
+    reader.assign([TopicPartition(topic.name, 0, 0)])
+    offsets = []
+    try:
+        while (message := reader.poll(10)) is not None and not message.error():
+            offsets.append(message.offset())
+    finally:
+        reader.close()
+    return offsets
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from __future__ import annotations
 import socket
 import struct
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from crc32c import crc32c
@@ -20,12 +21,15 @@ PRODUCE, VERSION, ALL_IN_SYNC, TIMEOUT_MS = 0, 3, -1, 10_000
 CRC, COVERED = 17, 21
 
 
-def send_undecodable(topic: Any, count: int, partition: int) -> None:
-    """Send one batch of `count` messages that no Python client can decode."""
+def send_undecodable(
+    topic: Any, count: int, partition: int, good: Mapping[int, bytes] | None = None
+) -> None:
+    """Send one batch of `count` messages that no Python client can decode, but for the `good`
+    ones: values by their index in the batch."""
     host, _, port = topic.servers.partition(":")
     request = _string(b"test") + struct.pack(">hhi", -1, ALL_IN_SYNC, TIMEOUT_MS)
     request += struct.pack(">i", 1) + _string(topic.name.encode())
-    batch = _batch(count)
+    batch = _batch(count, good or {})
     request += struct.pack(">iii", 1, partition, len(batch)) + batch
     with socket.create_connection((host, int(port)), 10) as connection:
         header = struct.pack(">hhi", PRODUCE, VERSION, 1)
@@ -39,14 +43,14 @@ def send_undecodable(topic: Any, count: int, partition: int) -> None:
         assert error == 0
 
 
-def _batch(count: int) -> bytes:
+def _batch(count: int, good: Mapping[int, bytes]) -> bytes:
     builder = MemoryRecordsBuilder(magic=2, compression_type=0, batch_size=1_000_000)
-    for _ in range(count):
+    for index in range(count):
         builder.append(
             timestamp=int(time.time() * 1000),
             key=None,
-            value=b'{"state":"undecodable"}',
-            headers=[("header's key", b"")],
+            value=good.get(index, b'{"state":"undecodable"}'),
+            headers=[] if index in good else [("header's key", b"")],
         )
     builder.close()
     batch = bytearray(bytes(builder.buffer()).replace(b"header's key", b"header\xffs key"))

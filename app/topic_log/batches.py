@@ -95,7 +95,8 @@ class _Batch:
             if not self.batch.validate_crc():
                 raise ValueError("its checksum is wrong")
             if isinstance(self.batch, DefaultRecordBatch):
-                yield from _DecodedBatch(self.batch, partition, on_undecodable).newest_first(within)
+                batch = _DecodedBatch(self.batch, partition)
+                yield from batch.newest_first(within, on_undecodable)
             else:
                 yield from _legacy_records(self.batch, partition, within)
         except (KafkaError, ValueError, IndexError, OSError, RuntimeError) as error:
@@ -103,23 +104,33 @@ class _Batch:
             on_undecodable(max(self.start, within.start), _reason(error))
 
 
+@dataclass(frozen=True)
+class _Undecodable:
+    offset: int
+    why: str
+
+
 class _DecodedBatch(DefaultRecordBatch):  # type: ignore[misc]  # the client has no types
     """A batch whose records are decoded by their index in it."""
 
     _pos: int
 
-    def __init__(
-        self, batch: DefaultRecordBatch, partition: int, on_undecodable: OnUndecodable
-    ) -> None:
+    def __init__(self, batch: DefaultRecordBatch, partition: int) -> None:
         super().__init__(batch._buffer)
         self._partition = partition
-        self._on_undecodable = on_undecodable
         self._maybe_uncompress()
         self._first_record = self._pos
         # but for those that compaction took
         self._has_every_offset = self._num_records == self.last_offset_delta + 1
 
-    def newest_first(self, within: range) -> Iterator[Record]:
+    def newest_first(self, within: range, on_undecodable: OnUndecodable) -> Iterator[Record]:
+        for record in self._decoded(within):
+            if isinstance(record, _Undecodable):
+                on_undecodable(record.offset, record.why)
+            elif record.offset in within:
+                yield record
+
+    def _decoded(self, within: range) -> Iterator[Record | _Undecodable]:
         indexes = range(self._num_records)
         if self._has_every_offset:
             start = max(within.start - self.base_offset, 0)
@@ -127,29 +138,28 @@ class _DecodedBatch(DefaultRecordBatch):  # type: ignore[misc]  # the client has
             # most of the time it is the only one that is looked at
             yield from self._decode(indexes[-1:])
             indexes = indexes[:-1]
-        yield from (record for record in reversed(self._decode(indexes)) if record.offset in within)
+        yield from reversed(self._decode(indexes))
 
-    def _decode(self, indexes: range) -> list[Record]:
+    def _decode(self, indexes: range) -> list[Record | _Undecodable]:
         """Decode the records from the first of the indexes to the last."""
         if not indexes:
             return []
         self._pos = self._first_record
         for _ in range(indexes.start):
             self._step_over()
-        found = []
-        for index in indexes:
-            at = self._pos
-            try:
-                record = self._read_msg()
-                found.append(Record(self._partition, record.offset, record.timestamp, record.value))
-            except (KafkaError, ValueError, IndexError) as error:
-                if self._has_every_offset:
-                    self._on_undecodable(self.base_offset + index, _reason(error))
-                else:
-                    self._on_undecodable(self.base_offset, _reason(error))
-                self._pos = at
-                self._step_over()
-        return found
+        return [self._decode_next(index) for index in indexes]
+
+    def _decode_next(self, index: int) -> Record | _Undecodable:
+        at = self._pos
+        try:
+            record = self._read_msg()
+        except (KafkaError, ValueError, IndexError) as error:
+            self._pos = at
+            self._step_over()
+            # where compaction took some only the record itself could tell its offset
+            offset = self.base_offset + (index if self._has_every_offset else 0)
+            return _Undecodable(offset, _reason(error))
+        return Record(self._partition, record.offset, record.timestamp, record.value)
 
     def _step_over(self) -> None:
         """Each record begins with its length, a zigzag varint (KIP-98)."""

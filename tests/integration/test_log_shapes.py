@@ -6,9 +6,10 @@ import random
 import time
 
 import pytest
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import TopicPartition
 from confluent_kafka.admin import AdminClient
 
+from tests.topics import offsets_of, read_offsets
 from tests.undecodable import send_undecodable
 from tests.waiting import eventually
 
@@ -155,7 +156,7 @@ def test_serves_the_initial_value_when_retention_emptied_the_topic(make_topic, s
     past = int(time.time() * 1000) - 3_600_000
     topic.send_state(*range(100), timestamp=past)
     # brokers before 3.8 look for the first time half a minute after their start
-    eventually(lambda: _offsets(topic)[0] == 100, within=60)
+    eventually(lambda: offsets_of(topic)[0] == 100, within=60)
     assert serve(topic).first_state() == 0
 
 
@@ -172,8 +173,8 @@ def test_serves_the_last_valid_message_of_a_compacted_topic_with_gaps(make_topic
         topic.send(*[b"superseded"] * 200, key=b"again and again")
         topic.send(b"%d" % round_number, key=b"again and again")
     # nothing is compacted before a later message has made the segments roll
-    eventually(lambda: _roll(topic) and len(_read(topic)) < 100)
-    assert _offsets(topic)[1] > 1000
+    eventually(lambda: _roll(topic) and len(read_offsets(topic)) < 100)
+    assert offsets_of(topic)[1] > 1000
     service = serve(topic)
     assert service.first_state() == "kept"
     topic.send_state("next", key=b"kept")
@@ -202,7 +203,7 @@ def test_serves_the_last_valid_message_when_the_end_of_the_log_was_compacted_awa
         batching.produce(topic.name, b"invalid", key=b"%d" % (number % 10), partition=0)
     assert batching.flush(30) == 0
     topic.send(*[None] * 10, key=b"0")
-    eventually(lambda: _roll(topic) and _offsets(topic)[1] - len(_read(topic)) > 30)
+    eventually(lambda: _roll(topic) and offsets_of(topic)[1] - len(read_offsets(topic)) > 30)
     service = serve(topic)
     assert service.first_state() == "kept"
 
@@ -222,27 +223,3 @@ def test_steps_over_messages_that_the_client_cannot_decode(make_topic, serve):
     topic.send_state("next", partition=1)
     assert service.comes_to("next")
     assert service.status["invalid_messages"] == {"unreadable": 28}
-
-
-def _offsets(topic) -> tuple[int, int]:
-    """Where partition 0 begins and ends."""
-    reader = Consumer({"bootstrap.servers": topic.servers, "group.id": "unused"})
-    try:
-        return reader.get_watermark_offsets(TopicPartition(topic.name, 0), timeout=10)
-    finally:
-        reader.close()
-
-
-def _read(topic) -> list[int]:
-    """The offsets that partition 0 still holds messages at."""
-    reader = Consumer(
-        {"bootstrap.servers": topic.servers, "group.id": "unused", "enable.partition.eof": True}
-    )
-    reader.assign([TopicPartition(topic.name, 0, 0)])
-    offsets = []
-    try:
-        while (message := reader.poll(10)) is not None and not message.error():
-            offsets.append(message.offset())
-    finally:
-        reader.close()
-    return offsets

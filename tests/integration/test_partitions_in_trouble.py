@@ -1,0 +1,178 @@
+"""What keeps one partition from being read keeps none of the others from it."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from confluent_kafka.admin import AdminClient
+
+from app import create_app
+from app.settings import Settings
+from dev import apache_kafka
+from dev.apache_kafka import ApacheKafka
+from tests.integration.conftest import Service
+from tests.topics import Topic, new_topic
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.own_kafka
+
+NOW = int(time.time() * 1000)
+SOON_SECONDS = 1.0
+# an election, and what a start waits for one
+READY_SECONDS = 15.0
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[list[ApacheKafka]]:
+    """Three brokers, each partition on one of them."""
+    overrides = {"default.replication.factor": "1", "min.insync.replicas": "1"}
+    with apache_kafka.running_cluster(overrides=overrides) as nodes:
+        yield nodes
+
+
+@pytest.fixture
+def whole_cluster(cluster):
+    """For tests that stop a node; the next one gets it whole."""
+    yield cluster
+    for node in cluster:
+        node.thaw()
+        if node.process.poll() is not None:
+            node.start()
+    for node in cluster:
+        node.wait_to_see({other.address for other in cluster})
+
+
+@pytest.fixture
+def topic(whole_cluster) -> Topic:
+    servers = ",".join(node.address for node in whole_cluster)
+    name = new_topic(whole_cluster[0].address, num_partitions=3, replication_factor=1).name
+    return Topic(name, servers)
+
+
+@pytest.fixture
+def start(topic) -> Iterator[Callable[..., Service]]:
+    with contextlib.ExitStack() as services:
+
+        def start(**settings: object) -> Service:
+            options = {"bootstrap_servers": topic.servers, **settings}
+            service = Service(create_app(Settings(topic=topic.name, **options)))
+            services.callback(service.consumer.stop, 10)
+            return service
+
+        yield start
+
+
+def leaders(topic: Topic) -> dict[int, int]:
+    metadata = AdminClient({"bootstrap.servers": topic.servers}).list_topics(topic.name, timeout=10)
+    return {n: at.leader for n, at in metadata.topics[topic.name].partitions.items()}
+
+
+@pytest.fixture
+def victim(topic, whole_cluster) -> tuple[int, ApacheKafka]:
+    """A partition, and the only broker that has it, and that leads no other one of the topic."""
+    led = leaders(topic)
+    assert len(set(led.values())) == 3
+    return 1, whole_cluster[led[1] - 1]
+
+
+def send(topic: Topic, state: object, partition: int, timestamp: int) -> None:
+    producer = topic.new_producer()  # which has no connection to a broker that is gone
+    topic.send_state(state, partition=partition, timestamp=timestamp, producer=producer)
+
+
+def without_leader(service: Service, partition: int) -> bool:
+    error = service.status["partitions"].get(str(partition), {}).get("error")
+    return bool(error) and error.startswith("LEADER_NOT_AVAILABLE: it has no leader")
+
+
+def test_a_start_serves_the_newest_of_what_can_be_read_and_says_what_cannot(
+    topic, victim, start, caplog
+):
+    send(topic, "elsewhere", 0, NOW)
+    send(topic, "newest", 1, NOW + 1)
+    victim[1].stop()
+    eventually(lambda: leaders(topic)[1] == -1, within=READY_SECONDS)
+    service = start()
+    reasons = set()
+
+    def is_ready() -> bool:
+        answer = service.get("/readyz")
+        reasons.add(answer.json.get("detail"))
+        return answer.status_code == 200
+
+    eventually(is_ready, within=READY_SECONDS)
+    assert service.first_state() == "elsewhere"
+    assert any("partition 1 cannot be read: LEADER_NOT_AVAILABLE" in str(r) for r in reasons)
+    assert without_leader(service, 1)
+    assert service.status["partitions"]["1"]["position"] is None
+    assert service.status["partition_errors"]["LEADER_NOT_AVAILABLE"] > 0
+    assert service.get("/readyz").json["without"] == {
+        "1": service.status["partitions"]["1"]["error"]
+    }
+    assert any("Cannot read partition 1" in line for line in caplog.messages)
+    for number in range(3):
+        send(topic, number, 2, NOW + 2 + number)
+        eventually(lambda n=number: service.get().json == {"state": n}, SOON_SECONDS)
+    fetches, began = service.status["fetches"], time.monotonic()
+    eventually(lambda: time.monotonic() > began + 2)
+    assert service.status["fetches"] - fetches < 20
+    victim[1].start()
+    send(topic, "back", 1, NOW + 100)
+    assert service.comes_to("back")
+    eventually(lambda: service.status["partitions"]["1"]["error"] is None)
+    assert "without" not in service.get("/readyz").json
+
+
+def test_the_initial_value_is_not_served_where_a_partition_cannot_be_read(topic, victim, start):
+    send(topic, "there", 1, NOW)
+    victim[1].stop()
+    eventually(lambda: leaders(topic)[1] == -1, within=READY_SECONDS)
+    service = start()
+    eventually(lambda: without_leader(service, 1), within=READY_SECONDS)
+    eventually(lambda: service.status["partitions"]["0"]["position"] == 0)
+    assert service.get().status_code == 503
+    assert "partition 1 cannot be read: LEADER_NOT_AVAILABLE" in service.get().json["detail"]
+    victim[1].start()
+    assert service.first_state() == "there"
+
+
+def test_who_follows_keeps_the_state_of_a_partition_that_lost_its_leader(topic, victim, start):
+    send(topic, "elsewhere", 0, NOW)
+    service = start()
+    send(topic, "newest", 1, NOW + 50)
+    assert service.comes_to("newest")
+    victim[1].stop()
+    eventually(lambda: without_leader(service, 1), within=READY_SECONDS)
+    send(topic, "older", 2, NOW + 40)
+    eventually(lambda: service.status["partitions"]["2"]["position"] == 1)
+    assert service.get().json == {"state": "newest"}
+    send(topic, "newer", 2, NOW + 60)
+    eventually(lambda: service.get().json == {"state": "newer"}, SOON_SECONDS)
+    # what has been read of it has been
+    assert service.get("/state?min_offset=1:0").status_code == 200
+    assert service.get("/state?min_offset=1:1").status_code == 503
+    victim[1].start()
+    send(topic, "back", 1, NOW + 70)
+    assert service.comes_to("back")
+
+
+def test_a_frozen_leader_of_one_partition_holds_no_other_up(topic, victim, start):
+    service = start()
+    send(topic, "before", 0, NOW)
+    assert service.comes_to("before")
+    victim[1].freeze()
+    began = time.monotonic()
+    number = 0
+    while time.monotonic() < began + 6:
+        number += 1
+        send(topic, number, number % 2 * 2, NOW + number)
+        eventually(lambda n=number: service.get().json == {"state": n}, SOON_SECONDS)
+    eventually(lambda: service.status["partitions"]["1"]["error"])
+    assert service.status["failures"] == 0
+    victim[1].thaw()
+    send(topic, "thawed", 1, NOW + 1000)
+    assert service.comes_to("thawed")
+    eventually(lambda: service.status["partitions"]["1"]["error"] is None)
