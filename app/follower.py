@@ -105,7 +105,7 @@ class Follower:
                 )
         for partition in self._log.new_leaders() & self._readers.keys():
             self._log.forget(partition)
-            self._readers[partition].locate_again()
+            self._readers[partition].has_new_leader()
 
     @property
     def fetches(self) -> int:

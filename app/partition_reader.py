@@ -73,6 +73,10 @@ class PartitionReader:
     def locate_again(self) -> None:
         """Look anew for the last valid message, for the log may be another one."""
         self.position, self._scan, self._is_starved = None, None, False
+
+    def has_new_leader(self) -> None:
+        """Ask that one at once, and for everything."""
+        self.locate_again()
         self._retry_at = 0.0
 
     def next_ask(self, now: float) -> Ask | None:

@@ -126,7 +126,7 @@ class Tails:
         if message is None:
             self._links.pop(partition, None)
         elif known is None or known.message.place != message.place:
-            self._moves += 1
+            self._moves += known is not None  # what was there before is not newer than anything
             self._links[partition] = _Link(message, before, seen_after=self._moves)
 
     def keep_only(self, partitions: Collection[int]) -> None:

@@ -253,6 +253,11 @@ class ApacheKafka:
         if self._zookeeper:
             self._zookeeper.lose_disk()
 
+    def lose(self, topic: str, partition: int) -> None:
+        """While it is stopped: lose what it had of a partition; the topic stays the same one."""
+        self._assert_stopped()
+        shutil.rmtree(self._disk / f"{topic}-{partition}")
+
     def move(self) -> None:
         """While it is stopped: have its listeners on other ports from the next start on."""
         self._assert_stopped()

@@ -77,6 +77,11 @@ def read_offsets(topic: Topic) -> list[int]:
     return offsets
 
 
+def delete_before(admin: AdminClient, topic: Topic, offset: int, partition: int = 0) -> None:
+    upto = TopicPartition(topic.name, partition, offset)
+    admin.delete_records([upto])[upto].result(30)
+
+
 @pytest.fixture
 def admin(bootstrap_servers: str) -> AdminClient:
     return AdminClient({"bootstrap.servers": bootstrap_servers})

@@ -142,14 +142,11 @@ class Exchange:
         unsent = self._by_leader(asks)
         while True:
             self._send(unsent)
-            if not self._answers:
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    return []
-                self._client.poll(timeout_ms=min(left * 1000, CONNECTING_MS if unsent else WAIT_MS))
-                self._read_what_arrived()
-                self._notice_late_ones()
-            if self._answers:
+            left = 0.0 if self._answers else max(deadline - time.monotonic(), 0.0)
+            self._client.poll(timeout_ms=min(left * 1000, CONNECTING_MS if unsent else WAIT_MS))
+            self._read_what_arrived()
+            self._notice_late_ones()
+            if self._answers or not left:
                 answers, self._answers = self._answers, []
                 return answers
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 import requests
 
 from tests.processes import ROOT, following
 from tests.waiting import eventually
 
+NOW = int(time.time() * 1000)
 # the README's example, and one that does what its message says
 THRESHOLD = """
 from app.loading import InvalidMessage
@@ -64,8 +67,8 @@ def serving(topic, tmp_path):
     (tmp_path / "obedient.py").write_text(OBEDIENT)
     (tmp_path / "threshold.py").write_text(THRESHOLD)
 
-    def run(loader: str = "obedient.load"):
-        return following(topic, tmp_path / "output", cwd=tmp_path, STATE_LOADER=loader)
+    def run(loader: str = "obedient.load", on=topic, output: str = "output"):
+        return following(on, tmp_path / output, cwd=tmp_path, STATE_LOADER=loader)
 
     return run
 
@@ -155,6 +158,25 @@ def test_what_is_served_stays_until_what_is_to_be_tried_again_loads(topic, servi
         (tmp_path / "there").touch()
         program.comes_to({"obeyed": "wait"})
         assert status(program)["pending"] == []
+
+
+def test_who_follows_serves_what_who_starts_serves_while_the_newest_is_to_be_tried_again(
+    make_topic, serving, tmp_path
+):
+    topic = make_topic(partitions=2)
+    topic.send_state("old", partition=0, timestamp=NOW)
+    with serving(on=topic) as running:
+        running.comes_to({"obeyed": "old"})
+        topic.send_state("wait", partition=1, timestamp=NOW + 200)
+        eventually(lambda: status(running)["pending"])
+        topic.send_state("between", partition=0, timestamp=NOW + 150)
+        running.comes_to({"obeyed": "between"})
+        assert running.get("/state?min_offset=0:1").json() == {"state": {"obeyed": "between"}}
+        with serving(on=topic, output="output of the second") as starting:
+            starting.comes_to({"obeyed": "between"})
+            (tmp_path / "there").touch()
+            running.comes_to({"obeyed": "wait"})
+            starting.comes_to({"obeyed": "wait"})
 
 
 def test_a_message_is_read_through_when_it_is_loaded_and_not_when_it_came(topic, serving, tmp_path):

@@ -5,19 +5,19 @@ from __future__ import annotations
 import random
 import signal
 import threading
+import time
 
 import pytest
-from confluent_kafka import TopicPartition
 
 from tests.processes import following
+from tests.topics import delete_before
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.apache_kafka
 
 
-def delete_before(admin, topic, offset: int) -> None:
-    upto = TopicPartition(topic.name, 0, offset)
-    admin.delete_records([upto])[upto].result(30)
+NOW = int(time.time() * 1000)
+SOON_SECONDS = 1.0
 
 
 def test_keeps_the_state_when_its_record_is_deleted(topic, serve, admin):
@@ -31,6 +31,39 @@ def test_keeps_the_state_when_its_record_is_deleted(topic, serve, admin):
     topic.send_state("next")
     assert service.comes_to("next")
     assert service.status["failures"] == 0
+
+
+def test_a_deleted_state_dated_ahead_has_no_say_once_a_newer_message_can_be_read(
+    make_topic, serve, admin
+):
+    topic = make_topic(partitions=2)
+    topic.send_state("old", partition=1, timestamp=NOW - 1000)
+    running = serve(topic)
+    assert running.first_state() == "old"
+    topic.send_state("ahead", partition=0, timestamp=NOW + 60_000)
+    assert running.comes_to("ahead")
+    delete_before(admin, topic, 1)
+    topic.send(b"invalid", partition=0)
+    eventually(lambda: running.status["invalid_messages"] == {"json": 1})
+    assert running.get().json == {"state": "ahead"}
+    for number in range(3):
+        topic.send_state(number, partition=1, timestamp=NOW + number)
+        eventually(lambda n=number: running.get().json == {"state": n}, SOON_SECONDS)
+        assert serve(topic).first_state() == number
+
+
+def test_who_starts_and_who_follows_agree_on_what_is_left_of_a_partition(make_topic, serve, admin):
+    topic = make_topic(partitions=2)
+    running = serve(topic)
+    topic.send_state("first", partition=0, timestamp=NOW + 60_000)
+    assert running.comes_to("first")
+    topic.send_state("last", "and least", partition=0, timestamp=NOW + 30_000)
+    assert running.comes_to("and least")
+    delete_before(admin, topic, 2)
+    topic.send_state("elsewhere", partition=1, timestamp=NOW)
+    eventually(lambda: running.status["partitions"]["1"]["position"] == 1)
+    assert running.get().json == {"state": "and least"}
+    assert serve(topic).first_state() == "and least"
 
 
 def test_goes_on_at_the_end_when_what_it_would_read_next_was_deleted(topic, admin, tmp_path):

@@ -57,8 +57,8 @@ def start(topic) -> Iterator[Callable[..., Service]]:
     with contextlib.ExitStack() as services:
 
         def start(**settings: object) -> Service:
-            options = {"bootstrap_servers": topic.servers, **settings}
-            service = Service(create_app(Settings(topic=topic.name, **options)))
+            options = {"topic": topic.name, "bootstrap_servers": topic.servers, **settings}
+            service = Service(create_app(Settings(**options)))
             services.callback(service.consumer.stop, 10)
             return service
 
@@ -88,6 +88,10 @@ def without_leader(service: Service, partition: int) -> bool:
     return bool(error) and error.startswith("LEADER_NOT_AVAILABLE: it has no leader")
 
 
+def tried(status: dict) -> int:
+    return status["partition_errors"]["LEADER_NOT_AVAILABLE"]
+
+
 def test_a_start_serves_the_newest_of_what_can_be_read_and_says_what_cannot(
     topic, victim, start, caplog
 ):
@@ -108,7 +112,7 @@ def test_a_start_serves_the_newest_of_what_can_be_read_and_says_what_cannot(
     assert any("partition 1 cannot be read: LEADER_NOT_AVAILABLE" in str(r) for r in reasons)
     assert without_leader(service, 1)
     assert service.status["partitions"]["1"]["position"] is None
-    assert service.status["partition_errors"]["LEADER_NOT_AVAILABLE"] > 0
+    assert tried(service.status) > 0
     assert service.get("/readyz").json["without"] == {
         "1": service.status["partitions"]["1"]["error"]
     }
@@ -116,9 +120,11 @@ def test_a_start_serves_the_newest_of_what_can_be_read_and_says_what_cannot(
     for number in range(3):
         send(topic, number, 2, NOW + 2 + number)
         eventually(lambda n=number: service.get().json == {"state": n}, SOON_SECONDS)
-    fetches, began = service.status["fetches"], time.monotonic()
+    before, began = service.status, time.monotonic()
     eventually(lambda: time.monotonic() > began + 2)
-    assert service.status["fetches"] - fetches < 20
+    after = service.status
+    assert after["fetches"] - before["fetches"] < 20
+    assert tried(after) - tried(before) < 5
     victim[1].start()
     send(topic, "back", 1, NOW + 100)
     assert service.comes_to("back")
@@ -176,3 +182,50 @@ def test_a_frozen_leader_of_one_partition_holds_no_other_up(topic, victim, start
     send(topic, "thawed", 1, NOW + 1000)
     assert service.comes_to("thawed")
     eventually(lambda: service.status["partitions"]["1"]["error"] is None)
+
+
+def test_a_partition_that_was_lost_and_has_grown_to_the_same_end_is_read_anew(topic, victim, start):
+    partition, broker = victim
+    send(topic, "elsewhere", 0, NOW)
+    service = start()
+    for number in range(3):
+        send(topic, f"lost {number}", partition, NOW + number)
+    assert service.comes_to("lost 2")
+    broker.stop()
+    broker.lose(topic.name, partition)
+    broker.start()
+    send(topic, "new", partition, NOW + 10)
+    topic.send(b"invalid", b"invalid", partition=partition, producer=topic.new_producer())
+    assert service.comes_to("new")
+    eventually(lambda: service.status["partitions"][str(partition)]["lag"] == 0)
+    assert service.status["partitions"][str(partition)]["end"] == 3
+    assert service.status["failures"] == 0
+
+
+def test_what_an_unclean_election_has_cut_off_is_not_served_though_the_end_is_the_same(
+    whole_cluster, start
+):
+    servers = ",".join(node.address for node in whole_cluster)
+    name = new_topic(
+        servers,
+        replication_factor=2,
+        config={"unclean.leader.election.enable": "true", "min.insync.replicas": "1"},
+    ).name
+    topic = Topic(name, servers)
+    send(topic, "kept", 0, NOW)
+    service = start(topic=name)
+    assert service.comes_to("kept")
+    metadata = AdminClient({"bootstrap.servers": servers}).list_topics(name, timeout=10)
+    at = metadata.topics[name].partitions[0]
+    leader = whole_cluster[at.leader - 1]
+    (follower,) = (whole_cluster[node - 1] for node in at.replicas if node != at.leader)
+    follower.stop()
+    send(topic, "cut off", 0, NOW + 1)
+    send(topic, "cut off too", 0, NOW + 2)
+    assert service.comes_to("cut off too")
+    leader.stop()
+    follower.start()
+    topic.send(b"invalid", b"invalid", producer=topic.new_producer())
+    assert service.comes_to("kept")
+    eventually(lambda: service.status["partitions"]["0"]["lag"] == 0)
+    assert service.status["partitions"]["0"]["end"] == 3

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
+from tests.topics import delete_before
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.apache_kafka
@@ -75,3 +78,27 @@ def test_an_open_message_is_served_where_that_is_asked_for(topic, serve, produce
     producer.begin_transaction()
     topic.send_state("open", producer=producer)
     assert serve(topic, isolation_level="READ_UNCOMMITTED").first_state() == "open"
+
+
+def test_a_failure_while_a_transaction_is_open_does_not_keep_others_from_being_read(
+    make_topic, serve, admin
+):
+    """What failed tells no last stable offset, and the end before it still holds."""
+    topic = make_topic(partitions=2)
+    topic.send_state("first", partition=0)
+    topic.send_state("first", partition=1)
+    service = serve(topic)
+    assert service.first_state() == "first"
+    producer = topic.new_producer(**{"transactional.id": topic.name})
+    producer.init_transactions()
+    producer.begin_transaction()
+    ahead = int(time.time() * 1000) + 60_000
+    topic.send_state("open", producer=producer, timestamp=ahead)
+    # what would be read next is gone: the next fetch of this partition fails
+    delete_before(admin, topic, 1)
+    for number in range(5):
+        topic.send_state(number, partition=1)
+        eventually(lambda n=number: service.get().json == {"state": n}, within=1)
+    assert service.status["partitions"]["0"]["lag"] == 1
+    producer.commit_transaction()
+    assert service.comes_to("open")

@@ -312,6 +312,14 @@ def test_a_deleted_state_stays_until_something_newer_than_its_deletion_comes():
     assert follower.follow() == "1:1" == slowly(follower.records)
 
 
+def test_a_deleted_state_stays_though_another_partition_is_located_after_it():
+    follower = Follower()
+    follower.tails.replace(0, StateMessage(GOOD, partition=0, timestamp=99), range(0))
+    follower.tails.replace(1, StateMessage(GOOD, partition=1, timestamp=10), range(0))
+    follower.tails.log_starts_at(0, 1)
+    assert follower.follow() == "0:0"
+
+
 def test_a_deleted_state_stays_while_there_is_no_other():
     follower = Follower()
     assert follower.follow(Record(0, 0, 99, GOOD)) == "0:0"
