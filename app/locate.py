@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 from app.message import Message
 
@@ -12,15 +12,7 @@ GROWTH = 4
 ENOUGH = 8192
 
 
-class Placed(Protocol):
-    @property
-    def partition(self) -> int: ...
-    @property
-    def timestamp(self) -> int: ...
-
-
 Accepted = TypeVar("Accepted")
-Tail = TypeVar("Tail", bound=Placed)
 
 
 class Scan(Generic[Accepted]):
@@ -84,11 +76,3 @@ class Scan(Generic[Accepted]):
         self.next = range(max(self.next.start, log_start), self.next.stop)
         if not self.next:
             self._unread = range(0)
-
-
-def newest_tail(tails: Iterable[Tail]) -> Tail:
-    """Give the newest of the tails by timestamp, ties to the higher partition.
-
-    Every instance that has read the same log comes to the same one.
-    """
-    return max(tails, key=lambda tail: (tail.timestamp, tail.partition))

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
 import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from app.loading import InvalidMessage, StateMessage, TryAgain
-from app.locate import newest_tail
 from app.message import Message
 from app.pauses import pause_seconds
 from app.state import Place, Snapshot
@@ -50,6 +51,7 @@ class _Link:
         before: the offsets before it that were not looked at.
         older: the message before those.
         loads: once that is known.
+        refused: the lowest timestamp of the messages before it that never load, and were left out.
         seen_after: how many tails had moved when this message was last known to be in the log.
     """
 
@@ -57,15 +59,24 @@ class _Link:
     before: range
     older: _Link | None = None
     loads: bool | None = None
+    refused: float = math.inf
     seen_after: int = 0
 
-    @property
-    def partition(self) -> int:
-        return self.message.partition
+
+@dataclass(frozen=True)
+class _Contender:
+    """A message that is the state if it loads, and if it ranks highest of those of all partitions.
+
+    It ranks by its timestamp, but never above a message after it in its partition, which would
+    have been the state in its place; ties go to the higher partition.
+    """
+
+    link: _Link
+    timestamp: float
 
     @property
-    def timestamp(self) -> int:
-        return self.message.timestamp
+    def rank(self) -> tuple[float, int]:
+        return self.timestamp, self.link.message.partition
 
 
 @dataclass
@@ -95,6 +106,7 @@ class Tails:
     _loaded: Snapshot | None = None
     _only_at_hand: bool = False
     _tries: int = 0
+    _due: Pending | None = None
     _moves: int = 0
 
     @property
@@ -105,15 +117,18 @@ class Tails:
     def move(self, message: StateMessage, since: int) -> None:
         """Note that `message` is its partition's last valid one now; of the offsets before it,
         those from `since` on were not looked at."""
-        older = self._links.get(message.partition)
-        if older and older.loads is False:
-            older = older.older
-        elif older and older.loads is None:
-            since, older = older.before.start, older.older
         self._moves += 1
-        self._links[message.partition] = _Link(
-            message, range(since, message.offset), older, seen_after=self._moves
-        )
+        link = _Link(message, range(since, message.offset), seen_after=self._moves)
+        last = self._links.get(message.partition)
+        if last and last.loads is False and not last.before:
+            link.older = last.older
+            link.refused = min(last.refused, last.message.timestamp)
+        elif last and not last.loads:  # it is found again if it is needed
+            link.before = range(last.before.start, message.offset)
+            link.older, link.refused = last.older, last.refused
+        else:
+            link.older = last
+        self._links[message.partition] = link
 
     def replace(self, partition: int, message: StateMessage | None, before: range) -> None:
         """Note that `message` is the last valid one of the partition's whole log, which may not be
@@ -167,20 +182,29 @@ class Tails:
 
     def _newest_that_loads(self, served: Snapshot | None, only_at_hand: bool) -> Snapshot | None:
         self._only_at_hand, self._tries = only_at_hand, 0
-        contenders = dict(self._links)
+        contenders = {
+            p: _Contender(link, link.message.timestamp) for p, link in self._links.items()
+        }
         pending_before, self._pending = self._pending, {}
+        # one at a time, or what waits for a time-out each would keep all others from being tried
+        self._due = min(
+            (pending for pending in pending_before.values() if pending.next_try <= self.now()),
+            key=lambda pending: pending.next_try,
+            default=None,
+        )
         try:
             while contenders:
-                link = newest_tail(contenders.values())
-                snapshot = self._try(link, served, pending_before)
+                first = max(contenders.values(), key=lambda contender: contender.rank)
+                snapshot = self._try(first.link, served, pending_before)
                 if snapshot:
                     return snapshot
                 if self._tries >= MOST_TRIES or len(self._pending) >= MOST_PENDING:
                     return None
-                del contenders[link.partition]
-                older = self._older(link, pending_before)
+                del contenders[first.link.message.partition]
+                others = max((other.rank for other in contenders.values()), default=None)
+                older = self._older(first, others, pending_before)
                 if older:
-                    contenders[link.partition] = older
+                    contenders[older.link.message.partition] = older
             return None
         finally:
             self._loaded = None
@@ -199,31 +223,57 @@ class Tails:
         except TryAgain:
             return None
         link.loads = True
-        link.before, link.older = _nothing_before(link), None
+        link.before, link.older, link.refused = _nothing_before(link), None, math.inf
         return snapshot
 
-    def _older(self, link: _Link, pending: Mapping[Place, Pending]) -> _Link | None:
+    def _older(
+        self,
+        contender: _Contender,
+        others: tuple[float, int] | None,
+        pending: Mapping[Place, Pending],
+    ) -> _Contender | None:
+        """Give the message before one that does not load; of those that rank above the `others`,
+        one that is not known not to load."""
+        link, refused = contender.link, math.inf
+
         def accept(message: Message) -> StateMessage | None:
+            nonlocal refused
             parsed = self.judge(message)
+            if not parsed:
+                return None
+            timestamp = min(contender.timestamp, refused, parsed.timestamp)
+            if others and (timestamp, parsed.partition) < others:
+                return parsed
             try:
-                if parsed:
-                    self._loaded = self._load(parsed, pending)
+                self._loaded = self._load(parsed, pending)
             except InvalidMessage:
+                refused = min(refused, parsed.timestamp)
                 return None
             except TryAgain:
                 pass
             return parsed
 
-        if link.before:
-            try:
-                found = self.read_back(link.partition, link.before, accept)
-            except CannotReadBack:
-                return link.older  # what is between is looked at as soon as it can be
-            if found:
-                before = range(link.before.start, found.offset)
-                link.older = _Link(found, before, link.older, seen_after=link.seen_after)
-            link.before = _nothing_before(link)
-        return link.older
+        # what is there of a partition that cannot be read is looked at as soon as it can
+        with contextlib.suppress(CannotReadBack):
+            if link.before:
+                found = self.read_back(link.message.partition, link.before, accept)
+                if found:
+                    before = range(link.before.start, found.offset)
+                    link.older = _Link(
+                        found,
+                        before,
+                        link.older,
+                        refused=link.refused,
+                        seen_after=link.seen_after,
+                    )
+                    link.refused = refused
+                else:
+                    link.refused = min(link.refused, refused)
+                link.before = _nothing_before(link)
+        if link.older is None:
+            return None
+        timestamp = min(contender.timestamp, link.refused, link.older.message.timestamp)
+        return _Contender(link.older, timestamp)
 
     def _load(self, message: StateMessage, pending: Mapping[Place, Pending]) -> Snapshot:
         if self._loaded and self._loaded.place == message.place:
@@ -232,7 +282,7 @@ class Tails:
         if noted:
             raise TryAgain(noted.reason, noted.detail)
         last = pending.get(message.place)
-        if last and self.now() < last.next_try:
+        if last and last.tries and last is not self._due:
             self._pending[message.place] = last
             raise TryAgain(last.reason, last.detail)
         tries = last.tries if last else 0

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from app.loading import StateMessage
-from app.locate import ENOUGH, GROWTH, Scan, newest_tail
+from app.locate import ENOUGH, GROWTH, Scan
 from app.message import InvalidMessage, parse_message
 
 
@@ -99,20 +99,6 @@ def test_finds_what_reading_from_the_beginning_finds(log, run_length):
     tails = recorded.locate(ranges)
     assert {partition: tail.offset for partition, tail in tails.items()} == slowly(records)
     assert all(tail.partition == partition for partition, tail in tails.items())
-
-
-@given(logs())
-def test_the_state_is_the_newest_tail_by_timestamp_then_partition(log):
-    records, ranges = log
-    recorded = RecordedLog(records)
-    found = recorded.locate(ranges)
-    tails = slowly(records).items()
-    slow = sorted((r.timestamp, r.partition) for r in records if (r.partition, r.offset) in tails)
-    if slow:
-        state = newest_tail(found.values())
-        assert (state.timestamp, state.partition) == slow[-1]
-    else:
-        assert not found
 
 
 @given(logs())

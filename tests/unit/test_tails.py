@@ -90,24 +90,19 @@ class Follower:
 
 
 def slowly(records: list[Record]) -> str | None:
-    """The newest of the partitions' last valid messages, or if it does not load, of those and
-    the last one before it that may."""
+    """The newest of the partitions' last valid messages by timestamp, ties to the higher partition;
+    if it does not load, of those and the one before it."""
     valid = defaultdict(list)
     for record in records:
         if record.kind != BROKEN:
             valid[record.partition].append(record)
-    while valid:
+    while any(valid.values()):
         newest = max(
-            (left[-1] for left in valid.values()), key=lambda r: (r.timestamp, r.partition)
+            (left[-1] for left in valid.values() if left), key=lambda r: (r.timestamp, r.partition)
         )
         if newest.kind == GOOD:
             return f"{newest.partition}:{newest.offset}"
-        left = valid[newest.partition]
-        left.pop()
-        while left and left[-1].kind == REFUSED:
-            left.pop()
-        if not left:
-            del valid[newest.partition]
+        valid[newest.partition].pop()
     return None
 
 
@@ -160,7 +155,7 @@ def test_serves_in_the_end_what_was_to_be_tried_again(records, data):
         follower.follow(*arrived)
         follower.time += data.draw(st.floats(0, 100))
     follower.mended.add(LATER)
-    for _ in range(3):
+    for _ in range(len(records) + 1):
         follower.time += LONGEST_PAUSE_SECONDS
         follower.follow()
     good = [
@@ -268,6 +263,24 @@ def test_a_start_comes_to_the_newest_that_loads_however_many_do_not_after_it():
         assert running.follow(record) == "0:0"
     follower.follow(*log)
     assert any(follower.follow() == "0:0" for _ in range(50))
+
+
+def test_what_takes_long_to_fail_keeps_nothing_before_it_from_being_tried():
+    follower = Follower()
+    log = [Record(0, 0, 0, GOOD), *(Record(0, n, n, LATER) for n in range(1, 20))]
+    load = follower.load
+
+    def load_slowly(message: StateMessage) -> Snapshot:
+        follower.time += 2 * LONGEST_PAUSE_SECONDS
+        return load(message)
+
+    follower.tails.load = load_slowly
+    follower.follow(*log)
+    assert any(follower.follow() == "0:0" for _ in range(20))
+    for _ in range(100):
+        follower.follow()
+    for pending in follower.tails.pending:
+        assert pending.tries > 2
 
 
 def test_what_loads_is_served_though_something_newer_elsewhere_is_to_be_tried_again():
