@@ -15,7 +15,7 @@ INSTALLED := .venv/installed-$(KAFKA_CLIENT)
 VERSION_OPTION = $(if $(KAFKA_VERSION),--kafka-version=$(KAFKA_VERSION))
 
 .DEFAULT_GOAL := help
-.PHONY: help install run run-producer test soak lint bench demo-model audit clean
+.PHONY: help install run run-producer test soak follow lint bench demo-model audit clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -51,6 +51,9 @@ test: install ## Run every test; ARGS="-k name" to choose, KAFKA_VERSION=3.9.1 f
 
 soak: install ## Ten minutes of random faults; ARGS="--soak-seed=1" for those of a run before
 	@$(BIN)/python -m pytest -s --soak-seconds=600 $(VERSION_OPTION) tests/integration/test_soak.py $(ARGS)
+
+follow: install ## Ten minutes of random histories of topics; ARGS="--following-seed=1" for one again
+	@$(BIN)/python -m pytest -s --following-seconds=600 $(VERSION_OPTION) tests/integration/test_any_following.py $(ARGS)
 
 lint: install ## Check style and types
 	@$(BIN)/ruff check .

@@ -51,6 +51,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--soak-seed", type=int, help="which faults; the name of a failed test has its seed"
     )
+    parser.addoption(
+        "--following-seconds",
+        type=float,
+        default=15,
+        help="how long random histories are followed (15)",
+    )
+    parser.addoption(
+        "--following-seed", type=int, help="of the first one; the output of a failed test has it"
+    )
     parser.addoption("--screenshots", type=Path, help="a folder to leave pictures of the page in")
 
 
