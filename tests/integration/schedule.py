@@ -170,6 +170,8 @@ class Schedule:
                 "bootstrap.servers": kafka.address,
                 "group.id": "unused",
                 "enable.auto.commit": False,
+                # where it last found the beginning there may be nothing any more
+                "auto.offset.reset": "earliest",
                 "isolation.level": "read_committed",
                 "enable.partition.eof": True,
                 "fetch.wait.max.ms": 10,
@@ -183,9 +185,10 @@ class Schedule:
         self._before_deletion: Reading | None = None
         self._compacted = self._random.random() < 0.3
         self._partitions = self._random.randint(1, MOST_PARTITIONS)
+        self._compression = self._random.choice(("producer", "producer", "zstd"))
         config = {
             **(COMPACTED if self._compacted else {}),
-            "compression.type": self._random.choice(("producer", "producer", "zstd")),
+            "compression.type": self._compression,
             "message.timestamp.type": self._random.choice(("CreateTime",) * 5 + ("LogAppendTime",)),
         }
         self.patience = PATIENCE
@@ -228,6 +231,11 @@ class Schedule:
             accepted.add(self._before_deletion.state)
         return accepted, now.ends
 
+    @property
+    def is_open(self) -> bool:
+        """Whether there is a transaction that was not ended yet."""
+        return self._open is not None
+
     def write(self) -> None:
         messages = self._draw()
         one_by_one = len(messages) <= 10 and self._random.random() < 0.3
@@ -246,7 +254,8 @@ class Schedule:
             self._open = self._begin("open")
 
     def write_undecodable_ones(self) -> None:
-        if self._compacted:  # they have no key
+        # they have no key, and a broker that compresses anew makes decodable ones of them
+        if self._compacted or self._compression != "producer":
             return
         partition, count = self._random.randrange(self._partitions), self._random.randint(1, 5)
         self._note(f"{count} undecodable to {partition}")

@@ -63,7 +63,6 @@ class Follower:
     def assert_is_current(self, within: float = 0) -> None:
         accepted, ends = self._schedule.look()
         self.wanted = f"one of {accepted}, and the ends {ends}"
-        everything = {str(p): {"position": end, "end": end, "lag": 0} for p, end in ends.items()}
 
         def is_current() -> bool:
             answer, status = self._program.get(), self._program.get("/status")
@@ -71,14 +70,17 @@ class Follower:
                 return False
             state = answer.json().get("state")
             assert state not in self._schedule.uncommitted, f"{state} is not committed"
-            return state in accepted and status.json()["partitions"] == everything
+            partitions = status.json()["partitions"]
+            positions = {int(partition): at["position"] for partition, at in partitions.items()}
+            # what is open cannot be read yet
+            lagging = any(at["lag"] for at in partitions.values()) and not self._schedule.is_open
+            in_trouble = any(at["error"] for at in partitions.values())
+            return state in accepted and positions == ends and not lagging and not in_trouble
 
         eventually(is_current, within or self._schedule.patience)
         self._assert_few_fetches(self._program.get("/status").json())
 
     def _assert_few_fetches(self, status: dict) -> None:
-        if "fetches" not in status:
-            return
         before = self._fetches, self._at, self._steps
         now = status["fetches"], time.monotonic(), len(self._schedule.steps)
         fetches, seconds, steps = (new - old for new, old in zip(now, before, strict=True))
