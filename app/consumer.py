@@ -230,7 +230,7 @@ class Consumer:
         if self._published is None and not follower.is_located:
             self._explain_missing(follower.missing)
             return
-        newest = self._tails.newest(self._published) or self._published
+        newest = self._newest(follower)
         self._report_loading()
         if newest is None and self._tails.pending:
             self._state.explain(str(self._tails.pending[0]))
@@ -259,6 +259,12 @@ class Consumer:
         else:
             self._journal.update(newest)
         self._published = newest
+
+    def _newest(self, follower: Follower) -> Snapshot | None:
+        newest, served = self._tails.newest(self._published), self._published
+        if newest and served and newest.is_older_than(served) and not follower.is_located:
+            return served  # what takes its place may still be found
+        return newest or served
 
     def _explain_missing(self, missing: Mapping[int, PartitionError | None]) -> None:
         errors = [

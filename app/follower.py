@@ -80,8 +80,7 @@ class Follower:
         elif had_failed:
             self._on_recovery(answer.partition)
         if advance and advance.is_whole_log:
-            before = range(advance.offsets.start, advance.tail.offset if advance.tail else 0)
-            tails.replace(answer.partition, advance.tail, before)
+            tails.locate(answer.partition, advance.tail, advance.offsets)
         elif advance:
             self.passed += len(advance.offsets)
             self.skipped += len(advance.offsets) - advance.judged

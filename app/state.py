@@ -35,6 +35,10 @@ class Snapshot:
     def place(self) -> Place:
         return self.topic_id, self.partition, self.offset, self.timestamp
 
+    def is_older_than(self, other: Snapshot) -> bool:
+        """By timestamp, then partition; the initial value is older than any message."""
+        return _rank(self) < _rank(other)
+
     @cached_property
     def body(self) -> bytes:
         """What is sent: one for all, so that a thousand slow readers hold no thousand copies."""
@@ -47,6 +51,12 @@ class Snapshot:
             return "initial"
         place = f"{self.partition}-{self.offset}-{self.timestamp}"
         return f"{place}-{self.topic_id}" if self.topic_id else place
+
+
+def _rank(snapshot: Snapshot) -> tuple[int, int]:
+    if snapshot.timestamp is None or snapshot.partition is None:
+        return -2, -1
+    return snapshot.timestamp, snapshot.partition
 
 
 class StateUnknown(Exception):

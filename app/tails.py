@@ -130,18 +130,24 @@ class Tails:
             link.older = last
         self._links[message.partition] = link
 
-    def replace(self, partition: int, message: StateMessage | None, before: range) -> None:
+    def locate(self, partition: int, message: StateMessage | None, log: range) -> None:
         """Note that `message` is the last valid one of the partition's whole log, which may not be
-        the log that it was; None if it has none.
+        the log that it was.
 
         Args:
-            before: the offsets before it.
+            message: None if it has none.
+            log: the offsets that the partition has.
         """
         known = self._links.get(partition)
-        if message is None:
+        if known and known.message.offset < log.start:
+            self.log_starts_at(partition, log.start)
+            if message:
+                self.move(message, since=log.start)
+        elif message is None:
             self._links.pop(partition, None)
         elif known is None or known.message.place != message.place:
             self._moves += known is not None  # what was there before is not newer than anything
+            before = range(log.start, message.offset)
             self._links[partition] = _Link(message, before, seen_after=self._moves)
 
     def keep_only(self, partitions: Collection[int]) -> None:

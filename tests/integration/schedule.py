@@ -182,7 +182,7 @@ class Schedule:
         self._states: dict[bytes, int] = {}
         self._open: Transaction | None = None
         self._ends: dict[int, int] = {}
-        self._before_deletion: Reading | None = None
+        self._before_deletions: list[Reading] = []
         self._compacted = self._random.random() < 0.3
         self._partitions = self._random.randint(1, MOST_PARTITIONS)
         self._compression = self._random.choice(("producer", "producer", "zstd"))
@@ -224,12 +224,9 @@ class Schedule:
         One whose message was deleted may stay until there is a valid message after the deletion.
         """
         now = self._slow_reading()
-        accepted = {now.state}
-        if self._before_deletion and now.has_news_since(self._before_deletion):
-            self._before_deletion = None
-        if self._before_deletion:
-            accepted.add(self._before_deletion.state)
-        return accepted, now.ends
+        if self._before_deletions and now.has_news_since(self._before_deletions[-1]):
+            self._before_deletions.clear()
+        return {now.state, *(before.state for before in self._before_deletions)}, now.ends
 
     @property
     def is_open(self) -> bool:
@@ -274,8 +271,7 @@ class Schedule:
         for deleted in self._admin.delete_records(upto).values() if upto else ():
             deleted.result(WAIT_SECONDS)
         # what was deleted earlier may still be served
-        if self._before_deletion is None:
-            self._before_deletion = before
+        self._before_deletions.append(before)
 
     def add_partitions(self) -> None:
         if self._partitions == MOST_PARTITIONS:

@@ -327,8 +327,8 @@ def test_a_deleted_state_stays_until_something_newer_than_its_deletion_comes():
 
 def test_a_deleted_state_stays_though_another_partition_is_located_after_it():
     follower = Follower()
-    follower.tails.replace(0, StateMessage(GOOD, partition=0, timestamp=99), range(0))
-    follower.tails.replace(1, StateMessage(GOOD, partition=1, timestamp=10), range(0))
+    follower.tails.locate(0, StateMessage(GOOD, partition=0, timestamp=99), range(1))
+    follower.tails.locate(1, StateMessage(GOOD, partition=1, timestamp=10), range(1))
     follower.tails.log_starts_at(0, 1)
     assert follower.follow() == "0:0"
 
@@ -358,14 +358,26 @@ def test_of_what_is_to_be_tried_again_the_one_before_has_no_say_when_it_is_delet
     assert [pending.offset for pending in follower.tails.pending] == [1]
 
 
+def test_a_deleted_state_stays_also_where_its_partition_has_to_be_located_again():
+    """For what would be read next was deleted too; elsewhere that may not be known yet."""
+    follower = Follower()
+    follower.follow(Record(1, 0, 10, GOOD))
+    assert follower.follow(Record(0, 0, 99, GOOD)) == "0:0"
+    follower.tails.locate(0, None, range(5, 6))
+    assert follower.follow() == "0:0"
+    assert follower.follow(Record(1, 1, 20, GOOD)) == "0:0"
+    follower.tails.log_starts_at(0, 5)
+    assert follower.follow() == "1:1"
+
+
 def test_a_partition_whose_log_is_another_one_has_the_tail_of_that_one():
     follower = Follower()
     follower.follow(Record(0, 0, 10, GOOD))
     assert follower.follow(Record(1, 5, 20, GOOD)) == "1:5"
     truncated = StateMessage(GOOD, partition=1, offset=3, timestamp=15)
-    follower.tails.replace(1, truncated, range(3))
+    follower.tails.locate(1, truncated, range(5))
     assert follower.follow() == "1:3"
-    follower.tails.replace(1, None, range(0))
+    follower.tails.locate(1, None, range(5))
     assert follower.follow() == "0:0"
 
 
@@ -374,7 +386,7 @@ def test_a_partition_that_is_located_again_and_has_not_changed_is_not_loaded_aga
     assert follower.follow(Record(0, 0, 10, GOOD), Record(0, 1, 11, REFUSED)) == "0:0"
     loads = list(follower.loads)
     again = StateMessage(REFUSED, partition=0, offset=1, timestamp=11)
-    follower.tails.replace(0, again, range(1))
+    follower.tails.locate(0, again, range(2))
     assert follower.follow() == "0:0"
     assert follower.loads == loads
 
