@@ -123,8 +123,11 @@ class SecureBroker:
 
 
 @contextlib.contextmanager
-def running() -> Iterator[SecureBroker]:
+def running(overrides: Mapping[str, str] | None = None) -> Iterator[SecureBroker]:
     """Run it for as long as the block.
+
+    Args:
+        overrides: server.properties that come on top.
 
     Raises:
         RuntimeError: it did not come up; the text has the end of its output.
@@ -139,7 +142,8 @@ def running() -> Iterator[SecureBroker]:
         for authority, whose in ((ca, "client"), (unknown_ca, "unknown")):
             _write(authority.issue_cert("localhost", common_name="client"), folder / whose)
         listeners = [listener for listener in LISTENERS if listener != "CONTROLLER"]
-        with apache_kafka.running(_properties(folder), listeners) as kafka:
+        properties = _properties(folder) | dict(overrides or {})
+        with apache_kafka.running(properties, listeners) as kafka:
             broker = SecureBroker(
                 kafka,
                 AdminClient({"bootstrap.servers": kafka.address}),

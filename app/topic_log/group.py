@@ -13,19 +13,30 @@ from kafka.errors import GroupAuthorizationFailedError, IncompatibleBrokerVersio
 from kafka.structs import OffsetAndMetadata
 
 from app.topic_log.admin import admin_client
+from app.topic_log.installed import IS_KAFKA_PYTHON_3
 
 if TYPE_CHECKING:
     from app.settings import Settings
 
 log = logging.getLogger(__name__)
 
-FIRST_COMMIT_SECONDS = 0.25
 COMMIT_SECONDS = 5.0
 COMMIT_UNCHANGED_SECONDS = 600.0  # far below offsets.retention.minutes, seven days by default
+FIRST_RETRY_SECONDS = 0.25
+LONGEST_RETRY_SECONDS = 2.0
+# after so many failures in a row it is no passing one
+FAILURES_TOLD = 5
+# what a call takes at most while an answer is awaited: enough for the steps of a connection
+STEPS_SECONDS = 0.02
+STEP_MS = 5
 
 
 class Group:
     """Commits now and then, and never waits for it. For one thread only.
+
+    A broker may have closed the connection since the last commit, which shows only when the next
+    one is sent. So what is not acknowledged is sent again soon, and the steps that a new
+    connection takes are taken at each call until it is.
 
     Args:
         open_consumer: opens a consumer of the group, which is used for nothing else.
@@ -45,35 +56,64 @@ class Group:
         self._consumer: KafkaConsumer | None = None
         self._committed: Mapping[TopicPartition, int] = {}
         self._next_attempt = 0.0
-        self._pause = FIRST_COMMIT_SECONDS
+        self._is_awaited = False
+        self._failures = 0
+        self._told: set[str] = set()
 
     def commit(self, positions: Mapping[TopicPartition, int]) -> None:
+        """To be called again and again, also while nothing has changed."""
+        if self._refused:
+            return
+        if self._is_awaited:
+            self._take_steps()
         now = time.monotonic()
         unchanged = positions == self._committed
         if now < self._next_attempt + (COMMIT_UNCHANGED_SECONDS if unchanged else 0):
             return
-        if self._refused:
-            return
         if self._consumer is None:
             self._consumer = self._open_consumer(group_id=self.group_id)
-        self._next_attempt = now + self._pause
-        # short at first: kafka-python-ng takes its network steps during calls of the next line
-        # only, so that the first commit needs several
-        self._pause = min(2 * self._pause, COMMIT_SECONDS)
+        self._next_attempt = now + COMMIT_SECONDS
+        self._is_awaited = True
         self._consumer.commit_async(
             # (offset, metadata) and, in kafka-python 3, a leader epoch that has a default
             {key: OffsetAndMetadata(offset, "") for key, offset in positions.items()},
             callback=self._note_outcome,
         )
+        self._take_steps()
+
+    def _take_steps(self) -> None:
+        assert self._consumer
+        deadline = time.monotonic() + STEPS_SECONDS
+        while self._is_awaited and time.monotonic() < deadline:
+            if not IS_KAFKA_PYTHON_3:  # which has a thread for it
+                self._consumer._client.poll(timeout_ms=STEP_MS)
+            self._consumer._coordinator._invoke_completed_offset_commit_callbacks()
+            if IS_KAFKA_PYTHON_3:
+                return
 
     def _note_outcome(self, offsets: Mapping[TopicPartition, Any], outcome: object) -> None:
+        self._is_awaited = False
         if isinstance(outcome, GroupAuthorizationFailedError):
             self._refused = True
             self._on_refused()
         elif isinstance(outcome, Exception):
-            log.debug("Committing under %s failed: %s", self.group_id, outcome)
+            self._note_failure(outcome)
         else:
+            self._failures = 0
             self._committed = {key: committed.offset for key, committed in offsets.items()}
+
+    def _note_failure(self, error: Exception) -> None:
+        self._failures += 1
+        pause = min(FIRST_RETRY_SECONDS * 2.0**self._failures / 2, LONGEST_RETRY_SECONDS)
+        self._next_attempt = time.monotonic() + pause
+        name = type(error).__name__
+        if self._failures >= FAILURES_TOLD and name not in self._told:
+            self._told.add(name)
+            log.warning(
+                "The position cannot be committed under the group %s, and following goes on: %s",
+                self.group_id,
+                error or name,
+            )
 
     def delete(self, settings: Settings) -> None:
         """Leave no group behind."""

@@ -1,0 +1,168 @@
+"""What Kafka's own tools see of an instance: the position of its group, whatever was cut off."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+from confluent_kafka import Consumer, ElectionType, TopicPartition
+from confluent_kafka.admin import AdminClient
+
+from dev import apache_kafka
+from dev.apache_kafka import ApacheKafka
+from tests import secure_broker
+from tests.processes import Program, following
+from tests.topics import Topic, new_topic
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.own_kafka
+
+COMMITTED_SECONDS = 10.0
+# a new cluster has to make the topic of the offsets first
+FIRST_SECONDS = 30.0
+SERVED_SECONDS = 3.0
+COORDINATED_ANEW_SECONDS = 30.0
+ROUNDS = 3
+OFFSETS = TopicPartition("__consumer_offsets", 0)
+
+
+class Followed:
+    """A topic, the program that follows it, and what the broker knows of its group."""
+
+    def __init__(self, topic: Topic, program: Program) -> None:
+        self._topic = topic
+        self._program = program
+        self._sent = 0
+
+    @property
+    def status(self) -> dict:
+        return self._program.get("/status").json()
+
+    def send(self) -> None:
+        """Send one more message, which is served soon."""
+        self._sent += 1
+        self._topic.send_state(self._sent)
+        eventually(self._serves_what_was_sent, within=SERVED_SECONDS)
+
+    def _serves_what_was_sent(self) -> bool:
+        return self._program.get().json() == {"state": self._sent}
+
+    def committed(self) -> int | None:
+        """The offset that the group is at; None while it has none."""
+        group = {"bootstrap.servers": self._topic.servers, "group.id": self.status["group_id"]}
+        reader = Consumer(group)
+        try:
+            (at,) = reader.committed([TopicPartition(self._topic.name, 0)], timeout=10)
+        finally:
+            reader.close()
+        return at.offset if at.offset >= 0 else None
+
+    def is_seen(self, within: float = COMMITTED_SECONDS) -> None:
+        """Kafka's tools see all of what was sent as read."""
+        eventually(lambda: self.committed() == self._sent, within)
+
+    def is_cut_off(self) -> bool:
+        """Whether a broker has closed a connection that the program has not noticed by now."""
+        port = int(self._topic.servers.rpartition(":")[2])
+        return any(
+            connection.raddr.port == port
+            for process in self._program.tree()
+            for connection in process.net_connections("tcp")
+            if connection.status == psutil.CONN_CLOSE_WAIT
+        )
+
+
+@contextlib.contextmanager
+def followed(topic: Topic, folder: Path, **environ: str) -> Iterator[Followed]:
+    with following(topic, folder / "output", **environ) as program:
+        eventually(lambda: program.get("/readyz") and program.get("/readyz").status_code == 200)
+        yield Followed(topic, program)
+
+
+def test_is_seen_within_ten_seconds_of_a_message_where_idle_connections_are_cut_off(tmp_path):
+    with apache_kafka.running({"connections.max.idle.ms": "2000"}) as kafka:
+        topic = new_topic(kafka.address)
+        with followed(topic, tmp_path) as instance:
+            instance.is_seen(within=FIRST_SECONDS)
+            for _ in range(ROUNDS):
+                eventually(instance.is_cut_off)
+                instance.send()
+                instance.is_seen()
+            kafka.stop()
+            kafka.start()
+            eventually(lambda: instance.status["connections"] == 2)
+            instance.send()
+            instance.is_seen()
+
+
+@pytest.mark.parametrize(
+    ("listener", "mechanism"), [("SASL_PLAINTEXT", "PLAIN"), ("SASL_SSL", "SCRAM-SHA-512")]
+)
+def test_is_seen_within_ten_seconds_of_a_message_where_sessions_end(tmp_path, listener, mechanism):
+    """They are shorter than the pause between two commits: each one meets a session that ended."""
+    with secure_broker.running({"connections.max.reauth.ms": "3000"}) as broker:
+        topic = new_topic(broker.kafka.address)
+        for resource, name in (("topic", topic.name), ("group", "*")):
+            broker.allow("alice", resource, name, "describe", "read", "delete")
+        alice = {
+            "KAFKA_BOOTSTRAP_SERVERS": broker.address(listener),
+            "KAFKA_SECURITY_PROTOCOL": listener,
+            "KAFKA_SSL_CAFILE": str(broker.ca) if listener.endswith("SSL") else "",
+            "KAFKA_SASL_MECHANISM": mechanism,
+            "KAFKA_SASL_USERNAME": "alice",
+            "KAFKA_SASL_PASSWORD": broker.users["alice"],
+        }
+        with followed(topic, tmp_path, **alice) as instance:
+            instance.is_seen(within=FIRST_SECONDS)
+            for _ in range(ROUNDS):
+                instance.send()
+                instance.is_seen()
+
+
+def node_of(cluster: list[ApacheKafka], servers: str, partition: TopicPartition) -> ApacheKafka:
+    """The leader of a partition."""
+    metadata = AdminClient({"bootstrap.servers": servers}).list_topics(partition.topic, timeout=10)
+    return cluster[metadata.topics[partition.topic].partitions[partition.partition].leader - 1]
+
+
+@pytest.mark.parametrize("trouble", ["kill", "freeze"])
+def test_nobody_waits_for_a_coordinator_that_is_gone_and_the_next_one_is_told(tmp_path, trouble):
+    with apache_kafka.running_cluster() as cluster:
+        servers = ",".join(node.address for node in cluster)
+        topics = iter(lambda: new_topic(cluster[0].address, replication_factor=1), None)
+        # which makes the topic of the offsets
+        with followed(next(topics), tmp_path) as instance:
+            instance.is_seen(within=FIRST_SECONDS)
+        coordinator = node_of(cluster, servers, OFFSETS)
+        topic = next(
+            topic
+            for topic in topics
+            if node_of(cluster, servers, TopicPartition(topic.name, 0)) is not coordinator
+        )
+        with followed(Topic(topic.name, servers), tmp_path) as instance:
+            instance.send()
+            instance.is_seen()
+            getattr(coordinator, trouble)()
+            deadline = time.monotonic() + COORDINATED_ANEW_SECONDS
+            instance.send()
+            while instance.committed() != instance._sent:
+                assert time.monotonic() < deadline
+                instance.send()
+            assert instance.status["failures"] == 0
+            # and back again, from one that is there
+            coordinator.kill()
+            coordinator.start()
+            admin = AdminClient({"bootstrap.servers": servers})
+
+            def is_back() -> bool:
+                admin.elect_leaders(ElectionType.PREFERRED, [OFFSETS]).result(10)
+                return node_of(cluster, servers, OFFSETS) is coordinator
+
+            eventually(is_back)
+            instance.send()
+            instance.is_seen()
+            assert instance.status["failures"] == 0
