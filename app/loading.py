@@ -81,7 +81,8 @@ def load(loader: Loader, message: StateMessage) -> Snapshot:
     Raises:
         InvalidMessage: says the loader; and with reason `loader` and its cause, for whatever else
             it raises, and for what cannot be shown as JSON.
-        TryAgain: says the loader; and with reason `memory`, where there is none left.
+        TryAgain: says the loader; and with reason `memory` where there is none left, and `os` for
+            an OSError.
         Stopping: says the checkpoint.
     """
     with _understanding():
@@ -110,5 +111,7 @@ def _understanding() -> Iterator[None]:
         raise
     except MemoryError as error:
         raise TryAgain("memory", "there is not enough of it") from error
+    except OSError as error:  # of a disk or a network, and not of the message
+        raise TryAgain("os", f"{type(error).__name__}: {error}") from error
     except BaseException as error:  # sys.exit() too: the thread goes on
         raise InvalidMessage("loader", f"{type(error).__name__}: {error}") from error

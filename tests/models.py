@@ -84,6 +84,13 @@ def taking_rows_of_two_only() -> bytes:
     return as_bytes(nodes, [x], [y], [shape, one])
 
 
+def filling() -> bytes:
+    """`y` is as many zeros as `x` says."""
+    x = helper.make_tensor_value_info("x", TensorProto.INT64, [1])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, ["n"])
+    return as_bytes([helper.make_node("ConstantOfShape", ["x"], ["y"])], [x], [y])
+
+
 def ending_its_process() -> bytes:
     """A model that onnxruntime cannot load and live: it computes -2**31 / -1 beforehand."""
     numbers = [np.array([-(2**31)], np.int32), np.array([-1], np.int32)]

@@ -68,8 +68,7 @@ class Cache:
             try:
                 lock = self._found_or_made(sha256, fill, check, checkpoint)
             except OSError as error:
-                what = error.strerror or type(error).__name__
-                raise TryAgain("disk", f"{self._folder}: {what}") from None
+                raise self._cannot_be_used(error) from None
             with lock:
                 yield self._model(sha256)
         finally:
@@ -77,8 +76,21 @@ class Cache:
                 self._remove_surplus()
 
     def has(self, sha256: str) -> bool:
-        """Whether it is there, as far as its name says."""
-        return self._model(sha256).exists()
+        """Whether it is there, as far as its name says.
+
+        Raises:
+            TryAgain: with reason `disk`.
+        """
+        try:
+            self._model(sha256).stat()
+        except FileNotFoundError:
+            return False
+        except OSError as error:
+            raise self._cannot_be_used(error) from None
+        return True
+
+    def _cannot_be_used(self, error: OSError) -> TryAgain:
+        return TryAgain("disk", f"{self._folder}: {error.strerror or type(error).__name__}")
 
     def _found_or_made(
         self, sha256: str, fill: Fill, check: Check, checkpoint: Callable[[], None]

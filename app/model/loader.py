@@ -6,6 +6,7 @@ import base64
 import binascii
 import hashlib
 import time
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,6 +23,11 @@ from app.model.schemas import ModelSchema
 from app.model.settings import ModelSettings
 from app.model.source import Source
 from app.model.trial import try_out
+from app.state import Place
+
+# of what a server sent; the pauses between them come to some seconds
+MOST_MISMATCHES = 5
+MOST_REMEMBERED = 1000
 
 _SCHEMA = ModelSchema()
 
@@ -40,6 +46,7 @@ class OnnxLoader:
         self._cache = Cache(
             settings.cache_dir or platformdirs.user_cache_path("kafka-state"), settings.cache_bytes
         )
+        self._mismatches: dict[Place, int] = {}
         self.requests_at_once = 1
 
     def at_hand(self, message: StateMessage) -> bool:
@@ -67,7 +74,7 @@ class OnnxLoader:
         else:
             shown["uri"] = shown_uri(given["uri"])
             self._source.check(given["uri"])
-            fill = partial(self._source.fetch, given["uri"], checkpoint=checkpoint)
+            fill = partial(self._fetch, message, given["uri"], given["sha256"], checkpoint)
 
         def check(path: Path) -> None:
             if names_external_data(path, checkpoint):
@@ -79,6 +86,30 @@ class OnnxLoader:
         with self._cache.holding(given["sha256"], fill, check, checkpoint) as path:
             _require_size(path.stat().st_size, self._settings.max_bytes)
             return Model.load(path, shown, self._limits())
+
+    def _fetch(
+        self,
+        message: StateMessage,
+        uri: str,
+        sha256: str,
+        checkpoint: Callable[[], None],
+        file: BinaryIO,
+    ) -> str:
+        """Fetch the model; what came may be cut off, or of the object that was there before, so
+        that another checksum counts against the message only after some tries."""
+        found = self._source.fetch(uri, file, checkpoint=checkpoint)
+        if found != sha256:
+            tries = self._mismatches.pop(message.place, 0) + 1
+            if tries < MOST_MISMATCHES:
+                self._mismatches[message.place] = tries
+                while len(self._mismatches) > MOST_REMEMBERED:
+                    del self._mismatches[next(iter(self._mismatches))]
+                raise TryAgain(
+                    "checksum",
+                    f"sha256 is {found}, the message says {sha256}; another is looked for at "
+                    f"{shown_uri(uri)}",
+                )
+        return found
 
     def _limits(self) -> Limits:
         """Of threads as many for each request that all of them together do not get in each

@@ -82,7 +82,7 @@ class Model:
             raise
         except Exception as error:
             text = f"onnxruntime: {_first_line(error)}"
-            if "bad_alloc" in text:
+            if _is_lack_of_memory(error):
                 raise TryAgain("memory", text) from error
             raise InvalidMessage("model", text) from error
         model._warm_up(limits.request_bytes)
@@ -93,11 +93,14 @@ class Model:
 
         Raises:
             ValueError: the model cannot compute them from these inputs.
+            MemoryError: there is not enough memory to compute them.
         """
         names = list(outputs)
         try:
             computed = self._session.run(names, dict(inputs))
         except Exception as error:  # one class for each kind of fault, and no common one
+            if _is_lack_of_memory(error):
+                raise MemoryError(_first_line(error)) from error
             raise ValueError(_first_line(error)) from error
         return dict(zip(names, computed, strict=True))
 
@@ -123,7 +126,7 @@ class Model:
         ones = {spec.name: _ones(spec) for spec in self.inputs}
         try:
             self.infer(ones, [spec.name for spec in self.outputs])
-        except ValueError as error:
+        except (ValueError, MemoryError) as error:
             log.warning("The model %s %s is not warmed up: %s", self.name, self.version, error)
 
 
@@ -155,6 +158,13 @@ def cores() -> int:
     if hasattr(os, "sched_getaffinity"):  # not everywhere
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
+
+
+def _is_lack_of_memory(error: Exception) -> bool:
+    """onnxruntime says it in words only: of its own allocations and of the C++ library's."""
+    text = str(error)
+    said = "bad_alloc" in text or "Failed to allocate memory" in text
+    return said or isinstance(error, MemoryError)
 
 
 def _first_line(error: Exception) -> str:

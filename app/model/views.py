@@ -18,6 +18,7 @@ from app.model.metrics import ModelMetrics
 from app.model.model import Model
 from app.model.settings import ModelSettings
 from app.model.tensors import read_request, write_response
+from app.problems import RETRY_AFTER_SECONDS
 from app.state import State, StateUnknown
 from app.status import Status
 from app.views import healthz
@@ -43,6 +44,13 @@ def register(
 @blueprint.errorhandler(BadRequest)
 def _bad_request(error: BadRequest) -> tuple[dict[str, str], int]:
     return {"error": str(error)}, 400
+
+
+@blueprint.errorhandler(MemoryError)
+def _no_memory(error: MemoryError) -> tuple[dict[str, str], int, dict[str, str]]:
+    """It is the server that lacks it, for now, and no fault of the request."""
+    told = f"there is not enough memory for this at the moment: {error}"
+    return {"error": told}, 503, {"Retry-After": str(RETRY_AFTER_SECONDS)}
 
 
 def _served() -> Model:

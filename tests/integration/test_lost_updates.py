@@ -76,6 +76,7 @@ def test_gives_the_message_between_two_of_its_batch_that_cannot_be_decoded(topic
     service = serve(topic)
     assert service.first_state() == 0
     topic.send(b"the leader is there")
+    eventually(lambda: service.status["invalid_messages"] == {"json": 1})
     send_undecodable(topic, count=3, partition=0, good={1: b'{"state":"between"}'})
     assert service.comes_to("between")
     eventually(lambda: service.status["partitions"]["0"]["lag"] == 0)

@@ -295,6 +295,20 @@ def test_what_does_not_fit_the_model_is_400_and_says_what_does(service, body, wo
     assert words in answer.json["error"]
 
 
+def test_an_inference_that_memory_does_not_suffice_for_is_503_and_says_when_to_come_again(
+    serve, topic, onnx
+):
+    topic.send_state(models.message(models.filling(), "v1"))
+    service = serve(topic, **onnx)
+    service.first_state()
+    asked = {"name": "x", "datatype": "INT64", "shape": [1], "data": [10**13]}
+    answer = service.client.post("/v2/models/m/infer", json={"inputs": [asked]})
+    assert (answer.status_code, answer.json.keys()) == (503, {"error"})
+    assert answer.headers["Retry-After"] == "1"
+    answer = service.client.post("/v2/models/m/infer", json={"inputs": [asked | {"data": [2]}]})
+    assert answer.json["outputs"][0]["data"] == [0, 0]
+
+
 def test_errors_of_http_are_in_the_words_of_the_protocol_too(service):
     for answer, status in (
         (service.client.get("/v2/models/m/infer"), 405),

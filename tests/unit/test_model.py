@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import fcntl
+import hashlib
 import json
 import os
 import subprocess
@@ -15,11 +16,11 @@ import pytest
 from onnx import TensorProto
 
 from app.loading import InvalidMessage, StateMessage, TryAgain
-from app.model.loader import OnnxLoader
+from app.model.loader import MOST_MISMATCHES, OnnxLoader
 from app.model.model import Limits, Model, cores
 from app.model.settings import ModelSettings
 from app.model.tensors import read_request
-from tests import models
+from tests import model_server, models
 
 SHOWN = {"name": "m", "version": "1"}
 
@@ -192,3 +193,70 @@ def test_onnxruntime_tells_its_maker_nothing():
         [sys.executable, "-c", program], env=environ, capture_output=True, text=True, check=True
     )
     assert told.stdout == "1\n"
+
+
+def fetched(uri: str, content: bytes) -> StateMessage:
+    return StateMessage(
+        {
+            "name": "m",
+            "version": "1",
+            "sha256": hashlib.sha256(content).hexdigest(),
+            "uri": f"{uri}/m.onnx",
+        }
+    )
+
+
+def test_another_model_than_the_message_says_is_fetched_again_and_may_be_the_right_one_then(loader):
+    """A proxy may be behind, or the object may have been replaced while it was read."""
+    content = models.adding(5)
+    with model_server.serving({"/m.onnx": models.adding(4)}) as server:
+        load = loader(MODEL_URI_PREFIXES=f"{server.uri}/")
+        for _ in range(2):
+            with pytest.raises(TryAgain, match="the message says") as raised:
+                load(fetched(server.uri, content))
+            assert raised.value.reason == "checksum"
+        server.answers["/m.onnx"] = content
+        assert load(fetched(server.uri, content)).name == "m"
+
+
+def test_another_model_than_the_message_says_is_invalid_after_some_tries(loader):
+    content = models.adding(5)
+    with model_server.serving({"/m.onnx": models.adding(4)}) as server:
+        load = loader(MODEL_URI_PREFIXES=f"{server.uri}/")
+        for _ in range(MOST_MISMATCHES - 1):
+            with pytest.raises(TryAgain):
+                load(fetched(server.uri, content))
+        with pytest.raises(InvalidMessage) as raised:
+            load(fetched(server.uri, content))
+        assert raised.value.reason == "checksum"
+
+
+@pytest.fixture
+def nobody():
+    """Who may read little; root may read everything."""
+    own = os.geteuid()
+    if own == 0:
+        os.seteuid(65534)
+    yield
+    os.seteuid(own)
+
+
+def test_a_cache_that_cannot_be_read_makes_no_model_invalid(loader, tmp_path, nobody):
+    closed = tmp_path / "closed"
+    message = StateMessage(models.message(models.adding(5)))
+    if os.geteuid() == os.getuid():
+        closed.mkdir(mode=0o000)
+    load = loader(MODEL_CACHE_DIR=str(closed))
+    for ask in (load.at_hand, load):
+        with pytest.raises(TryAgain, match="Permission denied") as raised:
+            ask(message)
+        assert raised.value.reason == "disk"
+
+
+def test_what_takes_more_memory_than_there_is_is_no_fault_of_the_request(load):
+    model = load(models.filling())
+    with pytest.raises(MemoryError):
+        model.infer({"x": np.array([10**13])}, ["y"])
+    with pytest.raises(ValueError, match="must be >= 0"):
+        model.infer({"x": np.array([-5])}, ["y"])
+    assert len(model.infer({"x": np.array([3])}, ["y"])["y"]) == 3
