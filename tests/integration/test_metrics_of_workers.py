@@ -18,6 +18,7 @@ from tests.waiting import eventually
 NAMES = {
     "kafka_state_updates",
     "kafka_state_invalid_messages",
+    "kafka_state_fetches",
     "kafka_state_skipped_messages",
     "kafka_state_lag",
     "kafka_state_age_seconds",
