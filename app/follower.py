@@ -142,7 +142,7 @@ class Follower:
     def is_located(self) -> bool:
         """Whether every partition is, but for those that have been in trouble for some time."""
         now = time.monotonic()
-        return all(
+        return self.has_read and all(
             reader.position is not None
             or (reader.error and now - reader.failing_since > IN_TROUBLE_SECONDS)
             for reader in self._readers.values()

@@ -63,6 +63,7 @@ class PartitionReader:
         self._scan: Scan[StateMessage] | None = None
         self._scanned = range(0)
         self._is_starved = False
+        self._has_fetched = False
         self._failures = 0
         self._retry_at = 0.0
         self.position: int | None = None
@@ -91,7 +92,8 @@ class PartitionReader:
             return AskEnds()
         if self._is_starved:
             return AskRecords(self.position, FETCH_BYTES, first=True)
-        return AskRecords(self.position, MESSAGE_BYTES, may_wait=True)
+        # not the first time: that it may be read at all shows only then
+        return AskRecords(self.position, MESSAGE_BYTES, may_wait=self._has_fetched)
 
     def take(self, answer: Answer, now: float) -> Advance | None:
         """Take the answer to what was asked; gives what was read through by it, if any was."""
@@ -105,6 +107,7 @@ class PartitionReader:
         if isinstance(answer, Ends):
             self.end = answer.end
             return self.read_through(range(answer.start, answer.end))
+        self._has_fetched = True
         self.end = answer.high_watermark
         return self._take_scanned(answer) if self._scan else self._take_followed(answer)
 
