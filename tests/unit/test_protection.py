@@ -9,11 +9,14 @@ from flask import Flask
 
 from app import problems, protection, views
 from app.state import Snapshot, State
+from app.status import Status
 
 TOKEN = "s3cret.token~1=="
 
 
 class StillConsumer:
+    status = Status("topic", "client")
+
     def is_alive(self) -> bool:
         return True
 

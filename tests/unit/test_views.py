@@ -11,11 +11,13 @@ from flask import Flask
 
 from app import problems, views
 from app.state import Snapshot, State
+from app.status import Status
 from app.waiting import WaitingRoom
 from tests.waiting import eventually
 
 
 class StillConsumer:
+    status = Status("topic", "client")
     alive = True
     silent_seconds = 0.0
 
