@@ -171,10 +171,15 @@ function renderChart(numbers) {
 
 function renderLag() {
   const partitions = Object.entries(status?.partitions ?? {});
-  partitions.sort(([, one], [, other]) => other.lag - one.lag);
+  const trouble = ({ error }) => Number(error != null);
+  partitions.sort(
+    ([, one], [, other]) => trouble(other) - trouble(one) || other.lag - one.lag,
+  );
   const rows = partitions
     .slice(0, PARTITIONS_LISTED)
-    .map(([partition, { position, end, lag }]) => lagRow(partition, position, end, lag));
+    .map(([partition, { position, end, lag, error }]) =>
+      lagRow(partition, position, end, lag, error),
+    );
   const others = partitions.slice(PARTITIONS_LISTED);
   if (others.length > 0) {
     const lag = others.reduce((sum, [, partition]) => sum + partition.lag, 0);
@@ -197,12 +202,13 @@ function renderModel(model, tensors) {
   document.querySelector(".model").hidden = model === null;
 }
 
-function lagRow(partition, position, end, lag) {
+function lagRow(partition, position, end, lag, error = null) {
   const row = document.createElement("tr");
   const head = create("th", partition);
   head.scope = "row";
   row.append(head, create("td", position), create("td", end), create("td", lag));
-  row.classList.toggle("behind", lag > 0);
+  row.classList.toggle("behind", lag > 0 || error != null);
+  row.title = error ?? "";
   return row;
 }
 
