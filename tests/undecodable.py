@@ -15,7 +15,11 @@ from typing import Any
 from crc32c import crc32c
 from kafka.record.memory_records import MemoryRecordsBuilder
 
+from tests.waiting import eventually
+
 PRODUCE, VERSION, ALL_IN_SYNC, TIMEOUT_MS = 0, 3, -1, 10_000
+# UNKNOWN_TOPIC_OR_PARTITION, LEADER_NOT_AVAILABLE, NOT_LEADER_OR_FOLLOWER
+LEADER_TO_COME = {3, 5, 6}
 # where a record batch has its checksum, and where what it covers begins
 # https://kafka.apache.org/documentation/#recordbatch
 CRC, COVERED = 17, 21
@@ -31,16 +35,22 @@ def send_undecodable(
     request += struct.pack(">i", 1) + _string(topic.name.encode())
     batch = _batch(count, good or {})
     request += struct.pack(">iii", 1, partition, len(batch)) + batch
-    with socket.create_connection((host, int(port)), 10) as connection:
+    # as every producer does, for a new leader may not know yet that it is one
+    eventually(lambda: _produced(host, int(port), request, topic.name))
+
+
+def _produced(host: str, port: int, request: bytes, topic: str) -> bool:
+    with socket.create_connection((host, port), 10) as connection:
         header = struct.pack(">hhi", PRODUCE, VERSION, 1)
         connection.sendall(struct.pack(">i", len(header + request)) + header + request)
         answer = connection.makefile("rb")
         (size,) = struct.unpack(">i", answer.read(4))
         # correlation id, one topic, its name, one partition, its number, then what we ask for
         body = answer.read(size)
-        at = 4 + 4 + 2 + len(topic.name) + 4 + 4
+        at = 4 + 4 + 2 + len(topic) + 4 + 4
         (error,) = struct.unpack_from(">h", body, at)
-        assert error == 0
+        assert error in {0, *LEADER_TO_COME}
+        return error == 0
 
 
 def _batch(count: int, good: Mapping[int, bytes]) -> bytes:
