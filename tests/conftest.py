@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 from pathlib import Path
 
@@ -96,6 +97,25 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for marker, reason in skips.items():
             if item.get_closest_marker(marker):
                 item.add_marker(pytest.mark.skip(reason=reason))
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """A test with the marker `drawn_at_random` gets `seconds` and a `seed`, which its name tells."""
+    marker = metafunc.definition.get_closest_marker("drawn_at_random")
+    if marker is None:
+        return
+    (what,) = marker.args
+    seconds = metafunc.config.getoption(f"--{what}-seconds")
+    seed = metafunc.config.getoption(f"--{what}-seed")
+    if seed is None:
+        seed = random.randrange(10**6)
+    run = pytest.param(
+        seconds,
+        seed,
+        id=f"--{what}-seconds={seconds:g} --{what}-seed={seed}",
+        marks=pytest.mark.timeout(seconds + marker.kwargs["seconds_on_top"]),
+    )
+    metafunc.parametrize(("seconds", "seed"), [run])
 
 
 @pytest.fixture(scope="session")

@@ -26,6 +26,18 @@ class Topic:
     def new_producer(self, **config: Any) -> Producer:
         return Producer({"bootstrap.servers": self.servers, "linger.ms": 0, **config})
 
+    def new_transactional_producer(self) -> Producer:
+        producer = self.new_producer(**{"transactional.id": self.name})
+        producer.init_transactions()
+        return producer
+
+    def leaders(self) -> dict[int, int]:
+        """By partition the id of the broker that leads it, -1 without one."""
+        metadata = AdminClient({"bootstrap.servers": self.servers}).list_topics(
+            self.name, timeout=10
+        )
+        return {n: at.leader for n, at in metadata.topics[self.name].partitions.items()}
+
     def send(self, *values: bytes | None, producer: Producer | None = None, **options: Any) -> None:
         """Send and wait for the acknowledgements; to partition 0 unless options say otherwise."""
         producer = producer or self.producer

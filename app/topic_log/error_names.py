@@ -32,17 +32,12 @@ MEANINGS = {
 }
 
 
-def name_of(code: int) -> str:
-    """Kafka's name of an error code; `ERROR_<code>` of one that nobody here knows."""
+def look_up(code: int) -> tuple[str, str]:
+    """Kafka's name of an error code, `ERROR_<code>` of one that nobody here knows, and what it means
+    for an operator."""
     if code in MEANINGS:
-        return MEANINGS[code][0]
+        return MEANINGS[code]
     known = kafka_errors.get(code)
-    return known.message if known else f"ERROR_{code}"
-
-
-def meaning_of(code: int) -> str:
-    """What an error code means for an operator."""
-    if code in MEANINGS:
-        return MEANINGS[code][1]
-    known = kafka_errors.get(code)
-    return known.description if known else "an error that this client does not know"
+    if known:
+        return known.message, known.description
+    return f"ERROR_{code}", "an error that this client does not know"

@@ -23,8 +23,7 @@ from app.topic_log.batches import Batches
 from app.topic_log.error_names import (
     LEADER_NOT_AVAILABLE,
     TOPIC_AUTHORIZATION_FAILED,
-    meaning_of,
-    name_of,
+    look_up,
 )
 from app.topic_log.installed import IS_KAFKA_PYTHON_3
 
@@ -90,6 +89,7 @@ class Exchange:
         self._cluster = consumer._client.cluster
         self._topic = topic
         self._reads_committed = reads_committed
+        self._fetch_version = requests.fetch_version(self._client)
         self._refreshed = 0.0
         self._leaders: dict[int, Leader] = {}
         self._without_leader: dict[int, int] = {}
@@ -209,12 +209,11 @@ class Exchange:
                 (partition, self._leaders[partition].epoch, ask.offset, ask.max_bytes)
                 for partition, ask in in_order
             ]
-            version = requests.fetch_version(self._client)
             self.requests += 1
             self._send_request(
                 request,
                 requests.fetch_request(
-                    version, self._topic, partitions, wait_ms, ANSWER_BYTES, level
+                    self._fetch_version, self._topic, partitions, wait_ms, ANSWER_BYTES, level
                 ),
                 functools.partial(self._fetched, request, [*dict(in_order)]),
             )
@@ -280,7 +279,7 @@ class Exchange:
     def _fetched(self, request: _Request, in_order: list[int], response: Any) -> Iterator[Answer]:
         whole = getattr(response, "error_code", 0)  # versions before 7 have none
         if whole:
-            yield from self._failures(request, name_of(whole), meaning_of(whole))
+            yield from self._failures(request, *look_up(whole))
             return
         answers = {answer[0]: answer[1:] for answer in requests.fetch_answers(response)}
         none_before = True
@@ -326,4 +325,4 @@ def _error(partition: int, code: int) -> PartitionError:
     """
     if code == TOPIC_AUTHORIZATION_FAILED:
         raise TopicAuthorizationFailedError
-    return PartitionError(partition, name_of(code), meaning_of(code))
+    return PartitionError(partition, *look_up(code))

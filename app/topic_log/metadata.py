@@ -41,7 +41,6 @@ class TopicMetadata:
         self, consumer: KafkaConsumer, topic: str, before_wait: Callable[[], None]
     ) -> None:
         self._client = consumer._client
-        self._client.keep_waiting = self.keep_waiting  # see MetadataClient
         self._cluster = self._client.cluster
         self._topic = topic
         self._before_wait = before_wait
@@ -78,15 +77,11 @@ class TopicMetadata:
         answer = self._cluster.request_update()
         self._wanted_since = time.monotonic()
         while not answer.is_done:
-            self.keep_waiting()
+            self._before_wait()
+            self._require_answers()
             self._client.poll(timeout_ms=STEP_SECONDS * 1000)
         if answer.failed() and not isinstance(answer.exception, TOLD_BY_THE_CLUSTER):
             raise answer.exception
-
-    def keep_waiting(self) -> None:
-        """Called between the steps of a wait for an answer; raises as `partitions` does."""
-        self._before_wait()
-        self._require_answers()
 
     def _require_answers(self) -> None:
         """A client whose connections are lost wants metadata until it has some."""

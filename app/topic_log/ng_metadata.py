@@ -9,7 +9,6 @@ uses it anyway.
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable
 from typing import Any
 
 from kafka.client_async import KafkaClient
@@ -27,8 +26,6 @@ from kafka.protocol.types import (
     Schema,
     TaggedFields,
 )
-
-from app.topic_log.metadata import STEP_SECONDS
 
 METADATA = 3
 NO_AUTO_CREATION, TOPIC_IDS = 4, 10
@@ -114,34 +111,14 @@ class _Request(Request):  # type: ignore[misc]
 
 
 class MetadataClient(KafkaClient):  # type: ignore[misc]
-    """The client that a consumer works through; its `cluster` has `topic_id`, as version 3's.
-
-    Attributes:
-        keep_waiting: called between the steps of a wait for an answer; may raise to end it.
-    """
+    """The client that a consumer works through; its `cluster` has `topic_id`, as version 3's."""
 
     def __init__(self, **config: Any) -> None:
-        self.keep_waiting: Callable[[], None] = lambda: None
         # nobody reads what it measures, which is an eighth of what it does
         super().__init__(**{**config, "metrics": None})
         self._topic_ids: dict[str, uuid.UUID] = {}
         self.cluster.leader_epochs = {}  # by topic and partition; none from before Kafka 2.8
         self.cluster.topic_id = lambda topic: self._topic_ids.get(topic)
-
-    def poll(self, timeout_ms: float | None = None, future: Any = None) -> Any:
-        """Wait for `future` if there is one.
-
-        kafka-python-ng then takes no notice of `timeout_ms`, and waits for metadata without end
-        once the brokers that it knows are gone for good.
-        """
-        if future is None:
-            return super().poll(timeout_ms)
-        responses = []
-        while True:
-            responses += super().poll(0 if future.is_done else STEP_SECONDS * 1000)
-            self.keep_waiting()
-            if future.is_done:
-                return responses
 
     def send(self, node_id: Any, request: Any, wakeup: bool = True) -> Any:
         wakeup = False  # of a thread that polls: it is the one that sends

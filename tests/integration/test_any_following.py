@@ -5,7 +5,6 @@ Each history has a topic of its own and a seed, which a failed run tells.
 
 from __future__ import annotations
 
-import random
 import time
 
 import pytest
@@ -25,20 +24,6 @@ SECONDS_ON_TOP = 120
 # 50 ms, which may have to read back
 FETCHES_A_SECOND = 10
 FETCHES_A_STEP = 40
-
-
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    seconds = metafunc.config.getoption("--following-seconds")
-    seed = metafunc.config.getoption("--following-seed")
-    if seed is None:
-        seed = random.randrange(10**6)
-    run = pytest.param(
-        seconds,
-        seed,
-        id=f"--following-seconds={seconds:g} --following-seed={seed}",
-        marks=pytest.mark.timeout(seconds + SECONDS_ON_TOP),
-    )
-    metafunc.parametrize(("seconds", "seed"), [run])
 
 
 @pytest.fixture
@@ -94,6 +79,7 @@ class Follower:
         return "\n".join([*self._schedule.steps, f"wanted: {self.wanted}", *shown])
 
 
+@pytest.mark.drawn_at_random("following", seconds_on_top=SECONDS_ON_TOP)
 def test_serves_what_reading_from_the_beginning_finds_after_each_step(
     kafka, serve, seconds, seed, tmp_path
 ):

@@ -292,10 +292,7 @@ def test_moves_on_when_the_leader_is_killed_under_load_and_applies_nothing_twice
         loading.start()
         try:
             eventually(lambda: len(published) > 10)
-            metadata = AdminClient({"bootstrap.servers": servers}).list_topics(
-                topic.name, timeout=10
-            )
-            leader = cluster[metadata.topics[topic.name].partitions[0].leader - 1]
+            leader = cluster[topic.leaders()[0] - 1]
             leader.kill()
             reached = published[-1]
             eventually(lambda: published[-1] > reached + 100, within=FAILOVER_SECONDS)
@@ -319,8 +316,7 @@ def test_follows_the_other_partitions_while_the_only_broker_of_one_is_dead():
         service = Service(create_app(Settings(topic=topic.name, bootstrap_servers=servers)))
         topic.send_state("before", partition=0)
         assert service.comes_to("before")
-        metadata = AdminClient({"bootstrap.servers": servers}).list_topics(topic.name, timeout=10)
-        leaders = {n: at.leader - 1 for n, at in metadata.topics[topic.name].partitions.items()}
+        leaders = {partition: node - 1 for partition, node in topic.leaders().items()}
         partition = next(n for n, leader in leaders.items() if leader != leaders[0])
         cluster[leaders[0]].kill()
         for number in range(10):

@@ -141,10 +141,9 @@ def test_is_seen_within_ten_seconds_of_a_message_where_sessions_end(tmp_path, li
                 instance.is_seen()
 
 
-def node_of(cluster: list[ApacheKafka], servers: str, partition: TopicPartition) -> ApacheKafka:
-    """The leader of a partition."""
-    metadata = AdminClient({"bootstrap.servers": servers}).list_topics(partition.topic, timeout=10)
-    return cluster[metadata.topics[partition.topic].partitions[partition.partition].leader - 1]
+def leader_of(cluster: list[ApacheKafka], topic: Topic) -> ApacheKafka:
+    """The leader of its partition 0."""
+    return cluster[topic.leaders()[0] - 1]
 
 
 @pytest.mark.parametrize("trouble", ["kill", "freeze"])
@@ -155,12 +154,9 @@ def test_nobody_waits_for_a_coordinator_that_is_gone_and_the_next_one_is_told(tm
         # which makes the topic of the offsets
         with followed(next(topics), tmp_path) as instance:
             instance.is_seen(within=FIRST_SECONDS)
-        coordinator = node_of(cluster, servers, OFFSETS)
-        topic = next(
-            topic
-            for topic in topics
-            if node_of(cluster, servers, TopicPartition(topic.name, 0)) is not coordinator
-        )
+        offsets = Topic(OFFSETS.topic, servers)
+        coordinator = leader_of(cluster, offsets)
+        topic = next(topic for topic in topics if leader_of(cluster, topic) is not coordinator)
         with followed(Topic(topic.name, servers), tmp_path) as instance:
             instance.send()
             instance.is_seen()
@@ -182,7 +178,7 @@ def test_nobody_waits_for_a_coordinator_that_is_gone_and_the_next_one_is_told(tm
 
             def is_back() -> bool:
                 admin.elect_leaders(ElectionType.PREFERRED, [OFFSETS]).result(10)
-                return node_of(cluster, servers, OFFSETS) is coordinator
+                return leader_of(cluster, offsets) is coordinator
 
             eventually(is_back)
             instance.send()

@@ -124,8 +124,7 @@ def test_a_partition_without_messages_does_not_hold_the_others_up(make_topic, se
 
 @pytest.mark.apache_kafka
 def test_serves_the_last_valid_message_when_the_tail_is_a_transaction_marker(topic, serve):
-    producer = topic.new_producer(**{"transactional.id": topic.name})
-    producer.init_transactions()
+    producer = topic.new_transactional_producer()
     for state in ("first", "second"):
         producer.begin_transaction()
         topic.send_state(state, producer=producer)

@@ -17,9 +17,7 @@ IDEMPOTENT = {"enable.idempotence": True}
 
 @pytest.fixture
 def producer(topic):
-    producer = topic.new_producer(**{"transactional.id": topic.name})
-    producer.init_transactions()
-    return producer
+    return topic.new_transactional_producer()
 
 
 @pytest.mark.apache_kafka

@@ -65,15 +65,10 @@ def start(topic) -> Iterator[Callable[..., Service]]:
         yield start
 
 
-def leaders(topic: Topic) -> dict[int, int]:
-    metadata = AdminClient({"bootstrap.servers": topic.servers}).list_topics(topic.name, timeout=10)
-    return {n: at.leader for n, at in metadata.topics[topic.name].partitions.items()}
-
-
 @pytest.fixture
 def victim(topic, whole_cluster) -> tuple[int, ApacheKafka]:
     """A partition, and the only broker that has it, and that leads no other one of the topic."""
-    led = leaders(topic)
+    led = topic.leaders()
     assert len(set(led.values())) == 3
     return 1, whole_cluster[led[1] - 1]
 
@@ -98,7 +93,7 @@ def test_a_start_serves_the_newest_of_what_can_be_read_and_says_what_cannot(
     send(topic, "elsewhere", 0, NOW)
     send(topic, "newest", 1, NOW + 1)
     victim[1].stop()
-    eventually(lambda: leaders(topic)[1] == -1, within=READY_SECONDS)
+    eventually(lambda: topic.leaders()[1] == -1, within=READY_SECONDS)
     service = start()
     reasons = set()
 
@@ -135,7 +130,7 @@ def test_a_start_serves_the_newest_of_what_can_be_read_and_says_what_cannot(
 def test_the_initial_value_is_not_served_where_a_partition_cannot_be_read(topic, victim, start):
     send(topic, "there", 1, NOW)
     victim[1].stop()
-    eventually(lambda: leaders(topic)[1] == -1, within=READY_SECONDS)
+    eventually(lambda: topic.leaders()[1] == -1, within=READY_SECONDS)
     service = start()
     eventually(lambda: without_leader(service, 1), within=READY_SECONDS)
     eventually(lambda: service.status["partitions"]["0"]["position"] == 0)

@@ -82,20 +82,6 @@ NONSENSE = (
 )
 
 
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    seconds = metafunc.config.getoption("--soak-seconds")
-    seed = metafunc.config.getoption("--soak-seed")
-    if seed is None:
-        seed = random.randrange(10**6)
-    run = pytest.param(
-        seconds,
-        seed,
-        id=f"--soak-seconds={seconds:g} --soak-seed={seed}",
-        marks=pytest.mark.timeout(seconds + SECONDS_ON_TOP),
-    )
-    metafunc.parametrize(("seconds", "seed"), [run])
-
-
 class Writer:
     """Writes all along, in a thread of its own and when asked.
 
@@ -559,6 +545,7 @@ def assert_log_is_bounded(program: Program, seconds: float) -> None:
     assert "WORKER TIMEOUT" not in program.output
 
 
+@pytest.mark.drawn_at_random("soak", seconds_on_top=SECONDS_ON_TOP)
 def test_is_true_and_no_larger_after_faults_of_all_kinds(seconds, seed, tmp_path):
     began = time.monotonic()
     # so that only the service and the faults create the topic

@@ -14,9 +14,7 @@ pytestmark = pytest.mark.apache_kafka
 
 @pytest.fixture
 def producer(topic):
-    producer = topic.new_producer(**{"transactional.id": topic.name})
-    producer.init_transactions()
-    return producer
+    return topic.new_transactional_producer()
 
 
 @pytest.fixture
@@ -89,8 +87,7 @@ def test_a_failure_while_a_transaction_is_open_does_not_keep_others_from_being_r
     topic.send_state("first", partition=1)
     service = serve(topic)
     assert service.first_state() == "first"
-    producer = topic.new_producer(**{"transactional.id": topic.name})
-    producer.init_transactions()
+    producer = topic.new_transactional_producer()
     producer.begin_transaction()
     ahead = int(time.time() * 1000) + 60_000
     topic.send_state("open", producer=producer, timestamp=ahead)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,14 +10,7 @@ from hypothesis import strategies as st
 from app.loading import StateMessage
 from app.locate import ENOUGH, GROWTH, Scan
 from app.message import InvalidMessage, parse_message
-
-
-@dataclass(frozen=True)
-class Record:
-    partition: int
-    offset: int
-    timestamp: int
-    value: bytes | None
+from app.topic_log.batches import Record
 
 
 class RecordedLog:
