@@ -12,6 +12,7 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import GroupAuthorizationFailedError, IncompatibleBrokerVersion
 from kafka.structs import OffsetAndMetadata
 
+from app.pauses import pause_seconds
 from app.topic_log.admin import admin_client
 from app.topic_log.installed import IS_KAFKA_PYTHON_3
 
@@ -22,11 +23,10 @@ log = logging.getLogger(__name__)
 
 COMMIT_SECONDS = 5.0
 COMMIT_UNCHANGED_SECONDS = 600.0  # far below offsets.retention.minutes, seven days by default
-FIRST_RETRY_SECONDS = 0.25
-LONGEST_RETRY_SECONDS = 2.0
+LONGEST_RETRY_SECONDS = 1.0
 # after so many failures in a row it is no passing one
 FAILURES_TOLD = 5
-# what a call takes at most while an answer is awaited: enough for the steps of a connection
+# what a call takes at most while a commit is not acknowledged: enough for a connection's steps
 STEPS_SECONDS = 0.02
 STEP_MS = 5
 
@@ -36,7 +36,8 @@ class Group:
 
     A broker may have closed the connection since the last commit, which shows only when the next
     one is sent. So what is not acknowledged is sent again soon, and the steps that a new
-    connection takes are taken at each call until it is.
+    connection takes are taken at each call until it is, also between a failure and the next try,
+    for the client begins to connect in one try and is ready in the next.
 
     Args:
         open_consumer: opens a consumer of the group, which is used for nothing else.
@@ -56,7 +57,7 @@ class Group:
         self._consumer: KafkaConsumer | None = None
         self._committed: Mapping[TopicPartition, int] = {}
         self._next_attempt = 0.0
-        self._is_awaited = False
+        self._is_outstanding = False
         self._failures = 0
         self._told: set[str] = set()
 
@@ -64,7 +65,7 @@ class Group:
         """To be called again and again, also while nothing has changed."""
         if self._refused:
             return
-        if self._is_awaited:
+        if self._is_outstanding:
             self._take_steps()
         now = time.monotonic()
         unchanged = positions == self._committed
@@ -73,7 +74,7 @@ class Group:
         if self._consumer is None:
             self._consumer = self._open_consumer(group_id=self.group_id)
         self._next_attempt = now + COMMIT_SECONDS
-        self._is_awaited = True
+        self._is_outstanding = True
         self._consumer.commit_async(
             # (offset, metadata) and, in kafka-python 3, a leader epoch that has a default
             {key: OffsetAndMetadata(offset, "") for key, offset in positions.items()},
@@ -84,7 +85,7 @@ class Group:
     def _take_steps(self) -> None:
         assert self._consumer
         deadline = time.monotonic() + STEPS_SECONDS
-        while self._is_awaited and time.monotonic() < deadline:
+        while self._is_outstanding and time.monotonic() < deadline:
             if not IS_KAFKA_PYTHON_3:  # which has a thread for it
                 self._consumer._client.poll(timeout_ms=STEP_MS)
             self._consumer._coordinator._invoke_completed_offset_commit_callbacks()
@@ -92,19 +93,19 @@ class Group:
                 return
 
     def _note_outcome(self, offsets: Mapping[TopicPartition, Any], outcome: object) -> None:
-        self._is_awaited = False
         if isinstance(outcome, GroupAuthorizationFailedError):
             self._refused = True
             self._on_refused()
         elif isinstance(outcome, Exception):
             self._note_failure(outcome)
         else:
+            self._is_outstanding = False
             self._failures = 0
             self._committed = {key: committed.offset for key, committed in offsets.items()}
 
     def _note_failure(self, error: Exception) -> None:
         self._failures += 1
-        pause = min(FIRST_RETRY_SECONDS * 2.0**self._failures / 2, LONGEST_RETRY_SECONDS)
+        pause = pause_seconds(self._failures, LONGEST_RETRY_SECONDS)
         self._next_attempt = time.monotonic() + pause
         name = type(error).__name__
         if self._failures >= FAILURES_TOLD and name not in self._told:

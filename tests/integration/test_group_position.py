@@ -83,6 +83,14 @@ class Followed:
         """Kafka's tools see all of what was sent as read."""
         eventually(lambda: self.committed() == self._sent, within)
 
+    def is_back(self) -> bool:
+        """Whether it has noticed that the broker was away, and reads again: over a new client, or
+        over the same one where the broker was not away for long."""
+        status = self.status
+        noticed = status["partition_errors"] or status["connections"] > 1
+        at = status["partitions"].get("0")
+        return bool(noticed and at and at["position"] is not None and at["error"] is None)
+
     def connections(self) -> int:
         """How many to the broker neither side has closed."""
         port = int(self._topic.servers.rpartition(":")[2])
@@ -112,7 +120,7 @@ def test_is_seen_within_ten_seconds_of_a_message_where_idle_connections_are_cut_
                 instance.is_seen()
             kafka.stop()
             kafka.start()
-            eventually(lambda: instance.status["connections"] == 2)
+            eventually(instance.is_back)
             instance.send()
             instance.is_seen()
 
