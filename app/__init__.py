@@ -39,7 +39,7 @@ def create_app(settings: Settings | None = None) -> Flask:
         # what it needs is there in this case only
         from app.model import views as model_views
 
-        reports.append(model_views.register(app, settings.model, state, metrics.registry))
+        reports.append(model_views.register(app, settings.model, metrics.registry))
     consumer = Consumer(settings, state, reports, loader)
     app.extensions["state"] = state
     app.extensions["loader"] = loader

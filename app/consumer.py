@@ -66,7 +66,6 @@ class Consumer:
         self._thread: threading.Thread | None = None
         self._last_loop = 0.0
         self._positions: dict[int, int] = {}
-        self._published: Snapshot | None = None
         self._failures_in_a_row = 0
         self._last_failure = ""
         self._journal = Journal(settings.topic)
@@ -227,7 +226,8 @@ class Consumer:
         )
 
     def _publish(self, follower: Follower) -> None:
-        if self._published is None and not follower.is_located:
+        published = self.status.snapshot
+        if published is None and not follower.is_located:
             self._explain_missing(follower.missing)
             return
         newest = self._newest(follower)
@@ -245,23 +245,26 @@ class Consumer:
         for pending in self._tails.pending:
             position = taken_into_account[pending.partition]
             taken_into_account[pending.partition] = min(position, pending.offset)
+        is_news = newest != published
+        if is_news:
+            # first: who is served it finds it counted
+            self._report(
+                updates=self.status.updates + 1,
+                snapshot=newest,
+                update_delay=_seconds_since(newest.timestamp) if published else None,
+            )
         self._state.publish(newest, taken_into_account)
-        if newest == self._published:
+        if not is_news:
             return
-        self._report(
-            updates=self.status.updates + 1,
-            timestamp=newest.timestamp,
-            update_delay=_seconds_since(newest.timestamp) if self._published else None,
-        )
         self.settled.set()
-        if self._published is None:
+        if published is None:
             self._journal.first_state(newest)
         else:
             self._journal.update(newest)
-        self._published = newest
 
     def _newest(self, follower: Follower) -> Snapshot | None:
-        newest, served = self._tails.newest(self._published), self._published
+        served = self.status.snapshot
+        newest = self._tails.newest(served)
         if newest and served and newest.is_older_than(served) and not follower.is_located:
             return served  # what takes its place may still be found
         return newest or served
@@ -283,7 +286,7 @@ class Consumer:
             self._report(**changes)
 
     def _load(self, message: StateMessage) -> Snapshot:
-        if self._published is None:
+        if self.status.snapshot is None:
             self._state.explain(
                 f"loading the message in partition {message.partition}, offset {message.offset}"
             )

@@ -112,7 +112,7 @@ class Metrics:
         last, self._recorded = self._recorded, status
         if status.updates != last.updates:
             self._updates.inc(status.updates - last.updates)
-            timestamp = status.timestamp
+            timestamp = status.snapshot.timestamp if status.snapshot else None
             self._timestamp.set(
                 NO_LOWEST if timestamp is None or timestamp < 0 else timestamp / 1000
             )

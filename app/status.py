@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from app.state import Snapshot
 from app.tails import Pending
 
 
@@ -64,9 +65,9 @@ class Status:
         partition_errors: how often a partition could not be read, by Kafka's name of the error.
         fetches: how many requests for records were sent.
         skipped_messages: how many were not looked at, for there were newer ones.
-        timestamp: of the message that the state is from, milliseconds since the epoch.
-        update_delay: seconds from then until it was served; None where it was there already when
-            following began.
+        snapshot: the last of those that were published; None before the first.
+        update_delay: seconds from its message's timestamp until it was served; None where it was
+            there already when following began.
     """
 
     topic: str
@@ -85,6 +86,6 @@ class Status:
     partition_errors: Mapping[str, int] = field(default_factory=dict)
     fetches: int = 0
     skipped_messages: int = 0
-    timestamp: int | None = None
+    snapshot: Snapshot | None = None
     update_delay: float | None = None
     last_error: LastError | None = None

@@ -6,7 +6,6 @@ import math
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
-from app.state import State
 from app.status import Status
 
 # a small model takes some 20 microseconds, a large one seconds
@@ -20,8 +19,7 @@ BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 class ModelMetrics:
     """`inference` and `batch_size` are for any thread, the rest for the consumer thread only."""
 
-    def __init__(self, registry: CollectorRegistry, state: State) -> None:
-        self._state = state
+    def __init__(self, registry: CollectorRegistry) -> None:
         self._updates = 0
         self._served: tuple[str, str] | None = None
         self.inference = Histogram(
@@ -52,7 +50,7 @@ class ModelMetrics:
         if status.updates == self._updates:
             return
         self._updates = status.updates
-        model = self._state.read().served
+        model = status.snapshot.served if status.snapshot else None
         if model is None:
             return
         if self._served:

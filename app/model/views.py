@@ -19,7 +19,7 @@ from app.model.model import Model
 from app.model.settings import ModelSettings
 from app.model.tensors import read_request, write_response
 from app.problems import RETRY_AFTER_SECONDS
-from app.state import State, StateUnknown
+from app.state import StateUnknown
 from app.status import Status
 from app.views import healthz
 from app.waiting import Seats
@@ -30,10 +30,10 @@ JSON_SIZE = "Inference-Header-Content-Length"
 
 
 def register(
-    app: Flask, settings: ModelSettings, state: State, registry: CollectorRegistry
+    app: Flask, settings: ModelSettings, registry: CollectorRegistry
 ) -> Callable[[Status], None]:
     """Serve models with this application, and give what is to be told of each new status."""
-    metrics = ModelMetrics(registry, state)
+    metrics = ModelMetrics(registry)
     app.extensions["model_settings"] = settings
     app.extensions["model_metrics"] = metrics
     app.extensions["bodies"] = Seats()

@@ -90,3 +90,18 @@ def test_every_message_of_a_flood_is_an_update_or_invalid_or_skipped(topic, serv
         return now["updates"] - known + invalid + now["skipped_messages"]
 
     eventually(lambda: counted() == 10 * 501)
+
+
+def test_who_is_served_an_update_finds_it_counted(topic, serve):
+    service = serve(topic)
+    service.first_state()
+    state = service.app.extensions["state"]
+    served_when_counted = {}
+
+    def note(status) -> None:
+        served_when_counted.setdefault(status.updates, state.read().json)
+
+    service.consumer._reports.append(note)
+    topic.send_state("new")
+    assert service.comes_to("new")
+    assert served_when_counted[2] == "0"

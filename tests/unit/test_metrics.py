@@ -11,6 +11,7 @@ from flask import Flask
 from prometheus_client.parser import text_string_to_metric_families
 
 from app.metrics import Metrics
+from app.state import Snapshot
 from app.status import Progress, Status
 
 FOLLOWING = Status(
@@ -46,7 +47,7 @@ def test_tells_of_following_what_its_status_says(metrics):
         replace(
             FOLLOWING,
             updates=2,
-            timestamp=int((now - 60) * 1000),
+            snapshot=Snapshot("77", timestamp=int((now - 60) * 1000)),
             invalid_messages={"json": 3},
             failed_loads={"gone": 2},
             skipped_messages=40,
@@ -70,7 +71,7 @@ def test_has_no_lag_and_no_age_where_there_is_none_to_tell(metrics):
     assert "kafka_state_lag" not in names
     assert "kafka_state_age" not in names
     assert "kafka_state_last_message" not in names
-    metrics.record(replace(FOLLOWING, updates=1, timestamp=-1))
+    metrics.record(replace(FOLLOWING, updates=1, snapshot=Snapshot("77", timestamp=-1)))
     assert "kafka_state_age" not in " ".join(samples(metrics))
 
 
