@@ -24,7 +24,7 @@ from bench.services import (
     OURS,
     OURS_3,
 )
-from bench.suites import FEW, MANY, PEERS, RATES
+from bench.suites import FEW, MANY, PARTITIONS, PEERS, RATES
 
 Row = tuple[str, ...]
 HEAD: Row = ("what", "bar", "kafka-python-ng", "kafka-python 3", "beside it")
@@ -159,8 +159,14 @@ def _invalid_rows(numbers: Any) -> Iterator[Row]:
 
 
 def _idle_rows(numbers: Any) -> Iterator[Row]:
-    of = [_percent(statistics.median(numbers[name]), digits=2) for name in NAMES]
-    yield ("CPU of the consumer thread when idle", "<= 0.5 % of a core", *of, "")
+    for partitions, bar in zip(PARTITIONS, ("0.5 %", "2 %", "5 %"), strict=True):
+        shares = [statistics.median(numbers[name][str(partitions)]) for name in NAMES]
+        yield (
+            f"CPU of the consumer thread when idle, {partitions} partition(s)",
+            f"<= {bar} of a core",
+            *(_percent(share, digits=2) for share in shares),
+            "",
+        )
 
 
 def _request_rows(numbers: Any) -> Iterator[Row]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
@@ -37,10 +38,10 @@ class Bench:
     patience: float
     progress: Callable[[str], None]
 
-    def topic(self, **config: str) -> str:
+    def topic(self, partitions: int = 1, config: Mapping[str, str] = MappingProxyType({})) -> str:
         name = f"bench-{uuid.uuid4().hex[:8]}"
         admin = AdminClient({"bootstrap.servers": self.servers, "log_level": 3})
-        admin.create_topics([NewTopic(name, 1, config=config)])[name].result(30)
+        admin.create_topics([NewTopic(name, partitions, config=dict(config))])[name].result(30)
         return name
 
     def send(self, topic: str, values: Iterator[bytes]) -> None:

@@ -34,6 +34,7 @@ from bench.services import (
 PEERS = (FASTAPI, FLASK_LOOP)
 AS_MANY_AS_GO = 0
 RATES = (10_000, 50_000, AS_MANY_AS_GO)
+PARTITIONS = (1, 200, 1000)
 
 # until what a start takes is over
 SETTLE_SECONDS = 3.0
@@ -298,26 +299,29 @@ def invalid(bench: Bench) -> Numbers:
 
 def idle(bench: Bench) -> Numbers:
     """What following costs while nothing comes."""
-    with contextlib.ExitStack() as stack:
-        served = {
-            service.name: stack.enter_context(bench.serving(service, bench.topic(), 0))
-            for service in CLIENTS
-        }
-        numbers: Numbers = {name: [] for name in served}
-        time.sleep(SETTLE_SECONDS)
-        for _ in range(bench.repeats):
-            bench.progress("nothing to do")
-            before = {name: at.following_seconds() for name, at in served.items()}
-            time.sleep(2 * bench.seconds)
-            for name, at in served.items():
-                spent = at.following_seconds() - before[name]
-                numbers[name].append(spent / (2 * bench.seconds))
+    numbers: Numbers = {service.name: {} for service in CLIENTS}
+    for partitions in PARTITIONS:
+        topic = bench.topic(partitions)
+        with contextlib.ExitStack() as stack:
+            served = {
+                service.name: stack.enter_context(bench.serving(service, topic, 0))
+                for service in CLIENTS
+            }
+            time.sleep(SETTLE_SECONDS)
+            for _ in range(bench.repeats):
+                bench.progress(f"nothing to do, {partitions} partitions")
+                before = {name: at.following_seconds() for name, at in served.items()}
+                time.sleep(2 * bench.seconds)
+                for name, at in served.items():
+                    spent = at.following_seconds() - before[name]
+                    shares = numbers[name].setdefault(str(partitions), [])
+                    shares.append(spent / (2 * bench.seconds))
     return numbers
 
 
 def memory(bench: Bench) -> Numbers:
     """Ten minutes of flood; the memory that both take of it, every ten seconds."""
-    topic = bench.topic(**KEPT)
+    topic = bench.topic(config=KEPT)
     with contextlib.ExitStack() as stack:
         source = stack.enter_context(flooding(bench.servers))
         served = {
@@ -360,7 +364,7 @@ SUITES = {
     "lone": Suite(lone, lambda bench: bench.repeats + 1),
     "start": Suite(start, lambda bench: 2 * (2 * 2 * bench.repeats + _of_peers(bench.repeats))),
     "invalid": Suite(invalid, lambda bench: 2 * 2 * bench.repeats),
-    "idle": Suite(idle, lambda bench: bench.repeats),
+    "idle": Suite(idle, lambda bench: len(PARTITIONS) * bench.repeats),
     "flood": Suite(flood, lambda bench: 2 * 2 * len(RATES) * bench.slices),
     "peers": Suite(peers, lambda bench: 2 * len(RATES) * _of_peers(bench.repeats)),
     "models": Suite(models, model_steps),

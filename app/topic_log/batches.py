@@ -49,9 +49,14 @@ class Batches:
             KafkaError: the data is no sequence of batches.
         """
         self._partition = partition
-        self._batches = _whole_batches(data) if data else []
+        self._batches: list[_Batch] = []
+        self.stop = 0
+        if not data:
+            return  # as for nearly all of a thousand partitions, nearly always
+        self._batches = _whole_batches(data)
         _mark_unreadable(self._batches, aborted)
-        self.stop = self._batches[-1].stop if self._batches else 0
+        if self._batches:
+            self.stop = self._batches[-1].stop
 
     def newest_first(self, within: range, on_undecodable: OnUndecodable) -> Iterator[Record]:
         """Give the records whose offsets are `within`, the last one first."""

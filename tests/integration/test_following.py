@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import subprocess
+import time
 
 import psutil
 import pytest
@@ -12,6 +13,7 @@ from confluent_kafka.admin import NewPartitions, NewTopic
 from app import verdicts
 from app.consumer import Consumer
 from dev import apache_kafka
+from tests.topics import new_topic
 from tests.waiting import eventually
 
 
@@ -71,6 +73,24 @@ def test_notices_partitions_that_are_added(topic, serve, admin):
     assert service.comes_to("on a new one")
     topic.send_state("on the first again")
     assert service.comes_to("on the first again")
+
+
+@pytest.mark.apache_kafka
+def test_a_thousand_partitions_are_asked_together_and_none_of_them_is_asked_twice(
+    serve, bootstrap_servers
+):
+    topic = new_topic(bootstrap_servers, num_partitions=1000)
+    topic.send_state("first", partition=999)
+    service = serve(topic)
+    assert service.first_state() == "first"
+    eventually(lambda: all(p["lag"] == 0 for p in service.status["partitions"].values()))
+    before, began = service.status["fetches"], time.monotonic()
+    for number in range(20):
+        topic.send_state(number, partition=number)
+        assert service.comes_to(number)
+    seconds = time.monotonic() - began
+    # two a second while nothing comes, and for a message the one it is in and the next
+    assert service.status["fetches"] - before <= 20 * 2 + 2 * seconds + 1
 
 
 @pytest.mark.apache_kafka
