@@ -280,12 +280,12 @@ class Schedule:
         self._note(f"{self._partitions} partitions")
         new = NewPartitions(self.topic.name, self._partitions)
         self._admin.create_partitions([new])[self.topic.name].result(WAIT_SECONDS)
-        for writer in self._writers:
-            eventually(functools.partial(self._sees_the_partitions, writer))
+        for client in (*(writer.producer for writer in self._writers), self._admin):
+            eventually(functools.partial(self._sees_the_partitions, client))
         self.patience = PATIENCE_WITH_NEW_PARTITIONS
 
-    def _sees_the_partitions(self, writer: Writer) -> bool:
-        topic = writer.producer.list_topics(self.topic.name, timeout=WAIT_SECONDS).topics
+    def _sees_the_partitions(self, client: Producer | AdminClient) -> bool:
+        topic = client.list_topics(self.topic.name, timeout=WAIT_SECONDS).topics
         return len(topic[self.topic.name].partitions) == self._partitions
 
     def kill_the_broker(self) -> None:
