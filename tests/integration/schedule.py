@@ -164,20 +164,8 @@ class Schedule:
         self._random = random.Random(seed)
         self._began = time.monotonic()
         self._admin = AdminClient({"bootstrap.servers": kafka.address, "log_level": 0})
-        # one for all readings: a new one takes half a second until it reads
-        self._reader = Consumer(
-            {
-                "bootstrap.servers": kafka.address,
-                "group.id": "unused",
-                "enable.auto.commit": False,
-                # where it last found the beginning there may be nothing any more
-                "auto.offset.reset": "earliest",
-                "isolation.level": "read_committed",
-                "enable.partition.eof": True,
-                "fetch.wait.max.ms": 10,
-                "log_level": 0,
-            }
-        )
+        # one for many readings: a new one takes half a second until it reads
+        self._reader = self._new_reader()
         self._numbers = itertools.count(INITIAL + 1)
         self._states: dict[bytes, int] = {}
         self._open: Transaction | None = None
@@ -196,6 +184,21 @@ class Schedule:
         self.steps: list[str] = []
         self._note(f"a topic of {self._partitions} partitions, {config}")
         self.topic = new_topic(kafka.address, num_partitions=self._partitions, config=config)
+
+    def _new_reader(self) -> Consumer:
+        return Consumer(
+            {
+                "bootstrap.servers": self._kafka.address,
+                "group.id": "unused",
+                "enable.auto.commit": False,
+                # where it last found the beginning there may be nothing any more
+                "auto.offset.reset": "earliest",
+                "isolation.level": "read_committed",
+                "enable.partition.eof": True,
+                "fetch.wait.max.ms": 10,
+                "log_level": 0,
+            }
+        )
 
     def go_on(self) -> None:
         """Do some steps, with pauses between them."""
@@ -292,8 +295,16 @@ class Schedule:
         self._note("the broker is killed")
         self._kafka.kill()
         self._kafka.start()
+        eventually(self._all_have_leaders)
         self._note("the broker is back")
+        # the old one may wait for an answer that it has lost
+        self._reader.close()
+        self._reader = self._new_reader()
         self.patience = PATIENCE_AFTER_A_RESTART
+
+    def _all_have_leaders(self) -> bool:
+        topic = self._admin.list_topics(self.topic.name, timeout=WAIT_SECONDS).topics
+        return all(at.leader >= 0 for at in topic[self.topic.name].partitions.values())
 
     _WRITING = (
         (write, 40),
