@@ -26,7 +26,7 @@ from app.model.trial import try_out
 from app.state import Place
 
 # of what a server sent; the pauses between them come to some seconds
-MOST_MISMATCHES = 5
+MOST_WRONG_ANSWERS = 5
 MOST_REMEMBERED = 1000
 
 _SCHEMA = ModelSchema()
@@ -46,7 +46,7 @@ class OnnxLoader:
         self._cache = Cache(
             settings.cache_dir or platformdirs.user_cache_path("kafka-state"), settings.cache_bytes
         )
-        self._mismatches: dict[Place, int] = {}
+        self._wrong_answers: dict[Place, int] = {}
         self.requests_at_once = 1
 
     def at_hand(self, message: StateMessage) -> bool:
@@ -96,19 +96,18 @@ class OnnxLoader:
         file: BinaryIO,
     ) -> str:
         """Fetch the model; what came may be cut off, or of the object that was there before, so
-        that another checksum counts against the message only after some tries."""
-        found = self._source.fetch(uri, file, checkpoint=checkpoint)
-        if found != sha256:
-            tries = self._mismatches.pop(message.place, 0) + 1
-            if tries < MOST_MISMATCHES:
-                self._mismatches[message.place] = tries
-                while len(self._mismatches) > MOST_REMEMBERED:
-                    del self._mismatches[next(iter(self._mismatches))]
-                raise TryAgain(
-                    "checksum",
-                    f"sha256 is {found}, the message says {sha256}; another is looked for at "
-                    f"{shown_uri(uri)}",
-                )
+        that what is wrong with it counts against the message only after some tries."""
+        try:
+            found = self._source.fetch(uri, file, checkpoint=checkpoint)
+            require_checksum(found, sha256)
+        except InvalidMessage as error:
+            tries = self._wrong_answers.pop(message.place, 0) + 1
+            if tries == MOST_WRONG_ANSWERS:
+                raise
+            self._wrong_answers[message.place] = tries
+            while len(self._wrong_answers) > MOST_REMEMBERED:
+                del self._wrong_answers[next(iter(self._wrong_answers))]
+            raise TryAgain(error.reason, f"{error}; {shown_uri(uri)} is asked again") from None
         return found
 
     def _limits(self) -> Limits:

@@ -16,7 +16,7 @@ import pytest
 from onnx import TensorProto
 
 from app.loading import InvalidMessage, StateMessage, TryAgain
-from app.model.loader import MOST_MISMATCHES, OnnxLoader
+from app.model.loader import MOST_WRONG_ANSWERS, OnnxLoader
 from app.model.model import Limits, Model, cores
 from app.model.settings import ModelSettings
 from app.model.tensors import read_request
@@ -206,29 +206,40 @@ def fetched(uri: str, content: bytes) -> StateMessage:
     )
 
 
-def test_another_model_than_the_message_says_is_fetched_again_and_may_be_the_right_one_then(loader):
-    """A proxy may be behind, or the object may have been replaced while it was read."""
+# a proxy may be behind, or ask to log in; the object may have been replaced while it was read
+WRONG_ANSWERS = {
+    "checksum": models.adding(4),
+    "size": bytes(1_000_000),
+    "uri": (302, {"Location": "https://example.com/login"}, b""),
+}
+
+
+@pytest.mark.parametrize("reason", WRONG_ANSWERS)
+def test_what_is_wrong_with_what_a_server_sent_may_be_right_the_next_time(loader, reason):
     content = models.adding(5)
-    with model_server.serving({"/m.onnx": models.adding(4)}) as server:
-        load = loader(MODEL_URI_PREFIXES=f"{server.uri}/")
+    with model_server.serving({"/m.onnx": WRONG_ANSWERS[reason]}) as server:
+        load = loader(MODEL_URI_PREFIXES=f"{server.uri}/", MODEL_MAX_BYTES="900000")
         for _ in range(2):
-            with pytest.raises(TryAgain, match="the message says") as raised:
+            with pytest.raises(TryAgain) as raised:
                 load(fetched(server.uri, content))
-            assert raised.value.reason == "checksum"
+            assert raised.value.reason == reason
         server.answers["/m.onnx"] = content
         assert load(fetched(server.uri, content)).name == "m"
 
 
-def test_another_model_than_the_message_says_is_invalid_after_some_tries(loader):
+@pytest.mark.parametrize("reason", WRONG_ANSWERS)
+def test_what_is_wrong_with_what_a_server_sent_makes_the_message_invalid_after_some_tries(
+    loader, reason
+):
     content = models.adding(5)
-    with model_server.serving({"/m.onnx": models.adding(4)}) as server:
-        load = loader(MODEL_URI_PREFIXES=f"{server.uri}/")
-        for _ in range(MOST_MISMATCHES - 1):
+    with model_server.serving({"/m.onnx": WRONG_ANSWERS[reason]}) as server:
+        load = loader(MODEL_URI_PREFIXES=f"{server.uri}/", MODEL_MAX_BYTES="900000")
+        for _ in range(MOST_WRONG_ANSWERS - 1):
             with pytest.raises(TryAgain):
                 load(fetched(server.uri, content))
         with pytest.raises(InvalidMessage) as raised:
             load(fetched(server.uri, content))
-        assert raised.value.reason == "checksum"
+        assert raised.value.reason == reason
 
 
 @pytest.fixture
