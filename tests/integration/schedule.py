@@ -20,7 +20,13 @@ from confluent_kafka import (
     Producer,
     TopicPartition,
 )
-from confluent_kafka.admin import AdminClient, NewPartitions
+from confluent_kafka.admin import (
+    AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
+    NewPartitions,
+)
 
 from dev.apache_kafka import ApacheKafka
 from tests.topics import new_topic
@@ -276,6 +282,31 @@ class Schedule:
         # what was deleted earlier may still be served
         self._before_deletions.append(before)
 
+    def retain_nothing(self) -> None:
+        """For a moment, in which all there is goes."""
+        if self._compacted:
+            return
+        before = self._slow_reading()
+        self._note("nothing is retained")
+        self._retain("0")
+        eventually(lambda: all(self._start_of(p) >= end for p, end in before.ends.items()))
+        self._retain("-1")
+        self._before_deletions.append(before)
+
+    def _retain(self, size: str) -> None:
+        topic = ConfigResource(
+            ConfigResource.Type.TOPIC,
+            self.topic.name,
+            incremental_configs=[
+                ConfigEntry("retention.bytes", size, incremental_operation=AlterConfigOpType.SET)
+            ],
+        )
+        self._admin.incremental_alter_configs([topic])[topic].result(WAIT_SECONDS)
+
+    def _start_of(self, partition: int) -> int:
+        at = TopicPartition(self.topic.name, partition)
+        return self._reader.get_watermark_offsets(at, WAIT_SECONDS)[0]
+
     def add_partitions(self) -> None:
         if self._partitions == MOST_PARTITIONS:
             return
@@ -312,7 +343,7 @@ class Schedule:
         (leave_a_transaction_open_or_end_it, 12),
         (write_undecodable_ones, 5),
     )
-    _OTHER = ((delete_records, 10), (add_partitions, 4), (kill_the_broker, 2))
+    _OTHER = ((delete_records, 8), (retain_nothing, 4), (add_partitions, 4), (kill_the_broker, 2))
 
     def _one_of(self, kinds: Sequence[tuple[Callable[[Schedule], None], int]]) -> None:
         steps, weights = zip(*kinds, strict=True)
