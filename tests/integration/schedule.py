@@ -190,6 +190,7 @@ class Schedule:
         self.steps: list[str] = []
         self._note(f"a topic of {self._partitions} partitions, {config}")
         self.topic = new_topic(kafka.address, num_partitions=self._partitions, config=config)
+        self._await_leaders()
 
     def _new_reader(self) -> Consumer:
         return Consumer(
@@ -316,6 +317,7 @@ class Schedule:
         self._admin.create_partitions([new])[self.topic.name].result(WAIT_SECONDS)
         for client in (*(writer.producer for writer in self._writers), self._admin):
             eventually(functools.partial(self._sees_the_partitions, client))
+        self._await_leaders()
         self.patience = PATIENCE_WITH_NEW_PARTITIONS
 
     def _sees_the_partitions(self, client: Producer | AdminClient) -> bool:
@@ -327,10 +329,11 @@ class Schedule:
         self._kafka.kill()
         self._kafka.start()
         eventually(self._all_have_leaders)
-        self._note("the broker is back")
         # the old one may wait for an answer that it has lost
         self._reader.close()
         self._reader = self._new_reader()
+        self._await_leaders()
+        self._note("the broker is back")
         self.patience = PATIENCE_AFTER_A_RESTART
 
     def _all_have_leaders(self) -> bool:
@@ -457,6 +460,11 @@ class Schedule:
                 tails[partition] = Tail(*at, self._states[value])
         self._reader.unassign()
         return Reading(tails, ends)
+
+    def _await_leaders(self) -> None:
+        """Who leads a partition may refuse one batch of an idempotent producer and take the next,
+        as long as it has yet to begin: an error for good, as the first one never fits again."""
+        self._read()
 
     def _note(self, step: str) -> None:
         self.steps.append(f"{time.monotonic() - self._began:7.3f} s: {step}")
