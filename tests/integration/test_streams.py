@@ -143,10 +143,8 @@ def ask_for_the_only_place(program: Program, path: str) -> socket.socket:
 
 
 def is_told_503(client: socket.socket) -> bool:
-    try:
-        return client.recv(12, socket.MSG_PEEK | socket.MSG_DONTWAIT) == b"HTTP/1.1 503"
-    except BlockingIOError:
-        return False
+    is_answered, _, _ = select.select([client], [], [], 0)
+    return bool(is_answered) and client.recv(12, socket.MSG_PEEK) == b"HTTP/1.1 503"
 
 
 def refused(program: Program) -> bool:
