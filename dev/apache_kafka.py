@@ -45,7 +45,11 @@ KRAFT_PROPERTIES = {
     "broker.session.timeout.ms": "2000",
     "broker.heartbeat.interval.ms": "500",
 }
-ZOOKEEPER_PROPERTIES = {"zookeeper.session.timeout.ms": "2000"}
+# started at the same time it may be slower than the broker, whose patience is else a session's
+ZOOKEEPER_PROPERTIES = {
+    "zookeeper.session.timeout.ms": "2000",
+    "zookeeper.connection.timeout.ms": "20000",
+}
 ZOOKEEPER_CONFIG = {"tickTime": "500", "admin.enableServer": "false"}
 # until when ZooKeeper has a broker end that comes too early; with KRaft it waits by itself
 SESSION_ENDS_SECONDS = 3.0
