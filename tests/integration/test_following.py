@@ -151,9 +151,9 @@ def test_a_failure_that_recurs_is_logged_once_with_its_traceback_and_leaves_no_c
     topic, serve, monkeypatch, caplog
 ):
     topic.send_state("before")
+    of_others = connections_to(topic.servers)
     service = serve(topic)
     assert service.first_state() == "before"
-    connections = connections_to(topic.servers)
 
     def fails(consumer, follower):
         if follower.has_read:
@@ -169,7 +169,8 @@ def test_a_failure_that_recurs_is_logged_once_with_its_traceback_and_leaves_no_c
     assert service.comes_to("after")
     assert service.status["connections"] >= 4
     assert caplog.text.count("Traceback") == 1
-    eventually(lambda: connections_to(topic.servers) <= connections)
+    service.consumer.stop(10)
+    eventually(lambda: connections_to(topic.servers) <= of_others)
 
 
 def connections_to(servers: str) -> int:
