@@ -111,7 +111,10 @@ def speaking(talk: Callable[[Connection], None]) -> Iterator[str]:
         with sock, suppress(OSError):
             head = b""
             while b"\r\n\r\n" not in head:
-                head += sock.recv(65536)
+                received = sock.recv(65536)
+                if not received:
+                    return  # it gave up before it had asked
+                head += received
             talk(Connection(sock, is_over))
 
     def accept() -> None:

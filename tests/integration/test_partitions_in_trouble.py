@@ -68,8 +68,14 @@ def start(topic) -> Iterator[Callable[..., Service]]:
 @pytest.fixture
 def victim(topic, whole_cluster) -> tuple[int, ApacheKafka]:
     """A partition, and the only broker that has it, and that leads no other one of the topic."""
-    led = topic.leaders()
-    assert len(set(led.values())) == 3
+    # a broker tells of the partitions of a new topic as it learns of them
+    led: dict[int, int] = {}
+
+    def all_are_led() -> bool:
+        led.update(topic.leaders())
+        return len(set(led.values()) - {-1}) == 3
+
+    eventually(all_are_led)
     return 1, whole_cluster[led[1] - 1]
 
 
