@@ -108,6 +108,8 @@ class Tails:
     _tries: int = 0
     _due: Pending | None = None
     _moves: int = 0
+    _partitions: frozenset[int] = frozenset()
+    _added: set[int] = field(default_factory=set)
 
     @property
     def pending(self) -> list[Pending]:
@@ -146,12 +148,17 @@ class Tails:
         elif message is None:
             self._links.pop(partition, None)
         elif known is None or known.message.place != message.place:
-            self._moves += known is not None  # what was there before is not newer than anything
+            # what was there before is not newer than anything
+            self._moves += known is not None or partition in self._added
             before = range(log.start, message.offset)
             self._links[partition] = _Link(message, before, seen_after=self._moves)
+        self._added.discard(partition)
 
     def keep_only(self, partitions: Collection[int]) -> None:
-        """Forget what was known of others."""
+        """Forget what was known of others, and note which were added: all they have is news."""
+        if self._partitions:
+            self._added |= set(partitions) - self._partitions
+        self._partitions = frozenset(partitions)
         self._links = {p: link for p, link in self._links.items() if p in partitions}
 
     def log_starts_at(self, partition: int, start: int) -> None:

@@ -8,6 +8,7 @@ import threading
 import time
 
 import pytest
+from confluent_kafka.admin import NewPartitions
 
 from tests.processes import following
 from tests.topics import delete_before
@@ -50,6 +51,20 @@ def test_a_deleted_state_dated_ahead_has_no_say_once_a_newer_message_can_be_read
         topic.send_state(number, partition=1, timestamp=NOW + number)
         eventually(lambda n=number: running.get().json == {"state": n}, SOON_SECONDS)
         assert serve(topic).first_state() == number
+
+
+def test_a_deleted_state_dated_ahead_has_no_say_once_a_partition_with_a_message_is_added(
+    topic, serve, admin
+):
+    topic.send_state("ahead", timestamp=NOW + 60_000)
+    running = serve(topic, metadata_max_age_ms=200)
+    assert running.first_state() == "ahead"
+    delete_before(admin, topic, 1)
+    admin.create_partitions([NewPartitions(topic.name, 2)])[topic.name].result(30)
+    # a producer of its own, for the other's metadata has one partition
+    topic.send_state("new", partition=1, timestamp=NOW, producer=topic.new_producer())
+    assert running.comes_to("new")
+    assert serve(topic).first_state() == "new"
 
 
 def test_who_starts_and_who_follows_agree_on_what_is_left_of_a_partition(make_topic, serve, admin):
