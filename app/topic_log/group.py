@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import threading
 import time
-from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping
+from typing import TYPE_CHECKING
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import GroupAuthorizationFailedError, IncompatibleBrokerVersion
@@ -26,22 +27,25 @@ COMMIT_UNCHANGED_SECONDS = 600.0  # far below offsets.retention.minutes, seven d
 LONGEST_RETRY_SECONDS = 1.0
 # after so many failures in a row it is no passing one
 FAILURES_TOLD = 5
-# what a call takes at most while a commit is not acknowledged: enough for a connection's steps
-STEPS_SECONDS = 0.02
-STEP_MS = 5
+# between two looks at whether the broker has answered
+STEP_SECONDS = 0.02
+STOP_SECONDS = 0.5
 
 
 class Group:
-    """Commits now and then, and never waits for it. For one thread only.
+    """Commits now and then, in a daemon thread of its own, so that nobody waits for it.
 
-    A broker may have closed the connection since the last commit, which shows only when the next
-    one is sent. So what is not acknowledged is sent again soon, and the steps that a new
-    connection takes are taken at each call until it is, also between a failure and the next try,
-    for the client begins to connect in one try and is ready in the next.
+    The client holds its thread up for as long as a broker is silent in the middle of a SASL
+    exchange, and raises what it should not where a connection breaks. Neither concerns the one
+    that reads the log.
+
+    `_positions` is what the thread is told, `_is_refused` what it tells, each replaced as a whole.
+    All else belongs to the thread alone.
 
     Args:
         open_consumer: opens a consumer of the group, which is used for nothing else.
-        on_refused: called when the ACLs turn out to forbid the group; nothing is committed then.
+        on_refused: called by `commit` when the ACLs turned out to forbid the group; nothing is
+            committed then.
     """
 
     def __init__(
@@ -53,60 +57,106 @@ class Group:
         self.group_id = group_id
         self._open_consumer = open_consumer
         self._on_refused = on_refused
-        self._refused = False
+        self._is_refused = False
+        self._positions: Mapping[TopicPartition, int] = {}
+        self._stopping = threading.Event()
+        self._thread: threading.Thread | None = None
         self._consumer: KafkaConsumer | None = None
         self._committed: Mapping[TopicPartition, int] = {}
-        self._next_attempt = 0.0
-        self._is_outstanding = False
+        self._committed_at = 0.0
         self._failures = 0
         self._told: set[str] = set()
 
     def commit(self, positions: Mapping[TopicPartition, int]) -> None:
-        """To be called again and again, also while nothing has changed."""
-        if self._refused:
-            return
-        if self._is_outstanding:
-            self._take_steps()
-        now = time.monotonic()
-        unchanged = positions == self._committed
-        if now < self._next_attempt + (COMMIT_UNCHANGED_SECONDS if unchanged else 0):
-            return
-        if self._consumer is None:
-            self._consumer = self._open_consumer(group_id=self.group_id)
-        self._next_attempt = now + COMMIT_SECONDS
-        self._is_outstanding = True
-        self._consumer.commit_async(
-            # (offset, metadata) and, in kafka-python 3, a leader epoch that has a default
-            {key: OffsetAndMetadata(offset, "") for key, offset in positions.items()},
-            callback=self._note_outcome,
-        )
-        self._take_steps()
-
-    def _take_steps(self) -> None:
-        assert self._consumer
-        deadline = time.monotonic() + STEPS_SECONDS
-        while self._is_outstanding and time.monotonic() < deadline:
-            if not IS_KAFKA_PYTHON_3:  # which has a thread for it
-                self._consumer._client.poll(timeout_ms=STEP_MS)
-            self._consumer._coordinator._invoke_completed_offset_commit_callbacks()
-            if IS_KAFKA_PYTHON_3:
-                return
-
-    def _note_outcome(self, offsets: Mapping[TopicPartition, Any], outcome: object) -> None:
-        if isinstance(outcome, GroupAuthorizationFailedError):
-            self._refused = True
+        """To be called again and again, also while nothing has changed. Does not wait."""
+        self._positions = positions
+        if self._is_refused:
             self._on_refused()
-        elif isinstance(outcome, Exception):
-            self._note_failure(outcome)
-        else:
-            self._is_outstanding = False
-            self._failures = 0
-            self._committed = {key: committed.offset for key, committed in offsets.items()}
+        elif positions and self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="group", daemon=True)
+            self._thread.start()
+
+    def delete(self, settings: Settings) -> None:
+        """Leave no group behind."""
+        self.close()
+        if self._thread is None or self._is_refused:
+            return
+        with admin_client(settings) as admin, contextlib.suppress(IncompatibleBrokerVersion):
+            # one operation under two names: kafka-python's first, kafka-python-ng's second
+            delete = getattr(admin, "delete_groups", None) or admin.delete_consumer_groups
+            # a broker that does not know it, the embedded one for example, keeps no groups for long
+            delete([self.group_id])
+
+    def close(self) -> None:
+        """End the thread, or leave it to end by itself if the client holds it up."""
+        self._stopping.set()
+        if self._thread:
+            self._thread.join(STOP_SECONDS)
+
+    def _run(self) -> None:
+        pause = 0.0
+        while self._is_to_go_on_after(pause):
+            try:
+                self._commit_what_is_new()
+                self._failures, pause = 0, COMMIT_SECONDS
+            except GroupAuthorizationFailedError:
+                self._is_refused = True
+                break
+            except Exception as error:  # noqa: BLE001  # whatever it is, the next try may succeed
+                self._note_failure(error)
+                pause = pause_seconds(self._failures, LONGEST_RETRY_SECONDS)
+        self._close_consumer()
+
+    def _is_to_go_on_after(self, pause: float) -> bool:
+        """Wait, and let a client that is between a failure and the next try go on connecting.
+
+        It begins to connect in one try, and is ready in the next.
+        """
+        if self._failures == 0 or self._consumer is None:
+            return not self._stopping.wait(pause)
+        deadline = time.monotonic() + pause
+        with self._discarding_a_broken_client():
+            while not self._stopping.is_set() and time.monotonic() < deadline:
+                self._take_a_step()
+        return not self._stopping.is_set()
+
+    def _commit_what_is_new(self) -> None:
+        positions = self._positions
+        is_recent = time.monotonic() < self._committed_at + COMMIT_UNCHANGED_SECONDS
+        if positions == self._committed and is_recent:
+            return
+        outcomes: list[object] = []
+        with self._discarding_a_broken_client():
+            if self._consumer is None:
+                self._consumer = self._open_consumer(group_id=self.group_id)
+            self._consumer.commit_async(
+                # (offset, metadata) and, in kafka-python 3, a leader epoch that has a default
+                {key: OffsetAndMetadata(offset, "") for key, offset in positions.items()},
+                callback=lambda _, outcome: outcomes.append(outcome),
+            )
+            while not outcomes and not self._stopping.is_set():
+                self._take_a_step()
+        if outcomes and isinstance(outcomes[0], Exception):
+            raise outcomes[0]
+        self._committed, self._committed_at = positions, time.monotonic()
+
+    def _take_a_step(self) -> None:
+        assert self._consumer
+        self._stopping.wait(STEP_SECONDS)
+        if not IS_KAFKA_PYTHON_3:  # which has a thread of its own for it
+            self._consumer._client.poll(timeout_ms=0)
+        self._consumer._coordinator._invoke_completed_offset_commit_callbacks()
+
+    @contextlib.contextmanager
+    def _discarding_a_broken_client(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception:
+            self._close_consumer()
+            raise
 
     def _note_failure(self, error: Exception) -> None:
         self._failures += 1
-        pause = pause_seconds(self._failures, LONGEST_RETRY_SECONDS)
-        self._next_attempt = time.monotonic() + pause
         name = type(error).__name__
         if self._failures >= FAILURES_TOLD and name not in self._told:
             self._told.add(name)
@@ -116,29 +166,39 @@ class Group:
                 error or name,
             )
 
-    def delete(self, settings: Settings) -> None:
-        """Leave no group behind."""
-        self.close()
-        if self._refused:
-            return
-        with admin_client(settings) as admin, contextlib.suppress(IncompatibleBrokerVersion):
-            # one operation under two names: kafka-python's first, kafka-python-ng's second
-            delete = getattr(admin, "delete_groups", None) or admin.delete_consumer_groups
-            # a broker that does not know it, the embedded one for example, keeps no groups for long
-            delete([self.group_id])
+    def _close_consumer(self) -> None:
+        consumer, self._consumer = self._consumer, None
+        if consumer:
+            close_quietly(consumer)
 
-    def close(self) -> None:
-        if self._consumer:
-            close_quietly(self._consumer)
-            self._consumer = None
+
+class _ClientSilence:
+    """While at least one thread is in it, the client logs nothing. For any thread."""
+
+    def __init__(self) -> None:
+        self._log = logging.getLogger("kafka")
+        self._level = logging.NOTSET
+        self._lock = threading.Lock()  # of how many there are, and of the level to go back to
+        self._inside = 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._level = self._log.level
+                self._log.setLevel(logging.CRITICAL)
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._log.setLevel(self._level)
+
+
+client_silence = _ClientSilence()
 
 
 def close_quietly(consumer: KafkaConsumer) -> None:
     """Close in silence: what the client says of the requests it cancels then is no news."""
-    client_log = logging.getLogger("kafka")
-    level = client_log.level
-    client_log.setLevel(logging.CRITICAL)
-    try:
+    with client_silence:
         consumer.close(autocommit=False)
-    finally:
-        client_log.setLevel(level)
