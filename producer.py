@@ -27,6 +27,7 @@ from kafka.errors import (
     BrokerResponseError,
     KafkaError,
     MessageSizeTooLargeError,
+    RequestTimedOutError,
     TopicAuthorizationFailedError,
 )
 
@@ -34,7 +35,7 @@ from app.environment import SettingsError
 from app.message import InvalidMessage, parse_json, parse_message
 from app.model.schemas import ModelSchema
 from app.settings import Settings
-from app.topic_log import connection_options, explain, reaching
+from app.topic_log import connection_options, explain, reaching, silent_brokers
 
 SEND_SECONDS = 5.0
 REQUEST_TIMEOUT_MS = 8_000
@@ -116,7 +117,7 @@ def main(
         if more is not None:
             delivery.send_many(itertools.chain([more], values), total)
     except KafkaError as error:
-        trouble = f": {_words(error, settings)}"
+        trouble = f": {delivery.explain(error)}"
     finally:
         delivery.close()
     failed = (total or delivery.sent) - delivery.acknowledged
@@ -229,7 +230,6 @@ class Delivery:
         self.acknowledged = 0
         self._trouble: Exception | None = None
         options = {
-            **connection_options(settings),
             "request_timeout_ms": REQUEST_TIMEOUT_MS,
             "max_request_size": 2**31 - 1,  # what is too large is for the brokers to say
         }
@@ -238,9 +238,11 @@ class Delivery:
             # with it, a message that is refused takes the next one with it
             options["enable_idempotence"] = False
         try:
-            with reaching(settings):
+            with reaching(settings) as server:
                 self._producer = KafkaProducer(
-                    **options, acks="all", max_block_ms=int(SEND_SECONDS * 1000)
+                    **{**connection_options(settings, server), **options},
+                    acks="all",
+                    max_block_ms=int(SEND_SECONDS * 1000),
                 )
         except (KafkaError, OSError) as error:
             raise click.ClickException(explain(error, settings)) from error
@@ -251,8 +253,10 @@ class Delivery:
             click.echo(f"Sending message with value: {_shown(value)}")
             try:
                 placed = self._send(value).get(timeout=ACKNOWLEDGE_SECONDS)
+            except RequestTimedOutError as error:
+                click.echo(f"Not acknowledged: {self.explain(error)}", err=True)
             except BrokerResponseError as error:
-                click.echo(f"Refused by the broker: {_words(error, self._settings)}", err=True)
+                click.echo(f"Refused by the broker: {self.explain(error)}", err=True)
             else:
                 click.echo(
                     f"Delivered to {placed.topic}, partition {placed.partition}, "
@@ -269,6 +273,13 @@ class Delivery:
         self._producer.flush(timeout=ACKNOWLEDGE_SECONDS)
         self._raise_trouble()
         click.echo(f"Delivered {self.acknowledged} messages to {self._settings.topic}")
+
+    def explain(self, error: KafkaError) -> str:
+        """Say what went wrong in words that one can act on."""
+        if isinstance(error, BrokerResponseError) and not isinstance(error, RequestTimedOutError):
+            return _words(error, self._settings)
+        silent = silent_brokers(self._settings, self._producer._metadata)
+        return silent or _words(error, self._settings)
 
     def close(self) -> None:
         with contextlib.suppress(KafkaError):  # what is still under way is counted as failed

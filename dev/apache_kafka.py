@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import re
 import secrets
 import shutil
 import signal
@@ -180,6 +181,7 @@ class ApacheKafka:
         self._heap = heap
         self._zookeeper = zookeeper
         self._killed_at = -SESSION_ENDS_SECONDS
+        self._elsewhere = properties.get("advertised.listeners", "")
 
     def address_of(self, listener: str) -> str:
         """The listener's host:port; the same after a restart."""
@@ -214,7 +216,8 @@ class ApacheKafka:
                     raise self._failure("Kafka did not format its disk")
             command = java("kafka.Kafka", str(config), heap=self._heap)
             self.process = subprocess.Popen(command, stdout=out, stderr=out, start_new_session=True)
-        self.wait_to_see({self.address})
+        advertised = re.search(r"PLAINTEXT://([^,]+)", self._elsewhere)
+        self.wait_to_see({advertised[1] if advertised else self.address})
 
     def wait_to_see(self, addresses: set[str]) -> None:
         """Return once it answers that these brokers are there.
@@ -267,6 +270,11 @@ class ApacheKafka:
         self._assert_stopped()
         self._ports = {name: next(free_ports) for name in self._ports}
 
+    def advertise(self, address: str) -> None:
+        """While it is stopped: say from the next start on that it is at this host:port."""
+        self._assert_stopped()
+        self._elsewhere = f"PLAINTEXT://{address}"
+
     def _assert_stopped(self) -> None:
         assert self.process.poll() is not None, "the broker is running"
 
@@ -279,6 +287,13 @@ class ApacheKafka:
             "listeners": ",".join(f"{name}://{address}" for name, address in listeners.items()),
             "log.dirs": str(self._disk),
         }
+        if self._elsewhere:  # some of them; Kafka wants to know of all
+            own = [
+                f"{name}://{self.address_of(name)}"
+                for name in self._ports
+                if f"{name}://" not in self._elsewhere
+            ]
+            properties["advertised.listeners"] = ",".join([self._elsewhere, *own])
         return _write_properties(self._folder / "server.properties", properties)
 
     def _failure(self, what: str) -> RuntimeError:
@@ -298,7 +313,8 @@ def running(
     """Run a broker for as long as the block.
 
     Args:
-        overrides: server.properties that differ from those above.
+        overrides: server.properties that differ from those above; `advertised.listeners` may name
+            those only that are said to be elsewhere.
         listeners: the names of those for clients, PLAINTEXT among them; `overrides` say what the
             others speak.
 

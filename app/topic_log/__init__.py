@@ -16,9 +16,9 @@ from app.topic_log.answers import (
     PartitionError,
 )
 from app.topic_log.client import TopicLogError, connection_options, explain
+from app.topic_log.connectivity import reaching, silent_brokers
 from app.topic_log.installed import CLIENT
 from app.topic_log.log import TopicLog
-from app.topic_log.reach import reaching
 
 __all__ = [
     "CLIENT",
@@ -35,4 +35,5 @@ __all__ = [
     "connection_options",
     "explain",
     "reaching",
+    "silent_brokers",
 ]

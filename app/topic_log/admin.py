@@ -11,8 +11,8 @@ from kafka.admin import KafkaAdminClient
 from kafka.errors import KafkaTimeoutError
 
 from app.topic_log.client import REQUEST_TIMEOUT_MS, TopicLogError, connection_options, open_client
+from app.topic_log.connectivity import reaching
 from app.topic_log.installed import IS_KAFKA_PYTHON_3
-from app.topic_log.reach import reaching
 
 if TYPE_CHECKING:
     from app.settings import Settings
@@ -42,12 +42,10 @@ def admin_client(settings: Settings) -> Iterator[KafkaAdminClient]:
     Raises:
         KafkaError: as the requests do, or there is no controller to be asked.
     """
-    options = connection_options(settings)
-    if not IS_KAFKA_PYTHON_3:
-        options["kafka_client"] = _BoundedClient
+    options = {} if IS_KAFKA_PYTHON_3 else {"kafka_client": _BoundedClient}
     try:
-        with reaching(settings):
-            admin = open_client(KafkaAdminClient, **options)
+        with reaching(settings) as server:
+            admin = open_client(KafkaAdminClient, **connection_options(settings, server), **options)
     except AssertionError as error:  # kafka-python-ng's, where the metadata names no controller
         raise TopicLogError("the cluster has no controller at the moment") from error
     try:

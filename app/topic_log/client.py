@@ -40,14 +40,17 @@ class NotAllowed(TopicLogError):
     """The cluster's ACLs forbid what is needed; the text says what that is."""
 
 
-def connection_options(settings: Settings) -> dict[str, Any]:
+def connection_options(settings: Settings, server: str) -> dict[str, Any]:
     """What every client of the cluster, consumer, producer or admin, is opened with.
+
+    Args:
+        server: the host:port to begin with, one that answers; it tells the client of the others.
 
     Raises:
         OSError: a file of certificates or keys can no longer be read.
     """
     options = {
-        "bootstrap_servers": settings.bootstrap_servers.split(","),
+        "bootstrap_servers": [server],
         "request_timeout_ms": REQUEST_TIMEOUT_MS,
         "reconnect_backoff_max_ms": LONGEST_RECONNECT_PAUSE_MS,
         "metadata_max_age_ms": settings.metadata_max_age_ms,

@@ -20,6 +20,7 @@ from kafka.errors import KafkaError, TopicAuthorizationFailedError
 
 from app.topic_log.answers import Answer, Ask, AskEnds, AskRecords, Ends, Fetched, PartitionError
 from app.topic_log.batches import Batches
+from app.topic_log.connectivity import does_not_answer_at
 from app.topic_log.error_names import (
     LEADER_NOT_AVAILABLE,
     TOPIC_AUTHORIZATION_FAILED,
@@ -98,6 +99,7 @@ class Exchange:
         self._arrived: list[Callable[[], Iterator[Answer]]] = []
         self._answers: list[Answer] = []
         self._unconnected_since: dict[int, float] = {}
+        self._ever_connected: set[int] = set()
         self.requests = 0
 
     def new_leaders(self) -> set[int]:
@@ -169,17 +171,21 @@ class Exchange:
                 del unsent[node]  # asked again when what is under way is answered
             elif requests.is_connected(self._client, node):
                 self._unconnected_since.pop(node, None)
+                self._ever_connected.add(node)
                 self._send_to(node, unsent.pop(node))
             elif self._is_late(self._unconnected_since.setdefault(node, time.monotonic())):
                 del self._unconnected_since[node]
+                detail = self._why_unconnected(node)
                 self._answers += [
-                    PartitionError(
-                        partition,
-                        NO_CONNECTION,
-                        f"its leader, {self._broker(node)}, cannot be reached",
-                    )
+                    PartitionError(partition, NO_CONNECTION, detail)
                     for partition in unsent.pop(node)
                 ]
+
+    def _why_unconnected(self, node: int) -> str:
+        broker = self._cluster.broker_metadata(node)
+        if broker and node not in self._ever_connected:
+            return does_not_answer_at(broker)
+        return f"its leader, {self._broker(node)}, cannot be reached"
 
     def _is_late(self, since: float) -> bool:
         return time.monotonic() - since > PATIENCE_SECONDS

@@ -23,11 +23,11 @@ from app.topic_log.client import (
     connection_options,
     open_client,
 )
+from app.topic_log.connectivity import NO_START, Unreachable, reaching, silent_brokers
 from app.topic_log.exchange import Exchange
 from app.topic_log.group import Group, close_quietly
 from app.topic_log.installed import IS_KAFKA_PYTHON_3
-from app.topic_log.metadata import TopicMetadata
-from app.topic_log.reach import reaching
+from app.topic_log.metadata import BrokersLost, TopicMetadata
 
 if IS_KAFKA_PYTHON_3:
     from app.topic_log.threadless import ThreadlessClient
@@ -79,10 +79,10 @@ class TopicLog:
         else:
             options["kafka_client"] = MetadataClient
             options["sock_chunk_bytes"] = RECEIVE_BYTES
-        with reaching(self._settings):
+        with reaching(self._settings) as server:
             consumer = open_client(
                 KafkaConsumer,
-                **connection_options(self._settings),
+                **connection_options(self._settings, server),
                 auto_offset_reset="none",
                 enable_auto_commit=False,
                 **options,
@@ -117,7 +117,11 @@ class TopicLog:
 
     def partitions(self) -> frozenset[int]:
         """The topic's partitions as far as the client knows by now; none if it does not exist."""
-        return self._metadata.partitions()
+        try:
+            return self._metadata.partitions()
+        except (BrokersLost, *NO_START) as error:
+            silent = silent_brokers(self._settings, self._consumer._client.cluster)
+            raise Unreachable(silent or str(error)) from error
 
     def new_leaders(self) -> set[int]:
         """The partitions that have another leader than when this was last asked, or a first one:

@@ -22,6 +22,13 @@ pytestmark = pytest.mark.own_kafka
 
 MECHANISMS = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 WRONG = "wr0ng: secret's \\ one"
+OFFERED = ", ".join(MECHANISMS)
+NO_FILES = dict.fromkeys(["KAFKA_SSL_CAFILE", "KAFKA_SSL_CERTFILE", "KAFKA_SSL_KEYFILE"], "")
+SASL = {
+    "KAFKA_SASL_MECHANISM": "PLAIN",
+    "KAFKA_SASL_USERNAME": "alice",
+    "KAFKA_SASL_PASSWORD": "anything",
+}
 
 
 @pytest.fixture(scope="module")
@@ -167,17 +174,64 @@ def test_a_wrong_password_is_named_and_never_shown(serve, environ, mechanism, ca
         (
             "SSL",
             {"KAFKA_SECURITY_PROTOCOL": "PLAINTEXT", "KAFKA_SSL_CAFILE": ""},
-            "is it Kafka, with PLAINTEXT as KAFKA_SECURITY_PROTOCOL?",
+            "it speaks TLS: KAFKA_SECURITY_PROTOCOL is PLAINTEXT, and has to be SSL",
+        ),
+        (
+            "MUTUAL",
+            {"KAFKA_SECURITY_PROTOCOL": "PLAINTEXT", **NO_FILES},
+            "it speaks TLS: KAFKA_SECURITY_PROTOCOL is PLAINTEXT, and has to be SSL",
         ),
         (
             "PLAINTEXT",
             {"KAFKA_SECURITY_PROTOCOL": "SSL"},
-            "is it Kafka, with SSL as KAFKA_SECURITY_PROTOCOL?",
+            "it does not speak TLS: KAFKA_SECURITY_PROTOCOL is SSL, and has to be PLAINTEXT",
         ),
         (
             "SASL_PLAINTEXT",
             {"KAFKA_SECURITY_PROTOCOL": "PLAINTEXT"},
-            "is it Kafka, with PLAINTEXT as KAFKA_SECURITY_PROTOCOL?",
+            (
+                f"it wants SASL, and offers {OFFERED}: KAFKA_SECURITY_PROTOCOL is PLAINTEXT, and "
+                "has to be SASL_PLAINTEXT"
+            ),
+        ),
+        (
+            "SASL_SSL",
+            {"KAFKA_SECURITY_PROTOCOL": "SSL"},
+            (
+                f"it wants SASL, and offers {OFFERED}: KAFKA_SECURITY_PROTOCOL is SSL, and has to "
+                "be SASL_SSL"
+            ),
+        ),
+        (
+            "PLAINTEXT",
+            {"KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT", **SASL},
+            "it has no SASL: KAFKA_SECURITY_PROTOCOL is SASL_PLAINTEXT, and has to be PLAINTEXT",
+        ),
+        (
+            "SSL",
+            {"KAFKA_SECURITY_PROTOCOL": "SASL_SSL", **SASL},
+            "it has no SASL: KAFKA_SECURITY_PROTOCOL is SASL_SSL, and has to be SSL",
+        ),
+        (
+            "SASL_SSL",
+            {"KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT", "KAFKA_SSL_CAFILE": "", **SASL},
+            "it speaks TLS: KAFKA_SECURITY_PROTOCOL is SASL_PLAINTEXT, and has to be SASL_SSL",
+        ),
+        (
+            "SASL_SSL",
+            {"KAFKA_SECURITY_PROTOCOL": "PLAINTEXT", "KAFKA_SSL_CAFILE": ""},
+            (
+                f"it speaks TLS; it wants SASL, and offers {OFFERED}: KAFKA_SECURITY_PROTOCOL is "
+                "PLAINTEXT, and has to be SASL_SSL"
+            ),
+        ),
+        (
+            "SASL_PLAINTEXT",
+            {"KAFKA_SECURITY_PROTOCOL": "SASL_SSL", **SASL},
+            (
+                "it does not speak TLS: KAFKA_SECURITY_PROTOCOL is SASL_SSL, and has to be "
+                "SASL_PLAINTEXT"
+            ),
         ),
     ],
 )
@@ -190,7 +244,9 @@ def test_says_what_is_wrong_with_the_connection(serve, environ, broker, listener
 
 def test_says_which_mechanism_is_not_offered(serve, environ):
     service = serve(environ("ONLY_PLAIN", "SCRAM-SHA-256"))
-    assert "it does not offer the SASL mechanism SCRAM-SHA-256" in reason(service)
+    assert reason(service).endswith(
+        "it does not offer the SASL mechanism SCRAM-SHA-256: KAFKA_SASL_MECHANISM has to be PLAIN"
+    )
 
 
 def test_another_hosts_certificate_is_accepted_where_that_is_asked_for(serve, environ):
@@ -251,7 +307,7 @@ def test_follows_without_committing_where_the_group_is_forbidden(serve, environ,
 def test_shows_no_secret_whatever_is_logged_or_raised(environ, tmp_path, broker):
     port = free_port()
     given = environ("SASL_PLAINTEXT", "SCRAM-SHA-512", KAFKA_SASL_PASSWORD=WRONG)
-    given |= {"LOG_LEVEL": "DEBUG", "API_TOKEN": "s3cret-token", "PORT": str(port)}
+    given |= {"LOG_LEVEL": "DEBUG", "API_TOKEN": "s3cret-token-of-many-letters", "PORT": str(port)}
     with running(gunicorn(), port, given, tmp_path / "output") as program:
         eventually(lambda: "the password is wrong" in program.output)
         pages = [program.get(path).text for path in ("/readyz", "/healthz", "/state", "/status")]
@@ -259,7 +315,7 @@ def test_shows_no_secret_whatever_is_logged_or_raised(environ, tmp_path, broker)
         program.process.wait(5)
         for shown in [program.output, *pages]:
             assert "wr0ng" not in shown
-            assert "s3cret-token" not in shown
+            assert "s3cret-token-of-many-letters" not in shown
         assert len(program.told) < 20
 
 

@@ -1,0 +1,311 @@
+"""Find out what keeps a broker from being reached, before the client is asked to.
+
+The clients say of an absent broker, an unknown certificate and a wrong password alike that there
+is no broker, and say it in dozens of log lines a minute. This says which, and costs one short
+connection.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import queue
+import re
+import socket
+import ssl
+import struct
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from kafka import errors
+
+from app.topic_log.client import TopicLogError
+from app.topic_log.installed import IS_KAFKA_PYTHON_3
+
+if TYPE_CHECKING:
+    from app.settings import Settings
+
+log = logging.getLogger(__name__)
+
+ANSWER_SECONDS = 2.0
+# before the next one is asked too
+HEAD_START_SECONDS = 0.7
+# for an answer, and to find out why it is none
+OUTCOME_SECONDS = 2 * ANSWER_SECONDS
+LONGEST_ANSWER = 64 * 1024
+
+# https://kafka.apache.org/protocol#protocol_api_keys
+METADATA, SASL_HANDSHAKE, API_VERSIONS = 3, 17, 18
+# https://kafka.apache.org/protocol#protocol_error_codes
+UNSUPPORTED_SASL_MECHANISM, ILLEGAL_SASL_STATE = 33, 34
+
+# what the one or the other client raises when it cannot start to talk to the cluster
+NO_START = tuple(
+    getattr(errors, name)
+    for name in (
+        "KafkaTimeoutError",
+        "KafkaConnectionError",
+        "NoBrokersAvailable",
+        "UnrecognizedBrokerVersion",
+    )
+    if hasattr(errors, name)
+)
+
+
+class Unreachable(TopicLogError):
+    """No broker can be talked to; the text says for each of them why."""
+
+
+class _OtherProtocol(Exception):
+    """The listener and the client do not speak the same."""
+
+
+@contextlib.contextmanager
+def reaching(settings: Settings) -> Iterator[str]:
+    """What opens a client goes into the block; gives the host:port that it is to begin with, for
+    a client tries all it has in an order of its own, and waits for one that is silent.
+
+    Raises:
+        Unreachable: there is no broker to be talked to, or it refuses the client.
+        OSError: a file of certificates or keys can no longer be read.
+    """
+    server = _first_that_answers(settings)
+    try:
+        yield server
+    # a ValueError is kafka-python-ng's, where a connection is closed as soon as it is open
+    except (*NO_START, ValueError) as error:
+        _first_that_answers(settings)  # or it has gone since then
+        if settings.uses_sasl:
+            raise Unreachable(
+                f"{server} answers, and then refuses {settings.who}: the user name or the "
+                f"password is wrong for {settings.sasl_mechanism}"
+            ) from error
+        raise Unreachable(f"{server} answers, and then no more: {error}") from error
+
+
+def silent_brokers(settings: Settings, cluster: Any) -> str | None:
+    """Name the brokers that do not answer at the addresses that the cluster says they have; None
+    if all do.
+
+    Args:
+        cluster: a client's metadata.
+    """
+    brokers = {f"{broker.host}:{broker.port}": broker for broker in cluster.brokers()}
+    told = [
+        f"{does_not_answer_at(brokers[server])}: {reason}"
+        for server, reason in _ask_each(settings, [*brokers], head_start=0)
+        if reason
+    ]
+    return "; ".join(told) or None
+
+
+def does_not_answer_at(broker: Any) -> str:
+    """What a broker's own listeners may be right for, and this client's network not."""
+    number = broker.node_id if IS_KAFKA_PYTHON_3 else broker.nodeId
+    return (
+        f"the cluster says that its broker {number} is at {broker.host}:{broker.port} "
+        "(advertised.listeners), which does not answer from here"
+    )
+
+
+def _first_that_answers(settings: Settings) -> str:
+    servers = settings.bootstrap_servers.split(",")
+    reasons = {}
+    for server, reason in _ask_each(settings, servers, HEAD_START_SECONDS):
+        if reason is None:
+            for other in servers:
+                if other != server:
+                    _name_if_silent(other, settings)
+            return server
+        reasons[server] = reason
+    told = "; ".join(f"{server}: {reasons[server]}" for server in servers)
+    raise Unreachable(f"no broker can be reached: {told}")
+
+
+@functools.cache
+def _name_if_silent(server: str, settings: Settings) -> None:
+    """Once: others answer, so that nothing else would tell of it."""
+
+    def ask() -> None:
+        reason = _why_silent(server, settings)
+        if reason:
+            log.warning("A bootstrap server does not answer, others do: %s: %s", server, reason)
+
+    threading.Thread(target=ask, name="bootstrap server", daemon=True).start()
+
+
+def _ask_each(
+    settings: Settings, servers: Sequence[str], head_start: float
+) -> Iterator[tuple[str, str | None]]:
+    """Ask one server after the other, and do not wait for one that is slow to ask the next; gives
+    each as soon as its outcome is there, and why it does not answer, None if it does."""
+    settings.tls_context() if settings.uses_tls else None  # raises here, and not in a thread
+    outcomes: queue.SimpleQueue[tuple[str, str | None]] = queue.SimpleQueue()
+    to_ask, asked = [*servers], set[str]()
+    deadline = time.monotonic()
+    while to_ask or asked:
+        if to_ask:
+            server = to_ask.pop(0)
+            asked.add(server)
+            threading.Thread(
+                target=lambda server=server: outcomes.put((server, _why_silent(server, settings))),
+                name="connectivity",
+                daemon=True,
+            ).start()
+            deadline = time.monotonic() + OUTCOME_SECONDS
+        wait = head_start if to_ask else max(deadline - time.monotonic(), 0)
+        try:
+            server, reason = outcomes.get(timeout=wait) if wait else outcomes.get_nowait()
+        except queue.Empty:
+            if to_ask:
+                continue
+            # in the middle of its resolver, for example
+            yield from ((server, f"no answer within {OUTCOME_SECONDS:g} s") for server in asked)
+            return
+        asked.remove(server)
+        yield server, reason
+
+
+def _why_silent(server: str, settings: Settings) -> str | None:
+    """Why a server does not answer as Kafka, up to its authentication; None if it does."""
+    try:
+        _talk(server, settings)
+    except (OSError, _OtherProtocol, Unreachable) as error:
+        return _other_protocol(server, settings, error) or _reason(error, settings)
+    return None
+
+
+def _talk(server: str, settings: Settings) -> None:
+    context = settings.tls_context() if settings.uses_tls else None
+    with _connected(server, context) as connection:
+        _ask(connection, API_VERSIONS, version=0)
+        if settings.sasl_mechanism is None:
+            # one that wants SASL ends the connection now; it asks for none of the topics
+            _ask(connection, METADATA, version=1, body=struct.pack(">i", 0))
+            return
+        error, offered = _ask_for_sasl(connection, settings.sasl_mechanism)
+        if error == UNSUPPORTED_SASL_MECHANISM:
+            raise Unreachable(
+                f"it does not offer the SASL mechanism {settings.sasl_mechanism}: "
+                f"KAFKA_SASL_MECHANISM has to be {' or '.join(offered)}"
+            )
+        if error == ILLEGAL_SASL_STATE:
+            raise _OtherProtocol
+
+
+@contextlib.contextmanager
+def _connected(server: str, context: ssl.SSLContext | None) -> Iterator[socket.socket]:
+    host, port = _address(server)
+    with socket.create_connection((host, port), ANSWER_SECONDS) as connection:
+        if context is None:
+            yield connection
+            return
+        with context.wrap_socket(connection, server_hostname=host) as secured:
+            yield secured
+
+
+def _address(server: str) -> tuple[str, int]:
+    host, port = re.fullmatch(r"(.+?)(?::(\d+))?", server).groups()  # type: ignore[union-attr]
+    return host.strip("[]"), int(port or 9092)
+
+
+def _ask_for_sasl(connection: socket.socket, mechanism: str) -> tuple[int, list[str]]:
+    """The error code, and the mechanisms that are offered."""
+    name = mechanism.encode()
+    body = struct.pack(">h", len(name)) + name
+    answer = _ask(connection, SASL_HANDSHAKE, version=1, body=body)
+    error, count = struct.unpack_from(">hi", answer)
+    offered, at = [], 6
+    for _ in range(count):
+        (size,) = struct.unpack_from(">h", answer, at)
+        offered.append(answer[at + 2 : at + 2 + size].decode())
+        at += 2 + size
+    return error, sorted(offered)
+
+
+def _ask(connection: socket.socket, api: int, version: int, body: bytes = b"") -> bytes:
+    """Give what follows the correlation id in the answer to a request without a client's name."""
+    request = struct.pack(">hhih", api, version, 0, -1) + body
+    connection.sendall(struct.pack(">i", len(request)) + request)
+    (size,) = struct.unpack(">i", _receive(connection, 4))
+    if not 4 <= size <= LONGEST_ANSWER:
+        raise ConnectionError
+    return _receive(connection, size)[4:]
+
+
+def _receive(connection: socket.socket, size: int) -> bytes:
+    received = b""
+    while len(received) < size:
+        chunk = connection.recv(size - len(received))
+        if not chunk:
+            raise ConnectionError
+        received += chunk
+    return received
+
+
+def _other_protocol(server: str, settings: Settings, error: Exception) -> str | None:
+    """Say what the listener speaks, if that is why it did not answer what it was asked."""
+    has_spoken = isinstance(error, (ConnectionError, ssl.SSLError, _OtherProtocol))
+    if not has_spoken or isinstance(error, (ConnectionRefusedError, ssl.SSLCertVerificationError)):
+        return None
+    for with_tls in (settings.uses_tls, not settings.uses_tls):
+        offered = _sasl_mechanisms(server, with_tls)
+        if offered is None:
+            continue
+        faults = []
+        if with_tls != settings.uses_tls:
+            faults.append("it speaks TLS" if with_tls else "it does not speak TLS")
+        if bool(offered) != settings.uses_sasl:
+            wants = f"it wants SASL, and offers {', '.join(offered)}"
+            faults.append(wants if offered else "it has no SASL")
+        spoken = ("SASL_" if offered else "") + ("SSL" if with_tls else "PLAINTEXT")
+        if faults:
+            return (
+                f"{'; '.join(faults)}: KAFKA_SECURITY_PROTOCOL is {settings.security_protocol}, "
+                f"and has to be {spoken}"
+            )
+    return None
+
+
+def _sasl_mechanisms(server: str, with_tls: bool) -> list[str] | None:
+    """What a listener offers, with TLS or without it; None if it does not answer so."""
+    context = None
+    if with_tls:
+        # nothing is told here, so that it does not matter to whom
+        context = ssl.create_default_context()
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    try:
+        with _connected(server, context) as connection:
+            _ask(connection, API_VERSIONS, version=0)
+            return _ask_for_sasl(connection, "")[1]
+    except ssl.SSLError as error:
+        # it speaks TLS, and wants a certificate
+        return [] if "ALERT" in (error.reason or "") else None
+    except (OSError, struct.error, UnicodeDecodeError):
+        return None
+
+
+def _reason(error: Exception, settings: Settings) -> str:
+    if isinstance(error, ssl.SSLCertVerificationError) and "ostname" in error.verify_message:
+        return f"{error.verify_message} (KAFKA_SSL_CHECK_HOSTNAME)"
+    if isinstance(error, ssl.SSLCertVerificationError):
+        return f"its certificate is not accepted: {error.verify_message} (KAFKA_SSL_CAFILE)"
+    if isinstance(error, ssl.SSLError) and "ALERT" in (error.reason or ""):
+        if settings.ssl_certfile:
+            return f"it does not accept the certificate in KAFKA_SSL_CERTFILE ({error.reason})"
+        return f"it wants a certificate of its clients (KAFKA_SSL_CERTFILE; {error.reason})"
+    if isinstance(error, TimeoutError):
+        return f"no answer within {ANSWER_SECONDS:g} s"
+    if isinstance(error, socket.gaierror):
+        return "its name is not known"
+    if isinstance(error, ConnectionRefusedError):
+        return "connection refused"
+    if isinstance(error, (ConnectionError, ssl.SSLError)):
+        return (
+            f"it does not answer as Kafka does (is it Kafka, with {settings.security_protocol} as "
+            "KAFKA_SECURITY_PROTOCOL?)"
+        )
+    return str(error)

@@ -1,0 +1,150 @@
+"""What an operator reads, everywhere, where brokers are not at the addresses they are asked at."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+
+from dev import apache_kafka
+from tests.processes import ROOT, Program, following
+from tests.topics import Topic, new_topic
+from tests.waiting import eventually
+
+pytestmark = pytest.mark.own_kafka
+
+START_SECONDS = 3.0
+OWN_LISTENERS = ["PLAINTEXT", "CONTROLLER"]
+
+
+@contextlib.contextmanager
+def mute() -> Iterator[str]:
+    """The address of one who takes connections and says nothing, as behind some firewalls."""
+    with socket.create_server(("127.0.0.1", 0), backlog=1000) as server:
+        yield f"localhost:{server.getsockname()[1]}"
+
+
+@contextlib.contextmanager
+def nobody() -> Iterator[str]:
+    """The address of nobody: a port that is taken, and where nobody listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"localhost:{taken.getsockname()[1]}"
+
+
+@contextlib.contextmanager
+def unknown() -> Iterator[str]:
+    yield "kafka.invalid:9092"  # RFC 2606
+
+
+WAYS = [
+    pytest.param(mute, "no answer within 2 s", id="silent"),
+    pytest.param(nobody, "connection refused", id="refused"),
+    pytest.param(unknown, "its name is not known", id="unknown name"),
+]
+
+
+def produce(topic: str, servers: str) -> str:
+    command = subprocess.run(
+        [sys.executable, "producer.py"],
+        cwd=ROOT,
+        env={**os.environ, "KAFKA_TOPIC": topic, "KAFKA_BOOTSTRAP_SERVERS": servers},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert command.returncode == 1
+    return command.stderr
+
+
+def detail(program: Program) -> str:
+    answer = program.get("/readyz")
+    return answer.json()["detail"] if answer is not None and answer.status_code == 503 else ""
+
+
+@pytest.fixture(scope="module")
+def astray() -> Iterator[dict[str, tuple[str, str, Topic]]]:
+    """By what is wrong with it: where a listener is, and where it is said to be, of one broker."""
+    with contextlib.ExitStack() as opened:
+        elsewhere = {
+            listener: opened.enter_context(way())
+            for listener, way in (("SILENT", mute), ("REFUSED", nobody), ("UNKNOWN", unknown))
+        }
+        protocols = [f"{listener}:PLAINTEXT" for listener in (*elsewhere, *OWN_LISTENERS)]
+        properties = {
+            "listener.security.protocol.map": ",".join(protocols),
+            "inter.broker.listener.name": "PLAINTEXT",
+            "advertised.listeners": ",".join(f"{n}://{at}" for n, at in elsewhere.items()),
+        }
+        listeners = ["PLAINTEXT", *elsewhere]
+        kafka = opened.enter_context(apache_kafka.running(properties, listeners))
+        topic = new_topic(kafka.address)
+        yield {
+            listener: (at, kafka.address_of(listener), topic) for listener, at in elsewhere.items()
+        }
+
+
+@pytest.mark.parametrize(
+    ("listener", "why"),
+    [
+        ("SILENT", "no answer within 2 s"),
+        ("REFUSED", "connection refused"),
+        ("UNKNOWN", "its name is not known"),
+    ],
+)
+def test_a_broker_that_is_said_to_be_elsewhere_is_named_with_that_address(
+    astray, tmp_path, listener, why
+):
+    address, servers, topic = astray[listener]
+    expected = (
+        f"the cluster says that its broker 1 is at {address} (advertised.listeners), "
+        f"which does not answer from here: {why}"
+    )
+    with following(Topic(topic.name, servers), tmp_path / "output") as program:
+        eventually(lambda: detail(program) == expected)
+        assert program.get("/status").json()["last_error"]["error"] == expected
+        assert f"Not following {topic.name}: {expected}" in program.output
+    assert expected in produce(topic.name, servers)
+
+
+def test_a_partitions_leader_that_is_said_to_be_elsewhere_is_named_with_that_address(tmp_path):
+    """One of three, so that the others answer for the cluster."""
+    with apache_kafka.running_cluster() as cluster:
+        topic = new_topic(cluster[0].address, num_partitions=3, replication_factor=1)
+        leader = topic.leaders()[1]
+        astray = cluster[leader - 1]
+        others = ",".join(node.address for node in cluster if node is not astray)
+        with nobody() as address:
+            astray.stop()
+            astray.advertise(address)
+            astray.start()
+            expected = (
+                f"partition 1 cannot be read: NO_CONNECTION: the cluster says that its broker "
+                f"{leader} is at {address} (advertised.listeners), which does not answer from here"
+            )
+            with following(Topic(topic.name, others), tmp_path / "output") as program:
+                eventually(lambda: detail(program).endswith(expected))
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+@pytest.mark.parametrize(("elsewhere", "why"), WAYS)
+def test_a_bootstrap_server_that_is_away_is_named_and_not_waited_for(
+    bootstrap_servers, topic, tmp_path, elsewhere, why, is_first
+):
+    topic.send_state(1)
+    with elsewhere() as away:
+        servers = [away, bootstrap_servers] if is_first else [bootstrap_servers, away]
+        given = Topic(topic.name, ",".join(servers))
+        with following(given, tmp_path / "output") as program:
+            eventually(lambda: program.get("/healthz"))
+            eventually(lambda: "Initializing API with data" in program.output, START_SECONDS)
+            told = f"A bootstrap server does not answer, others do: {away}: {why}"
+            eventually(lambda: told in program.output)
+            assert program.output.count(told) == 1
+            assert program.get("/status").json()["failures"] == 0
