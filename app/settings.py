@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import ipaddress
 import re
 import ssl
@@ -28,6 +29,9 @@ from app.model.settings import ModelSettings
 WAITING_ACCEPTED = "accepted is a whole number, 0 or more, and less than gunicorn's threads"
 
 SECRETS = frozenset({"KAFKA_SASL_PASSWORD", "API_TOKEN"})
+SHORTEST_TOKEN = 16
+# a shorter one may be a part of any word, and to take it out would tell what it is
+SHORTEST_TO_HIDE = 8
 
 ONNX = "onnx"
 LOADER = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
@@ -164,7 +168,8 @@ class _Environment(Schema):
         data_key="API_TOKEN",
         # RFC 6750, section 2.1
         validate=validate.Regexp(
-            r"[A-Za-z0-9._~+/-]+=*\Z", error="accepted are letters, digits and '-._~+/', then '='"
+            rf"(?=.{{{SHORTEST_TOKEN}}})[A-Za-z0-9._~+/-]+=*\Z",
+            error=f"accepted are {SHORTEST_TOKEN} or more letters, digits and '-._~+/', then '='",
         ),
     )
 
@@ -271,10 +276,21 @@ class Settings:
         return ssl.create_default_context(cafile=self.ssl_cafile)
 
     def hide(self, text: str) -> str:
-        """Take the secrets out of a text that is meant for eyes."""
-        for secret in filter(None, (self.sasl_password, self.api_token)):
-            text = re.sub("".join(map(_however_written, secret)), "(hidden)", text)
-        return text
+        """Take the secrets out of a text that somebody else has written, and that is meant for
+        eyes: a short password where a client shows its options, others wherever they are."""
+        return self._secrets.sub("(hidden)", text) if self._secrets else text
+
+    @functools.cached_property
+    def _secrets(self) -> re.Pattern[str] | None:
+        secrets = list(filter(None, (self.sasl_password, self.api_token)))
+        patterns = [
+            "".join(map(_however_written, secret))
+            for secret in secrets
+            if len(secret) >= SHORTEST_TO_HIDE
+        ]
+        if self.sasl_password:
+            patterns.append(rf"(?<='sasl_plain_password': ){re.escape(repr(self.sasl_password))}")
+        return re.compile("|".join(patterns)) if patterns else None
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Settings:

@@ -87,7 +87,7 @@ def test_with_a_model(topic, serving, keeps_its_word, tmp_path):
 
 def test_with_a_token(topic, serving, keeps_its_word):
     topic.send_state(*MESSAGES)
-    with serving(API_TOKEN="secret", STATE_MAX_WAITING="0") as program:
+    with serving(API_TOKEN="secret-of-many-letters", STATE_MAX_WAITING="0") as program:
         eventually(lambda: getattr(program.get("/readyz"), "ok", False))
-        header = "Authorization: Bearer secret"
+        header = "Authorization: Bearer secret-of-many-letters"
         keeps_its_word(program, "--max-examples", "50", "--header", header)

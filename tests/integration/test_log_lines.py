@@ -14,7 +14,7 @@ from tests.processes import ROOT, Program, following
 from tests.waiting import eventually
 
 # with characters that are percent-encoded in an address
-TOKEN = "sec+ret/token=="
+TOKEN = "sec+ret/of/many/letters=="
 
 
 @pytest.fixture

@@ -94,6 +94,18 @@ def test_hides_secrets_in_lines_and_tracebacks(monkeypatch, capsys, log_format):
     assert "s3cret" not in shown
 
 
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_a_topic_that_is_like_a_secret_does_not_tell_it(monkeypatch, capsys, log_format):
+    monkeypatch.setattr(logging.getLogger(), "handlers", [])
+    monkeypatch.setattr(logging.getLogger(), "level", logging.INFO)
+    given = Settings(topic="password-topic", sasl_password="password", log_format=log_format)
+    logs.configure(given)
+    logging.getLogger("app.test").info("Following: %s", given)
+    shown = capsys.readouterr().err
+    assert "topic=password-topic" in shown
+    assert "hidden" not in shown
+
+
 def test_writes_a_json_object_a_line_if_asked_to(monkeypatch, capsys):
     shown = logged(monkeypatch, capsys, "two\nlines", log_format="json")
     assert shown.count("\n") == 1

@@ -180,12 +180,12 @@ def settings(**variables: str) -> Settings:
 
 
 def test_reads_how_the_brokers_are_talked_to():
-    given = settings(**SASL, KAFKA_SSL_CHECK_HOSTNAME="false", API_TOKEN="t0ken")
+    given = settings(**SASL, KAFKA_SSL_CHECK_HOSTNAME="false", API_TOKEN="t0ken-of-many-letters")
     assert given.security_protocol == "SASL_SSL"
     assert given.sasl_mechanism == "SCRAM-SHA-512"
     assert (given.sasl_username, given.sasl_password) == ("alice", "s3cret")
     assert not given.ssl_check_hostname
-    assert given.api_token == "t0ken"
+    assert given.api_token == "t0ken-of-many-letters"
     assert given.uses_tls
     assert given.uses_sasl
 
@@ -252,10 +252,25 @@ def test_a_secret_that_is_refused_is_not_shown(variable, value):
 
 
 def test_secrets_are_in_no_text_of_the_settings():
-    given = settings(**SASL, API_TOKEN="t0ken")
-    for text in (str(given), repr(given), given.hide(f"s3cret and {given.api_token}")):
+    secret = {"KAFKA_SASL_PASSWORD": "s3cret password", "API_TOKEN": "t0ken-of-many-letters"}
+    given = settings(**{**SASL, **secret})
+    for text in (str(given), repr(given), given.hide(f"{given.sasl_password}{given.api_token}")):
         assert "s3cret" not in text
         assert "t0ken" not in text
+
+
+def test_a_short_password_is_hidden_where_it_is_one_and_not_told_by_what_is_like_it():
+    given = settings(**{**SASL, "KAFKA_SASL_PASSWORD": "te'st"})
+    assert given.hide(f"cannot do with { {'sasl_plain_password': given.sasl_password} }") == (
+        "cannot do with {'sasl_plain_password': (hidden)}"
+    )
+    assert given.hide("te'st-topic") == "te'st-topic"
+
+
+def test_a_token_that_is_soon_guessed_is_refused():
+    assert settings(API_TOKEN="x" * 16).api_token
+    with pytest.raises(SettingsError, match=r"API_TOKEN is \(hidden\): accepted are 16"):
+        settings(API_TOKEN="x" * 15)
 
 
 def test_reads_what_was_committed_unless_told_otherwise():
