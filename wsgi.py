@@ -1,3 +1,7 @@
-from app import create_app
+"""What `gunicorn wsgi:app` and `flask --app wsgi run` serve."""
 
-app = create_app()
+from app import create_app
+from app.server import launch
+
+app = create_app(starts_consumer=launch.is_to_follow())
+launch.check_server()

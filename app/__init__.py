@@ -17,12 +17,12 @@ from app.state import State
 from app.status import Status
 from app.waiting import WaitingRoom
 
-# gunicorn.conf.py says False: there each worker starts the thread after its fork
-starts_consumer = True
 
-
-def create_app(settings: Settings | None = None) -> Flask:
+def create_app(settings: Settings | None = None, *, starts_consumer: bool = True) -> Flask:
     """Build the application and spawn the thread that keeps its state current.
+
+    Args:
+        starts_consumer: False where this process forks those that serve, and each starts its own.
 
     Raises:
         SettingsError: a variable of the environment makes no sense.
@@ -39,8 +39,9 @@ def create_app(settings: Settings | None = None) -> Flask:
         # what it needs is there in this case only
         from app.model import views as model_views
 
-        reports.append(model_views.register(app, settings.model, metrics.registry))
+        reports.append(model_views.register(app, settings.model, metrics))
     consumer = Consumer(settings, state, reports, loader)
+    app.extensions["settings"] = settings
     app.extensions["state"] = state
     app.extensions["loader"] = loader
     app.extensions["consumer"] = consumer

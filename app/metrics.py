@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import math
-import os
 import time
 from collections.abc import Iterable, Mapping
-from pathlib import Path
 
 import prometheus_client
 from flask import Flask, Response, g, request
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
 from prometheus_client.exposition import choose_encoder
-from prometheus_client.multiprocess import MultiProcessCollector
 from prometheus_client.registry import Collector
 
+from app import metrics_files
 from app.status import Status
 
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]  # per process
@@ -37,10 +34,18 @@ class Metrics:
     Counters and histograms add up over the workers, also those that have ended; of gauges it
     gives the worst of the workers that live. That takes `PROMETHEUS_MULTIPROC_DIR`, which
     gunicorn.conf.py sets before this module is imported; without it there is one process.
+
+    Attributes:
+        registry: of what is measured in this process.
+        others: what tells of all processes by itself.
     """
 
     def __init__(self) -> None:
+        folder = metrics_files.folder()
+        if folder:
+            metrics_files.make(folder)
         self.registry = registry = CollectorRegistry()
+        self.others: list[Collector] = []
         self._recorded = Status("", "")
         self._updates = Counter(
             "kafka_state_updates", "States that were served, one after the other", registry=registry
@@ -100,6 +105,7 @@ class Metrics:
             registry=registry,
         )
         self._timestamp.set(NO_LOWEST)
+        self._connected.set(NO_LOWEST)
         self._durations = Histogram(
             DURATION,
             "From a request until its answer could be sent, waiting included",
@@ -127,8 +133,8 @@ class Metrics:
             self._skipped.inc(status.skipped_messages - last.skipped_messages)
         if status.connections > max(last.connections, 1):
             self._reconnects.inc()
-        if bool(status.connected_since) != bool(last.connected_since):
-            self._connected.set(bool(status.connected_since))
+        if _connected(status) != _connected(last):
+            self._connected.set(_connected(status))
         if status.partitions != last.partitions:
             for partition in last.partitions.keys() - status.partitions:
                 self._lag.labels(partition).set(NO_HIGHEST)
@@ -163,7 +169,14 @@ class Metrics:
             accept: the header, for Prometheus asks for one of its formats.
         """
         encode, content_type = choose_encoder(accept)
-        return encode(_Exposed(self.registry)), content_type
+        return encode(_Exposed(self.registry, self.others)), content_type
+
+
+def _connected(status: Status) -> float:
+    """A worker that has yet to try tells nothing: a reload is no outage."""
+    if status.connections == status.failures == 0:
+        return NO_LOWEST
+    return float(status.connected_since is not None)
 
 
 def _count_by_reason(counter: Counter, now: Mapping[str, int], last: Mapping[str, int]) -> None:
@@ -177,30 +190,21 @@ def _note_start() -> None:
 
 
 class _Exposed(Collector):
-    def __init__(self, own: CollectorRegistry) -> None:
+    def __init__(self, own: CollectorRegistry, others: Iterable[Collector]) -> None:
         self._own = own
+        self._others = others
 
     def collect(self) -> Iterable[Metric]:
-        is_one_of_many = "PROMETHEUS_MULTIPROC_DIR" in os.environ
-        for metric in _of_all_workers() if is_one_of_many else self._own.collect():
+        folder = metrics_files.folder()
+        for metric in metrics_files.merged(folder) if folder else self._own.collect():
             metric.samples = [sample for sample in metric.samples if math.isfinite(sample.value)]
             yield metric
             if metric.name == TIMESTAMP:
                 yield _age(metric)
             if metric.name == DURATION:
                 yield _requests(metric)
-
-
-def _of_all_workers() -> Iterable[Metric]:
-    """A file is empty when a worker has just made it, or was killed as it did, and is nothing
-    that MultiProcessCollector could read (client_python issue 1199)."""
-    files = []
-    for path in Path(os.environ["PROMETHEUS_MULTIPROC_DIR"]).glob("*.db"):
-        with contextlib.suppress(FileNotFoundError):  # of a worker that has just ended
-            if path.stat().st_size:
-                files.append(str(path))
-    metrics: Iterable[Metric] = MultiProcessCollector.merge(files)  # type: ignore[no-untyped-call]
-    return metrics
+        for other in self._others:
+            yield from other.collect()
 
 
 def _requests(durations: Metric) -> Metric:

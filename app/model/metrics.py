@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
-import math
+import contextlib
+import json
+import os
+from collections.abc import Iterable
+from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+from prometheus_client import CollectorRegistry, Counter, Histogram, Metric
+from prometheus_client.registry import Collector
 
+from app import metrics_files
 from app.status import Status
 
 # a small model takes some 20 microseconds, a large one seconds
@@ -21,7 +27,7 @@ class ModelMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._updates = 0
-        self._served: tuple[str, str] | None = None
+        self._has_served = False
         self.inference = Histogram(
             "kafka_state_model_inference_seconds",
             "What the model alone took for a request",
@@ -37,13 +43,7 @@ class ModelMetrics:
         self._swaps = Counter(
             "kafka_state_model_swaps", "Models that took the place of another", registry=registry
         )
-        self._info = Gauge(
-            "kafka_state_model_info",
-            "1 for the model that is served",
-            ["name", "version"],
-            multiprocess_mode="livemax",
-            registry=registry,
-        )
+        self.served = ServedModels()
 
     def record(self, status: Status) -> None:
         """Take over what has changed."""
@@ -53,8 +53,44 @@ class ModelMetrics:
         model = status.snapshot.served if status.snapshot else None
         if model is None:
             return
-        if self._served:
+        if self._has_served:
             self._swaps.inc()
-            self._info.labels(*self._served).set(-math.inf)  # it is left out then
-        self._served = (model.name, model.version)
-        self._info.labels(*self._served).set(1)
+        self._has_served = True
+        self.served.note(model.name, model.version)
+
+
+class ServedModels(Collector):
+    """Which model each process serves.
+
+    Not a gauge, for one of prometheus_client's keeps every label that it ever had.
+    """
+
+    def __init__(self) -> None:
+        self._served: dict[str, str] | None = None
+
+    def note(self, name: str, version: str) -> None:
+        self._served = {"name": name, "version": version}
+        folder = metrics_files.folder()
+        if folder:
+            path = folder / f"model_{os.getpid()}.json"
+            written = path.with_suffix(".new")
+            written.write_text(json.dumps(self._served))
+            written.replace(path)
+
+    def collect(self) -> Iterable[Metric]:
+        metric = Metric("kafka_state_model_info", "1 for the model that is served", "gauge")
+        for labels in {tuple(served.items()): served for served in self._of_all()}.values():
+            metric.add_sample(metric.name, labels, 1)
+        yield metric
+
+    def _of_all(self) -> Iterable[dict[str, str]]:
+        folder = metrics_files.folder()
+        if folder is None:
+            return [self._served] if self._served else []
+        return [served for path in folder.glob("model_*.json") for served in _read(path)]
+
+
+def _read(path: Path) -> list[dict[str, str]]:
+    with contextlib.suppress(FileNotFoundError):  # of a worker that has just ended
+        return [json.loads(path.read_text())]
+    return []

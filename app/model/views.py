@@ -9,10 +9,10 @@ from typing import Any
 
 from flask import Blueprint, Flask, Response, current_app, request
 from gunicorn.http.errors import ParseException
-from prometheus_client import CollectorRegistry
 from werkzeug.exceptions import NotFound, RequestEntityTooLarge
 
 from app.description import NAME
+from app.metrics import Metrics
 from app.model.elements import BadRequest
 from app.model.metrics import ModelMetrics
 from app.model.model import Model
@@ -29,11 +29,10 @@ blueprint = Blueprint("model", __name__, url_prefix="/v2")
 JSON_SIZE = "Inference-Header-Content-Length"
 
 
-def register(
-    app: Flask, settings: ModelSettings, registry: CollectorRegistry
-) -> Callable[[Status], None]:
+def register(app: Flask, settings: ModelSettings, of_all: Metrics) -> Callable[[Status], None]:
     """Serve models with this application, and give what is to be told of each new status."""
-    metrics = ModelMetrics(registry)
+    metrics = ModelMetrics(of_all.registry)
+    of_all.others.append(metrics.served)
     app.extensions["model_settings"] = settings
     app.extensions["model_metrics"] = metrics
     app.extensions["bodies"] = Seats()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 import subprocess
@@ -122,6 +123,38 @@ def test_a_reload_loses_no_count_and_takes_the_old_gauges_away(topic, two_worker
     # of those who have gone it would be the old one, which is the least
     topic.send_state(78)
     eventually(lambda: told(two_workers, "kafka_state_last_message_timestamp_seconds") > known)
+
+
+def test_a_reload_is_no_outage_to_an_alert(two_workers):
+    old = {worker.pid for worker in workers(two_workers)}
+    two_workers.process.send_signal(signal.SIGHUP)
+    seen = []
+
+    def is_over() -> bool:
+        text = two_workers.get("/metrics").text
+        seen.extend(re.findall(r"^kafka_state_connected (.*)$", text, re.MULTILINE))
+        living = {worker.pid for worker in workers(two_workers)}
+        return len(living) == 2 and old.isdisjoint(living)
+
+    eventually(is_over)
+    assert set(seen) == {"1.0"}
+
+
+def test_workers_that_ended_cost_a_scrape_nothing_and_lose_no_count(two_workers, tmp_path):
+    (folder,) = tmp_path.glob("kafka-state-metrics-*")
+    for _ in range(20):
+        two_workers.get()
+    asked = states_asked(two_workers)
+    for number in range(1, 6):
+        for worker in workers(two_workers):
+            worker.kill()
+        boots = 2 * (number + 1)
+        eventually(lambda n=boots: two_workers.output.count("Initializing API") == n)
+        eventually(lambda: len(workers(two_workers)) == 2)
+    assert states_asked(two_workers) == asked
+    living = {worker.pid for worker in workers(two_workers)}
+    of_processes = {path.stem.rpartition("_")[2] for path in folder.glob("*.db")}
+    assert of_processes <= {"ended", *map(str, living)}
 
 
 def test_a_method_that_nobody_knows_adds_no_label_of_its_own(two_workers):

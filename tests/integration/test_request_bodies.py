@@ -73,7 +73,7 @@ def program(tmp_path_factory):
     (folder / "bodies.py").write_text(BODIES)
     port = free_port()
     options = ["--bind", f"127.0.0.1:{port}", "--threads", "1", "--timeout", "3"]
-    options += ["--keep-alive", "20", "--no-control-socket", "-k", "app.worker.Worker"]
+    options += ["--keep-alive", "20", "--no-control-socket", "-k", "app.server.worker.Worker"]
     command = [sys.executable, "-m", "gunicorn", *options, "bodies:app"]
     with running(command, port, {"PYTHONPATH": str(ROOT)}, folder / "output", folder) as program:
         eventually(lambda: program.get("/"))

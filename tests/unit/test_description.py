@@ -8,11 +8,10 @@ from app.settings import Settings
 
 
 @pytest.fixture
-def describe(monkeypatch):
-    monkeypatch.setattr("app.starts_consumer", False)
+def describe():
 
     def describe(**settings):
-        app = create_app(Settings(topic="t", **settings))
+        app = create_app(Settings(topic="t", **settings), starts_consumer=False)
         return app, app.test_client().get("/openapi.json")
 
     return describe

@@ -5,12 +5,14 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 from datetime import datetime, timezone
+from types import SimpleNamespace
 
 import pytest
 from flask import Flask
 from prometheus_client.parser import text_string_to_metric_families
 
 from app.metrics import Metrics
+from app.model.metrics import ModelMetrics
 from app.state import Snapshot
 from app.status import Progress, Status
 
@@ -86,6 +88,26 @@ def test_has_no_lag_while_it_does_not_follow(metrics):
     assert told["kafka_state_connected"] == 1
     assert told["kafka_state_reconnects_total"] == 1
     assert told["kafka_state_lag partition=0"] == 2
+
+
+def test_says_nothing_of_a_connection_that_it_has_yet_to_try(metrics):
+    metrics.record(Status("topic", "client"))
+    assert "kafka_state_connected" not in samples(metrics)
+    metrics.record(Status("topic", "client", failures=1))
+    assert samples(metrics)["kafka_state_connected"] == 0
+
+
+def test_a_model_that_is_served_no_more_leaves_no_series_behind(metrics, tmp_path, monkeypatch):
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    of_models = ModelMetrics(metrics.registry)
+    metrics.others.append(of_models.served)
+    for version in range(1, 4):
+        model = SimpleNamespace(name="iris", version=str(version))
+        snapshot = Snapshot("{}", offset=version, served=model)
+        of_models.record(replace(FOLLOWING, updates=version, snapshot=snapshot))
+    assert samples(metrics)["kafka_state_model_info name=iris version=3"] == 1
+    kept = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    assert kept.count(b"iris") == 1
 
 
 def test_puts_the_delay_of_each_update_that_has_one_into_the_histogram(metrics):

@@ -9,6 +9,7 @@ import os
 import re
 import resource
 import socket
+import ssl
 import struct
 import sys
 import time
@@ -18,20 +19,26 @@ from dataclasses import dataclass
 from selectors import EVENT_READ
 from typing import Any
 
+from gunicorn import http
 from gunicorn.arbiter import Arbiter
 from gunicorn.http.body import Body, ChunkedReader
 from gunicorn.http.errors import LimitRequestHeaders
+from gunicorn.http.message import PP_V2_SIGNATURE
+from gunicorn.sock import ssl_context
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
-from app.environment import SettingsError
-
-# what a client has to send the head of a request, and to close a connection that is closed here
+# what a client has for a TLS handshake, to send the head of a request, and to close a connection
+# that is closed here
 PATIENCE_SECONDS = 5
 # of a head, which gunicorn limits by its parts only, 100 fields of 8 KiB
 HEAD_BYTES = 64 * 1024
 
 # beside the connections: the log, the listening sockets, those to the brokers
 SPARE_FILES = 200
+
+# https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt, 2.2
+PP_V2_HEAD_BYTES = 16
+PP_V2_LENGTH = slice(14, 16)
 
 END_OF_HEAD = re.compile(rb"\n\r?\n")
 RESET_AT_CLOSE = struct.pack("ii", 1, 0)
@@ -53,6 +60,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     worker_connections: int
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._alive = True
+        # called when it begins to end, for whatever reason; it is still answering then
+        self.on_ending: Callable[[], None] = lambda: None
         super().__init__(*args, **kwargs)
         # until when: of connections in the poller, the oldest first, and of those in a thread,
         # which alone are looked up by others than the main thread
@@ -77,9 +87,31 @@ class Worker(ThreadWorker):  # type: ignore[misc]
                 listener.setsockopt(
                     socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, self.cfg.timeout * 1000
                 )
+        if self.cfg.is_ssl:
+            self._tls = ssl_context(self.cfg)
         super().init_process()
 
+    @property
+    def alive(self) -> bool:
+        """False as soon as it is to end: by a signal, --max-requests, --reload, a lost master."""
+        return self._alive
+
+    @alive.setter
+    def alive(self, alive: bool) -> None:
+        # a signal may come while another one is handled
+        is_ending, self._alive = self._alive and not alive, alive
+        if is_ending:
+            self.on_ending()
+
+    def is_parent_alive(self) -> bool:
+        if not super().is_parent_alive():
+            self.alive = False
+        return self.alive
+
     def load_wsgi(self) -> None:
+        # what --reload has brought is of another module than that of the master
+        from app.environment import SettingsError
+
         try:
             super().load_wsgi()
         except SettingsError as error:
@@ -92,12 +124,51 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             self._drop(next(iter(self._polled)))  # or it would accept no more
 
     def enqueue_req(self, conn: TConn) -> None:
-        if self.cfg.is_ssl or self.cfg.protocol != "http" or self.cfg.http2_cleartext != "off":
-            super().enqueue_req(conn)  # the head is not one that can be read here
+        if self._leaves_it_to_gunicorn:
+            super().enqueue_req(conn)
+        elif self.cfg.is_ssl and not conn.initialized:
+            self._begin_handshake(conn)
+        else:
+            conn.init()
+            self._await_head(conn)
+
+    @property
+    def _leaves_it_to_gunicorn(self) -> bool:
+        """Where there are no heads that can be read here: a thread waits for what comes."""
+        over_tls = self.cfg.is_ssl and "h2" in self.cfg.http_protocols
+        return self.cfg.protocol != "http" or self.cfg.http2_cleartext != "off" or over_tls
+
+    def _begin_handshake(self, conn: TConn) -> None:
+        try:
+            conn.sock = self._tls.wrap_socket(
+                conn.sock,
+                server_side=True,
+                do_handshake_on_connect=False,
+                suppress_ragged_eofs=self.cfg.suppress_ragged_eofs,
+            )
+        except OSError:  # the client has left
+            self._drop(conn)
             return
-        conn.init()
+        self._poll(conn, self._shake_hands)
+        self._shake_hands(conn)
+
+    def _shake_hands(self, conn: TConn) -> None:
+        try:
+            conn.sock.do_handshake()
+        except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return
+        except OSError as error:
+            self.log.debug("No TLS handshake with %s: %s", conn.client, error)
+            self._drop(conn)
+            return
+        self._unpoll(conn)
+        conn.parser = http.get_parser(self.cfg, conn.sock, conn.client)
+        conn.initialized = True
+        self._await_head(conn)
+
+    def _await_head(self, conn: TConn) -> None:
         conn.sock.setblocking(False)
-        if END_OF_HEAD.search(conn.parser.unreader.buf.getvalue()):
+        if self._has_head(conn, conn.parser.unreader.buf.getvalue()):
             self._serve(conn)
         else:
             self._poll(conn, self._read_head)
@@ -110,10 +181,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         buffer = conn.parser.unreader.buf
         size = buffer.seek(0, os.SEEK_END) + len(data)
         buffer.write(data)
-        buffer.seek(-min(size, len(data) + 2), os.SEEK_END)
         if not data:
             self._drop(conn)
-        elif END_OF_HEAD.search(buffer.read()):
+        elif self._has_head(conn, buffer.getvalue(), len(data)):
             self._serve(conn)
         elif size > HEAD_BYTES and b"\n" not in buffer.getvalue():
             self._serve(conn)  # gunicorn refuses such an address
@@ -121,6 +191,18 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             error = LimitRequestHeaders(f"more than {HEAD_BYTES} bytes")
             self.handle_error(None, conn.sock, conn.client, error)
             self._close(conn)
+
+    def _has_head(self, conn: TConn, received: bytes, new: int | None = None) -> bool:
+        """Whether the head of a request has come; what is older than the last `new` bytes is
+        known to hold no end of one."""
+        begin = (
+            0 if conn.parser.req_count else _end_of_proxys_words(received, self.cfg.proxy_protocol)
+        )
+        if begin is None:
+            return False
+        if new is not None and self.cfg.proxy_protocol == "off":
+            begin = max(len(received) - new - 2, 0)
+        return bool(END_OF_HEAD.search(received, begin))
 
     def _serve(self, conn: TConn) -> None:
         self._unpoll(conn)
@@ -160,6 +242,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         self._unpoll(conn)
         try:
             conn.sock.setblocking(False)
+            if isinstance(conn.sock, ssl.SSLSocket):
+                with contextlib.suppress(ssl.SSLError):  # the client's part of it is not there yet
+                    conn.sock.unwrap()
             conn.sock.shutdown(socket.SHUT_WR)
             self._poll(conn, self._discard)
         except OSError:
@@ -215,11 +300,32 @@ def _is_read(body: Body) -> bool:
     return not reader.length
 
 
+def _end_of_proxys_words(received: bytes, mode: str) -> int | None:
+    """Where the request begins, after what a proxy says of its client (--proxy-protocol); None
+    while that has yet to come."""
+    if mode == "off":
+        return 0
+    if len(received) < len(PP_V2_SIGNATURE):
+        return None
+    if mode != "v1" and received.startswith(PP_V2_SIGNATURE):
+        if len(received) < PP_V2_HEAD_BYTES:
+            return None
+        end = PP_V2_HEAD_BYTES + int.from_bytes(received[PP_V2_LENGTH], "big")
+        return end if len(received) >= end else None
+    if mode != "v2" and received.startswith(b"PROXY "):
+        end_of_line = received.find(b"\r\n")
+        return end_of_line + 2 if end_of_line >= 0 else None
+    return 0
+
+
 def _receive(conn: TConn) -> bytes | None:
     """What the client has sent, nothing if it closed, None if there is nothing yet."""
     try:
         data: bytes = conn.sock.recv(HEAD_BYTES)
-    except BlockingIOError:
+        # of TLS more may have been received than was asked for, of which the poller does not tell
+        while isinstance(conn.sock, ssl.SSLSocket) and conn.sock.pending():
+            data += conn.sock.recv(HEAD_BYTES)
+    except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
         return None
     except OSError:
         return b""

@@ -1,0 +1,56 @@
+"""What the application is loaded by, and whether that can serve it."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+import click
+from flask import cli
+from flask.helpers import get_debug_flag
+from werkzeug.serving import is_running_from_reloader
+
+log = logging.getLogger(__name__)
+
+CONFIG = Path(__file__).parent.parent.parent / "gunicorn.conf.py"
+
+
+class CannotServe(RuntimeError):
+    """What loads the application could not serve it."""
+
+
+def is_to_follow() -> bool:
+    """Whether the thread is to be started here and now: not in gunicorn's master, whose workers
+    start one each after their fork, nor where `flask run` only watches the files."""
+    has_hooks = "app.server.life" in sys.modules
+    return not has_hooks and not _only_watches_files()
+
+
+def check_server() -> None:
+    """Warn where gunicorn has not read its configuration.
+
+    Raises:
+        CannotServe: it runs a worker that is not made of threads.
+    """
+    if "gunicorn.arbiter" not in sys.modules or "app.server.life" in sys.modules:
+        return
+    told = (
+        f"gunicorn has not read {CONFIG}, which it looks for in the folder that it is started in "
+        f"(--chdir comes too late): start it there, or with --config {CONFIG}"
+    )
+    if {"gunicorn.workers.ggevent", "gunicorn.workers.gtornado"} & sys.modules.keys():
+        raise CannotServe(f"{told}, and without -k: the service is made of threads")
+    log.warning(
+        "%s. As it is, one stream or wait holds up all others, metrics are of one worker, and "
+        "with --preload nothing is followed",
+        told,
+    )
+
+
+def _only_watches_files() -> bool:
+    context = click.get_current_context(silent=True)
+    if context is None or context.command is not cli.run_command or is_running_from_reloader():
+        return False
+    reload: bool | None = context.params["reload"]
+    return get_debug_flag() if reload is None else reload

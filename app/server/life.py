@@ -1,0 +1,133 @@
+"""What happens when gunicorn starts, and when each of its workers starts and ends.
+
+These are gunicorn's hooks, by its own names; gunicorn.conf.py hands them over.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from gunicorn.workers.gthread import ThreadWorker
+from gunicorn.workers.sync import SyncWorker
+
+from app import metrics_files
+from app.environment import SettingsError
+from app.server.worker import Worker
+from app.settings import WAITING_ACCEPTED, Settings
+
+# a new worker takes connections only when it knows the state, or that it will not soon: none of
+# them is answered 503 at a reload, and it serves at once all the same
+SETTLE_SECONDS = 2.0
+
+WORKER_CLASS = f"{Worker.__module__}.{Worker.__name__}"
+
+
+def refuse(error: object) -> None:
+    """End the master; a worker would be started again and again."""
+    sys.exit(f"Error: {error}")
+
+
+def check_settings() -> None:
+    try:
+        Settings.from_environ(os.environ)
+    except SettingsError as error:
+        refuse(error)
+
+
+def on_starting(server: Any) -> None:
+    cfg = server.cfg
+    max_waiting = Settings.from_environ(os.environ).max_waiting
+    if max_waiting is not None and max_waiting >= cfg.threads:
+        refuse(f"STATE_MAX_WAITING is '{max_waiting}': {WAITING_ACCEPTED}, {cfg.threads}")
+    worker_class = cfg.worker_class
+    if not issubclass(worker_class, (ThreadWorker, SyncWorker)):
+        refuse(
+            f"the worker class is {cfg.worker_class_str}: accepted are {WORKER_CLASS} (the "
+            "default), gthread and sync, for the service is made of threads"
+        )
+    if not issubclass(worker_class, Worker):
+        server.log.warning(
+            "The worker class is %s: with it a few clients that are slow, or wait, hold up all "
+            "others, and who waits is cut off at a stop. Leave out -k (--worker-class) for %s",
+            cfg.worker_class_str,
+            WORKER_CLASS,
+        )
+    folder = Path(os.environ[metrics_files.FOLDER])
+    metrics_files.make(folder)
+    if os.geteuid() == 0:
+        os.chown(folder, cfg.uid, cfg.gid)  # or workers of another user could not write there
+
+
+def pre_fork(server: Any, worker: Any) -> None:
+    # the application has gauges in the master too, with --preload, which nobody sets there
+    _fold_metrics(server)
+
+
+def post_fork(server: Any, worker: Any) -> None:
+    atexit.unregister(shutil.rmtree)  # of the metrics' folder, which is the master's to remove
+    if worker.cfg.reload and not worker.cfg.preload_app:
+        forget_modules()
+
+
+def forget_modules() -> None:
+    """Let what is imported next be what is on the disk by now.
+
+    The master has imported the package for its hooks, and a worker gets that with the fork.
+    """
+    for name in list(sys.modules):
+        if name.partition(".")[0] == "app" and name.split(".")[:2] != ["app", "server"]:
+            del sys.modules[name]
+
+
+def post_worker_init(worker: Any) -> None:
+    extensions = worker.wsgi.extensions
+    settings = extensions["settings"]
+    consumer, state = extensions["consumer"], extensions["state"]
+    if settings.max_waiting is None:
+        extensions["waiting_room"].seats = worker.cfg.threads // 2
+    if settings.model:
+        extensions["bodies"].seats = max(worker.cfg.threads // 2, 1)
+        extensions["loader"].requests_at_once = worker.cfg.threads * worker.cfg.workers
+    if isinstance(worker, Worker):
+        extensions["waiting_room"].give_time = worker.give_time
+
+        def end() -> None:
+            consumer.stop(timeout=0)  # it ends while the last requests are answered
+            state.close()  # and those that wait are among the last
+
+        worker.on_ending = end
+    consumer.start()
+    settle_until = time.monotonic() + SETTLE_SECONDS
+    while worker.alive and time.monotonic() < settle_until and not consumer.settled.wait(0.1):
+        pass
+    # less than the master's, or the worker is killed where it could have ended
+    worker.cfg.set("graceful_timeout", max(worker.cfg.graceful_timeout - 1, 0))
+
+
+def worker_exit(server: Any, worker: Any) -> None:
+    extensions = getattr(getattr(worker, "wsgi", None), "extensions", None)
+    if extensions is None:  # loading the application failed
+        return
+    consumer = extensions["consumer"]
+    consumer.stop()
+    if consumer.is_alive() or getattr(worker, "nr_conns", 0):
+        # the interpreter would wait for the threads of a client whose broker does not answer,
+        # and for those that are held by clients who do not read
+        os._exit(0)
+
+
+def child_exit(server: Any, worker: Any) -> None:
+    _fold_metrics(server)
+
+
+def _fold_metrics(server: Any) -> None:
+    try:
+        metrics_files.fold(Path(os.environ[metrics_files.FOLDER]), server.WORKERS)
+    except OSError as error:  # the next time folds them too
+        server.log.warning("The metrics of a worker that has ended are not folded yet: %s", error)
