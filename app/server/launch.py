@@ -35,9 +35,10 @@ def check_server() -> None:
     """
     if "gunicorn.arbiter" not in sys.modules or "app.server.life" in sys.modules:
         return
+    named = f" {CONFIG}" if CONFIG.exists() else ""  # not beside a package that is installed
     told = (
-        f"gunicorn has not read {CONFIG}, which it looks for in the folder that it is started in "
-        f"(--chdir comes too late): start it there, or with --config {CONFIG}"
+        "gunicorn has not read this program's gunicorn.conf.py, which it looks for in the folder "
+        f"that it is started in (--chdir comes too late): start it there, or with --config{named}"
     )
     if {"gunicorn.workers.ggevent", "gunicorn.workers.gtornado"} & sys.modules.keys():
         raise CannotServe(f"{told}, and without -k: the service is made of threads")

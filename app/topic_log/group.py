@@ -95,8 +95,9 @@ class Group:
 
     def _run(self) -> None:
         pause = 0.0
-        while self._is_to_go_on_after(pause):
+        while not self._stopping.is_set():
             try:
+                self._pause(pause)
                 self._commit_what_is_new()
                 self._failures, pause = 0, COMMIT_SECONDS
             except GroupAuthorizationFailedError:
@@ -107,23 +108,21 @@ class Group:
                 pause = pause_seconds(self._failures, LONGEST_RETRY_SECONDS)
         self._close_consumer()
 
-    def _is_to_go_on_after(self, pause: float) -> bool:
-        """Wait, and let a client that is between a failure and the next try go on connecting.
-
-        It begins to connect in one try, and is ready in the next.
-        """
+    def _pause(self, seconds: float) -> None:
+        """A client that is between a failure and the next try goes on connecting: it begins to in
+        one try, and is ready in the next."""
         if self._failures == 0 or self._consumer is None:
-            return not self._stopping.wait(pause)
-        deadline = time.monotonic() + pause
+            self._stopping.wait(seconds)
+            return
+        deadline = time.monotonic() + seconds
         with self._discarding_a_broken_client():
             while not self._stopping.is_set() and time.monotonic() < deadline:
                 self._take_a_step()
-        return not self._stopping.is_set()
 
     def _commit_what_is_new(self) -> None:
         positions = self._positions
         is_recent = time.monotonic() < self._committed_at + COMMIT_UNCHANGED_SECONDS
-        if positions == self._committed and is_recent:
+        if self._stopping.is_set() or (positions == self._committed and is_recent):
             return
         outcomes: list[object] = []
         with self._discarding_a_broken_client():

@@ -217,7 +217,8 @@ def connectable(program: Program) -> bool:
 def test_another_folder_loses_the_configuration_and_the_log_says_so(topic, tmp_path):
     with following(topic, tmp_path / "output", "--chdir", str(ROOT), cwd=tmp_path) as program:
         program.comes_to(0)
-        assert f"gunicorn has not read {ROOT / 'gunicorn.conf.py'}" in program.output
+        assert "gunicorn has not read this program's gunicorn.conf.py" in program.output
+        assert f"start it there, or with --config {ROOT / 'gunicorn.conf.py'}" in program.output
 
 
 @of_table("--config")

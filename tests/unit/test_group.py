@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from kafka import TopicPartition
+from kafka.errors import KafkaTimeoutError
 
 from app.topic_log.group import Group, close_quietly
 from tests.waiting import eventually
@@ -17,17 +18,22 @@ FIRST = TopicPartition("numbers", 0)
 class Client:
     """Stands for a client that fails as none does at will with a real broker."""
 
-    def __init__(self, on_answer: Callable[[], object] = lambda: None) -> None:
+    def __init__(
+        self, on_answer: Callable[[], object] = lambda: None, refusals: Iterable[Exception] = ()
+    ) -> None:
         self.committed: dict[TopicPartition, int] = {}
         self.is_closed = False
         self._on_answer = on_answer
+        self._refusals = iter(refusals)
         self._answers: list[Callable[[], None]] = []
         self._client = self._coordinator = self
 
     def commit_async(self, offsets, callback) -> None:
         def answer() -> None:
-            self.committed = {key: at.offset for key, at in offsets.items()}
-            callback(offsets, None)
+            refusal = next(self._refusals, None)
+            if refusal is None:
+                self.committed = {key: at.offset for key, at in offsets.items()}
+            callback(offsets, refusal)
 
         self._answers.append(answer)
 
@@ -61,6 +67,21 @@ def test_another_client_commits_where_one_breaks():
     eventually(lambda: good.committed == {FIRST: 3})
     group.close()
     assert good.is_closed
+
+
+def test_another_client_commits_where_one_breaks_between_a_failure_and_the_next_try():
+    answers = iter([None, ValueError("Invalid file descriptor: -1")])
+
+    def break_down_later() -> None:
+        error = next(answers, None)
+        if error:
+            raise error
+
+    good = Client()
+    group = group_of(Client(break_down_later, refusals=[KafkaTimeoutError()]), good)
+    group.commit({FIRST: 3})
+    eventually(lambda: good.committed == {FIRST: 3})
+    group.close()
 
 
 def test_nobody_waits_for_a_client_that_is_held_up():
