@@ -6,7 +6,6 @@ import contextlib
 import itertools
 import math
 import os
-import re
 import resource
 import socket
 import ssl
@@ -23,24 +22,18 @@ from gunicorn import http
 from gunicorn.arbiter import Arbiter
 from gunicorn.http.body import Body, ChunkedReader
 from gunicorn.http.errors import LimitRequestHeaders
-from gunicorn.http.message import PP_V2_SIGNATURE
 from gunicorn.sock import ssl_context
 from gunicorn.workers.gthread import TConn, ThreadWorker
+
+from app.server import heads
 
 # what a client has for a TLS handshake, to send the head of a request, and to close a connection
 # that is closed here
 PATIENCE_SECONDS = 5
-# of a head, which gunicorn limits by its parts only, 100 fields of 8 KiB
-HEAD_BYTES = 64 * 1024
 
 # beside the connections: the log, the listening sockets, those to the brokers
 SPARE_FILES = 200
 
-# https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt, 2.2
-PP_V2_HEAD_BYTES = 16
-PP_V2_LENGTH = slice(14, 16)
-
-END_OF_HEAD = re.compile(rb"\n\r?\n")
 RESET_AT_CLOSE = struct.pack("ii", 1, 0)
 
 
@@ -168,14 +161,15 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 
     def _await_head(self, conn: TConn) -> None:
         conn.sock.setblocking(False)
-        if self._has_head(conn, conn.parser.unreader.buf.getvalue()):
+        received = conn.parser.unreader.buf.getvalue()
+        if heads.is_there(received, self._proxy_protocol(conn)):
             self._serve(conn)
         else:
             self._poll(conn, self._read_head)
             self._read_head(conn)
 
     def _read_head(self, conn: TConn) -> None:
-        data = _receive(conn)
+        data = heads.receive(conn.sock)
         if data is None:
             return
         buffer = conn.parser.unreader.buf
@@ -183,26 +177,18 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         buffer.write(data)
         if not data:
             self._drop(conn)
-        elif self._has_head(conn, buffer.getvalue(), len(data)):
+        elif heads.is_there(buffer.getvalue(), self._proxy_protocol(conn), len(data)):
             self._serve(conn)
-        elif size > HEAD_BYTES and b"\n" not in buffer.getvalue():
+        elif size > heads.MOST_BYTES and b"\n" not in buffer.getvalue():
             self._serve(conn)  # gunicorn refuses such an address
-        elif size > HEAD_BYTES:
-            error = LimitRequestHeaders(f"more than {HEAD_BYTES} bytes")
+        elif size > heads.MOST_BYTES:
+            error = LimitRequestHeaders(f"more than {heads.MOST_BYTES} bytes")
             self.handle_error(None, conn.sock, conn.client, error)
             self._close(conn)
 
-    def _has_head(self, conn: TConn, received: bytes, new: int | None = None) -> bool:
-        """Whether the head of a request has come; what is older than the last `new` bytes is
-        known to hold no end of one."""
-        begin = (
-            0 if conn.parser.req_count else _end_of_proxys_words(received, self.cfg.proxy_protocol)
-        )
-        if begin is None:
-            return False
-        if new is not None and self.cfg.proxy_protocol == "off":
-            begin = max(len(received) - new - 2, 0)
-        return bool(END_OF_HEAD.search(received, begin))
+    def _proxy_protocol(self, conn: TConn) -> str:
+        """What a proxy may say before the head; of a connection's first request only."""
+        return "off" if conn.parser.req_count else str(self.cfg.proxy_protocol)
 
     def _serve(self, conn: TConn) -> None:
         self._unpoll(conn)
@@ -251,7 +237,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             self._drop(conn)
 
     def _discard(self, conn: TConn) -> None:
-        if _receive(conn) == b"":
+        if heads.receive(conn.sock) == b"":
             self._drop(conn)
 
     def _poll(self, conn: TConn, on_readable: Callable[[TConn], None]) -> None:
@@ -298,35 +284,3 @@ def _is_read(body: Body) -> bool:
     if isinstance(reader, ChunkedReader):
         return not (reader.parser or body.failed)
     return not reader.length
-
-
-def _end_of_proxys_words(received: bytes, mode: str) -> int | None:
-    """Where the request begins, after what a proxy says of its client (--proxy-protocol); None
-    while that has yet to come."""
-    if mode == "off":
-        return 0
-    if len(received) < len(PP_V2_SIGNATURE):
-        return None
-    if mode != "v1" and received.startswith(PP_V2_SIGNATURE):
-        if len(received) < PP_V2_HEAD_BYTES:
-            return None
-        end = PP_V2_HEAD_BYTES + int.from_bytes(received[PP_V2_LENGTH], "big")
-        return end if len(received) >= end else None
-    if mode != "v2" and received.startswith(b"PROXY "):
-        end_of_line = received.find(b"\r\n")
-        return end_of_line + 2 if end_of_line >= 0 else None
-    return 0
-
-
-def _receive(conn: TConn) -> bytes | None:
-    """What the client has sent, nothing if it closed, None if there is nothing yet."""
-    try:
-        data: bytes = conn.sock.recv(HEAD_BYTES)
-        # of TLS more may have been received than was asked for, of which the poller does not tell
-        while isinstance(conn.sock, ssl.SSLSocket) and conn.sock.pending():
-            data += conn.sock.recv(HEAD_BYTES)
-    except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-        return None
-    except OSError:
-        return b""
-    return data

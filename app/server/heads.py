@@ -1,0 +1,65 @@
+"""Heads of requests: when one has come, so that no thread has to wait for it."""
+
+from __future__ import annotations
+
+import re
+import socket
+import ssl
+
+from gunicorn.http.message import PP_V2_SIGNATURE
+
+# of one, which gunicorn limits by its parts only, 100 fields of 8 KiB
+MOST_BYTES = 64 * 1024
+
+# https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt, 2.2
+PP_V2_HEAD_BYTES = 16
+PP_V2_LENGTH = slice(14, 16)
+
+END = re.compile(rb"\n\r?\n")
+
+
+def is_there(received: bytes, proxy_protocol: str, new: int | None = None) -> bool:
+    """Whether the head of a request has come, and what a proxy says before it.
+
+    Args:
+        proxy_protocol: as gunicorn's option has it: off, v1, v2 or auto.
+        new: how many bytes were not looked at before; all if it is not given.
+    """
+    begin = _end_of_proxys_words(received, proxy_protocol)
+    if begin is None:
+        return False
+    if new is not None and proxy_protocol == "off":
+        begin = max(len(received) - new - 2, 0)
+    return bool(END.search(received, begin))
+
+
+def receive(connection: socket.socket) -> bytes | None:
+    """What the client has sent, nothing if it closed, None if there is nothing yet."""
+    try:
+        data = connection.recv(MOST_BYTES)
+        # of TLS more may have been received than was asked for, of which the poller does not tell
+        while isinstance(connection, ssl.SSLSocket) and connection.pending():
+            data += connection.recv(MOST_BYTES)
+    except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+        return None
+    except OSError:
+        return b""
+    return data
+
+
+def _end_of_proxys_words(received: bytes, mode: str) -> int | None:
+    """Where the request begins, after what a proxy says of its client (--proxy-protocol); None
+    while that has yet to come."""
+    if mode == "off":
+        return 0
+    if len(received) < len(PP_V2_SIGNATURE):
+        return None
+    if mode != "v1" and received.startswith(PP_V2_SIGNATURE):
+        if len(received) < PP_V2_HEAD_BYTES:
+            return None
+        end = PP_V2_HEAD_BYTES + int.from_bytes(received[PP_V2_LENGTH], "big")
+        return end if len(received) >= end else None
+    if mode != "v2" and received.startswith(b"PROXY "):
+        end_of_line = received.find(b"\r\n")
+        return end_of_line + 2 if end_of_line >= 0 else None
+    return 0
