@@ -42,6 +42,13 @@ METADATA, SASL_HANDSHAKE, API_VERSIONS = 3, 17, 18
 # https://kafka.apache.org/protocol#protocol_error_codes
 UNSUPPORTED_SASL_MECHANISM, ILLEGAL_SASL_STATE = 33, 34
 
+# by OpenSSL's X509_V_ERR_…: an issuer that is not known, and the name of another host
+VERIFIED_BY = dict.fromkeys([18, 19, 20, 21], "KAFKA_SSL_CAFILE")
+VERIFIED_BY |= dict.fromkeys([62, 64], "KAFKA_SSL_CHECK_HOSTNAME")
+
+# in the name of a TLS alert (RFC 8446, 6.2); the last one is what TLS 1.2 says of a lack
+OF_CERTIFICATES = "CERTIFICATE", "UNKNOWN_CA", "ACCESS_DENIED", "HANDSHAKE_FAILURE"
+
 # what the one or the other client raises when it cannot start to talk to the cluster
 NO_START = tuple(
     getattr(errors, name)
@@ -217,12 +224,15 @@ def _ask_for_sasl(connection: socket.socket, mechanism: str) -> tuple[int, list[
     name = mechanism.encode()
     body = struct.pack(">h", len(name)) + name
     answer = _ask(connection, SASL_HANDSHAKE, version=1, body=body)
-    error, count = struct.unpack_from(">hi", answer)
-    offered, at = [], 6
-    for _ in range(count):
-        (size,) = struct.unpack_from(">h", answer, at)
-        offered.append(answer[at + 2 : at + 2 + size].decode())
-        at += 2 + size
+    try:
+        error, count = struct.unpack_from(">hi", answer)
+        offered, at = [], 6
+        for _ in range(count):
+            (size,) = struct.unpack_from(">h", answer, at)
+            offered.append(answer[at + 2 : at + 2 + size].decode())
+            at += 2 + size
+    except (struct.error, UnicodeDecodeError) as unreadable:
+        raise ConnectionError from unreadable
     return error, sorted(offered)
 
 
@@ -249,7 +259,8 @@ def _receive(connection: socket.socket, size: int) -> bytes:
 def _other_protocol(server: str, settings: Settings, error: Exception) -> str | None:
     """Say what the listener speaks, if that is why it did not answer what it was asked."""
     has_spoken = isinstance(error, (ConnectionError, ssl.SSLError, _OtherProtocol))
-    if not has_spoken or isinstance(error, (ConnectionRefusedError, ssl.SSLCertVerificationError)):
+    of_certificates = isinstance(error, ssl.SSLCertVerificationError) or _wants_certificate(error)
+    if not has_spoken or of_certificates or isinstance(error, ConnectionRefusedError):
         return None
     for with_tls in (settings.uses_tls, not settings.uses_tls):
         offered = _sasl_mechanisms(server, with_tls)
@@ -283,20 +294,28 @@ def _sasl_mechanisms(server: str, with_tls: bool) -> list[str] | None:
             return _ask_for_sasl(connection, "")[1]
     except ssl.SSLError as error:
         # it speaks TLS, and wants a certificate
-        return [] if "ALERT" in (error.reason or "") else None
-    except (OSError, struct.error, UnicodeDecodeError):
+        return [] if _wants_certificate(error) else None
+    except OSError:
         return None
 
 
+def _wants_certificate(error: Exception) -> bool:
+    """Whether the other side does not like the client's certificate, or that there is none."""
+    reason = (error.reason or "") if isinstance(error, ssl.SSLError) else ""
+    return "ALERT" in reason and any(word in reason for word in OF_CERTIFICATES)
+
+
 def _reason(error: Exception, settings: Settings) -> str:
-    if isinstance(error, ssl.SSLCertVerificationError) and "ostname" in error.verify_message:
-        return f"{error.verify_message} (KAFKA_SSL_CHECK_HOSTNAME)"
     if isinstance(error, ssl.SSLCertVerificationError):
-        return f"its certificate is not accepted: {error.verify_message} (KAFKA_SSL_CAFILE)"
-    if isinstance(error, ssl.SSLError) and "ALERT" in (error.reason or ""):
+        variable = VERIFIED_BY.get(error.verify_code)
+        told = f"its certificate is not accepted: {error.verify_message}"
+        return f"{told} ({variable})" if variable else told
+    if isinstance(error, ssl.SSLError) and _wants_certificate(error):
         if settings.ssl_certfile:
             return f"it does not accept the certificate in KAFKA_SSL_CERTFILE ({error.reason})"
         return f"it wants a certificate of its clients (KAFKA_SSL_CERTFILE; {error.reason})"
+    if isinstance(error, ssl.SSLError) and "ALERT" in (error.reason or ""):
+        return f"it refuses the TLS handshake ({error.reason})"
     if isinstance(error, TimeoutError):
         return f"no answer within {ANSWER_SECONDS:g} s"
     if isinstance(error, socket.gaierror):

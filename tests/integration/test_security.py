@@ -160,10 +160,27 @@ def test_a_wrong_password_is_named_and_never_shown(serve, environ, mechanism, ca
             {"KAFKA_SSL_CAFILE": "{unknown_ca}"},
             "its certificate is not accepted: unable to get local issuer certificate",
         ),
-        ("WRONG_HOST", {}, "Hostname mismatch, certificate is not valid for 'localhost'"),
+        (
+            "WRONG_HOST",
+            {},
+            (
+                "its certificate is not accepted: Hostname mismatch, certificate is not valid for "
+                "'localhost'. (KAFKA_SSL_CHECK_HOSTNAME)"
+            ),
+        ),
         (
             "MUTUAL",
             {"KAFKA_SSL_CERTFILE": "", "KAFKA_SSL_KEYFILE": ""},
+            "it wants a certificate of its clients (KAFKA_SSL_CERTFILE;",
+        ),
+        (
+            "MUTUAL",
+            {
+                "KAFKA_SSL_CERTFILE": "",
+                "KAFKA_SSL_KEYFILE": "",
+                "KAFKA_SECURITY_PROTOCOL": "SASL_SSL",
+                **SASL,
+            },
             "it wants a certificate of its clients (KAFKA_SSL_CERTFILE;",
         ),
         (
