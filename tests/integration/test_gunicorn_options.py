@@ -23,6 +23,7 @@ import requests
 import trustme
 
 from tests.processes import ROOT, Program, following, free_port, gunicorn, running_on
+from tests.proxies import proxy
 from tests.topics import Topic
 from tests.waiting import eventually
 
@@ -213,6 +214,23 @@ def connectable(program: Program) -> bool:
     return False
 
 
+def test_haproxy_tells_who_its_client_is(topic, serving, tmp_path):
+    topic.send_state(1)
+    with serving("--proxy-protocol", "v2") as program:
+        eventually(lambda: connectable(program))
+        with (
+            proxy(
+                "haproxy", program.port, tmp_path / "proxy", proxy_protocol="send-proxy-v2"
+            ) as port,
+            socket.create_connection(
+                ("127.0.0.1", port), timeout=5, source_address=("127.0.0.9", 0)
+            ) as client,
+        ):
+            client.sendall(HEAD)
+            assert client.recv(15) == b"HTTP/1.1 200 OK"
+        eventually(lambda: '127.0.0.9 "GET /state' in program.output)
+
+
 @of_table("--chdir")
 def test_another_folder_loses_the_configuration_and_the_log_says_so(topic, tmp_path):
     with following(topic, tmp_path / "output", "--chdir", str(ROOT), cwd=tmp_path) as program:
@@ -357,7 +375,7 @@ def over_tls(program: Program, authority: Path) -> ssl.SSLSocket:
 
 
 @of_table("SCRIPT_NAME")
-def test_a_sub_path_is_set_by_the_operator_and_not_by_a_client(topic, serving):
+def test_a_sub_path_is_set_by_the_operator_and_not_by_a_client(topic, serving, tmp_path):
     with serving() as program:
         program.comes_to(0)
         url = f"http://127.0.0.1:{program.port}"
@@ -366,6 +384,11 @@ def test_a_sub_path_is_set_by_the_operator_and_not_by_a_client(topic, serving):
             assert answer.status_code == 404
             answer = requests.get(f"{url}/state", headers={name: "/metrics"}, timeout=5)
             assert answer.json() == {"state": 0}
+        with proxy("haproxy", program.port, tmp_path / "proxy", denied="/metrics") as port:
+            url = f"http://127.0.0.1:{port}"
+            assert requests.get(f"{url}/metrics", timeout=5).status_code == 403
+            answer = requests.get(f"{url}/x/metrics", headers={"SCRIPT_NAME": "/x"}, timeout=5)
+            assert answer.status_code == 404
     with serving(SCRIPT_NAME="/numbers") as program:
         eventually(lambda: program.get("/numbers/state") is not None)
         eventually(lambda: program.get("/numbers/state").json() == {"state": 0})
