@@ -38,6 +38,11 @@ class Topic:
         )
         return {n: at.leader for n, at in metadata.topics[self.name].partitions.items()}
 
+    def leader(self, partition: int) -> int:
+        """The id of the broker that leads it, as soon as one does and is known to: of a new topic
+        a broker may have heard nothing yet."""
+        return eventually(lambda: max(self.leaders().get(partition, 0), 0))
+
     def send(self, *values: bytes | None, producer: Producer | None = None, **options: Any) -> None:
         """Send and wait for the acknowledgements; to partition 0 unless options say otherwise."""
         producer = producer or self.producer

@@ -292,7 +292,7 @@ def test_moves_on_when_the_leader_is_killed_under_load_and_applies_nothing_twice
         loading.start()
         try:
             eventually(lambda: len(published) > 10)
-            leader = cluster[topic.leaders()[0] - 1]
+            leader = cluster[topic.leader(0) - 1]
             leader.kill()
             reached = published[-1]
             eventually(lambda: published[-1] > reached + 100, within=FAILOVER_SECONDS)

@@ -117,8 +117,7 @@ def test_a_partitions_leader_that_is_said_to_be_elsewhere_is_named_with_that_add
     """One of three, so that the others answer for the cluster."""
     with apache_kafka.running_cluster() as cluster:
         topic = new_topic(cluster[0].address, num_partitions=3, replication_factor=1)
-        # of a broker that has yet to hear of the topic there is nothing to be had, or -1
-        leader = eventually(lambda: max(topic.leaders().get(1, 0), 0))
+        leader = topic.leader(1)
         astray = cluster[leader - 1]
         others = ",".join(node.address for node in cluster if node is not astray)
         with nobody() as address:

@@ -151,7 +151,7 @@ def test_is_seen_within_ten_seconds_of_a_message_where_sessions_end(tmp_path, li
 
 def leader_of(cluster: list[ApacheKafka], topic: Topic) -> ApacheKafka:
     """The leader of its partition 0."""
-    return cluster[topic.leaders()[0] - 1]
+    return cluster[topic.leader(0) - 1]
 
 
 @pytest.mark.parametrize("trouble", ["kill", "freeze"])
