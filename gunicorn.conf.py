@@ -20,7 +20,7 @@ if "prometheus_client" not in sys.modules:
 
 from app.server import life
 
-life.check_settings()
+life.read_settings()
 
 worker_class = life.WORKER_CLASS
 # one for each request that is being answered, also to a client who does not read

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import re
 import secrets
 import shutil
 import signal
@@ -181,7 +180,10 @@ class ApacheKafka:
         self._heap = heap
         self._zookeeper = zookeeper
         self._killed_at = -SESSION_ENDS_SECONDS
-        self._elsewhere = properties.get("advertised.listeners", "")
+        advertised = properties.get("advertised.listeners")
+        self._elsewhere = (
+            dict(at.split("://") for at in advertised.split(",")) if advertised else {}
+        )
 
     def address_of(self, listener: str) -> str:
         """The listener's host:port; the same after a restart."""
@@ -216,8 +218,7 @@ class ApacheKafka:
                     raise self._failure("Kafka did not format its disk")
             command = java("kafka.Kafka", str(config), heap=self._heap)
             self.process = subprocess.Popen(command, stdout=out, stderr=out, start_new_session=True)
-        advertised = re.search(r"PLAINTEXT://([^,]+)", self._elsewhere)
-        self.wait_to_see({advertised[1] if advertised else self.address})
+        self.wait_to_see({self._elsewhere.get("PLAINTEXT", self.address)})
 
     def wait_to_see(self, addresses: set[str]) -> None:
         """Return once it answers that these brokers are there.
@@ -273,32 +274,30 @@ class ApacheKafka:
     def advertise(self, address: str) -> None:
         """While it is stopped: say from the next start on that it is at this host:port."""
         self._assert_stopped()
-        self._elsewhere = f"PLAINTEXT://{address}"
+        self._elsewhere = {"PLAINTEXT": address}
 
     def _assert_stopped(self) -> None:
         assert self.process.poll() is not None, "the broker is running"
 
     def _write_config(self) -> Path:
-        listeners = {name: self.address_of(name) for name in self._ports}
-        if not self._zookeeper:
-            listeners["CONTROLLER"] = self._controller
+        own = {name: self.address_of(name) for name in self._ports}
+        controller = {} if self._zookeeper else {"CONTROLLER": self._controller}
         properties = {
             **self._properties,
-            "listeners": ",".join(f"{name}://{address}" for name, address in listeners.items()),
+            "listeners": _listeners(own | controller),
             "log.dirs": str(self._disk),
         }
         if self._elsewhere:  # some of them; Kafka wants to know of all
-            own = [
-                f"{name}://{self.address_of(name)}"
-                for name in self._ports
-                if f"{name}://" not in self._elsewhere
-            ]
-            properties["advertised.listeners"] = ",".join([self._elsewhere, *own])
+            properties["advertised.listeners"] = _listeners(own | self._elsewhere)
         return _write_properties(self._folder / "server.properties", properties)
 
     def _failure(self, what: str) -> RuntimeError:
         output = (self._folder / "output").read_text(errors="replace")
         return RuntimeError(f"{what}:\n{output[-OUTPUT_CHARACTERS:]}")
+
+
+def _listeners(addresses: Mapping[str, str]) -> str:
+    return ",".join(f"{name}://{address}" for name, address in addresses.items())
 
 
 def _write_properties(path: Path, properties: Mapping[str, object]) -> Path:

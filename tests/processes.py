@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -125,6 +126,34 @@ def running_on(
         "PORT": str(port),
     }
     return running(command, port, {**settings, **environ}, log, cwd)
+
+
+def ended(
+    command: Sequence[str], cwd: Path = ROOT, stdin: str = "", **environ: str
+) -> subprocess.CompletedProcess[str]:
+    """Run a command that ends by itself; `environ` comes on top."""
+    return subprocess.run(
+        command,
+        cwd=cwd,
+        env={**os.environ, **environ},
+        input=stdin,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def producer(*options: str, stdin: str = "", **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run producer.py."""
+    return ended([sys.executable, "producer.py", *options], stdin=stdin, **environ)
+
+
+def copy_program(folder: Path) -> None:
+    """Leave a copy of what gunicorn runs, to be changed."""
+    for name in ("wsgi.py", "gunicorn.conf.py"):
+        shutil.copy(ROOT / name, folder)
+    shutil.copytree(ROOT / "app", folder / "app")
 
 
 def gunicorn(*options: str) -> list[str]:

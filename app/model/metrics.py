@@ -27,7 +27,6 @@ class ModelMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._updates = 0
-        self._has_served = False
         self.inference = Histogram(
             "kafka_state_model_inference_seconds",
             "What the model alone took for a request",
@@ -53,9 +52,8 @@ class ModelMetrics:
         model = status.snapshot.served if status.snapshot else None
         if model is None:
             return
-        if self._has_served:
+        if self.served.own:
             self._swaps.inc()
-        self._has_served = True
         self.served.note(model.name, model.version)
 
 
@@ -63,18 +61,21 @@ class ServedModels(Collector):
     """Which model each process serves.
 
     Not a gauge, for one of prometheus_client's keeps every label that it ever had.
+
+    Attributes:
+        own: name and version of the one that this process serves.
     """
 
     def __init__(self) -> None:
-        self._served: dict[str, str] | None = None
+        self.own: dict[str, str] | None = None
 
     def note(self, name: str, version: str) -> None:
-        self._served = {"name": name, "version": version}
+        self.own = {"name": name, "version": version}
         folder = metrics_files.folder()
         if folder:
             path = folder / f"model_{os.getpid()}.json"
             written = path.with_suffix(".new")
-            written.write_text(json.dumps(self._served))
+            written.write_text(json.dumps(self.own))
             written.replace(path)
 
     def collect(self) -> Iterable[Metric]:
@@ -86,7 +87,7 @@ class ServedModels(Collector):
     def _of_all(self) -> Iterable[dict[str, str]]:
         folder = metrics_files.folder()
         if folder is None:
-            return [self._served] if self._served else []
+            return [self.own] if self.own else []
         return [served for path in folder.glob("model_*.json") for served in _read(path)]
 
 

@@ -11,7 +11,7 @@ import shutil
 import sys
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from gunicorn.workers.gthread import ThreadWorker
 from gunicorn.workers.sync import SyncWorker
@@ -28,21 +28,22 @@ SETTLE_SECONDS = 2.0
 WORKER_CLASS = f"{Worker.__module__}.{Worker.__name__}"
 
 
-def refuse(error: object) -> None:
+def refuse(error: object) -> NoReturn:
     """End the master; a worker would be started again and again."""
     sys.exit(f"Error: {error}")
 
 
-def check_settings() -> None:
+def read_settings() -> Settings:
+    """What the environment says; what makes no sense ends the master."""
     try:
-        Settings.from_environ(os.environ)
+        return Settings.from_environ(os.environ)
     except SettingsError as error:
         refuse(error)
 
 
 def on_starting(server: Any) -> None:
     cfg = server.cfg
-    max_waiting = Settings.from_environ(os.environ).max_waiting
+    max_waiting = read_settings().max_waiting
     if max_waiting is not None and max_waiting >= cfg.threads:
         refuse(f"STATE_MAX_WAITING is '{max_waiting}': {WAITING_ACCEPTED}, {cfg.threads}")
     worker_class = cfg.worker_class

@@ -136,8 +136,10 @@ def _first_that_answers(settings: Settings) -> str:
 def _name_if_silent(server: str, settings: Settings) -> None:
     """Once: others answer, so that nothing else would tell of it."""
 
+    context = _tls_context(settings)
+
     def ask() -> None:
-        reason = _why_silent(server, settings)
+        reason = _why_silent(server, settings, context)
         if reason:
             log.warning("A bootstrap server does not answer, others do: %s: %s", server, reason)
 
@@ -149,19 +151,19 @@ def _ask_each(
 ) -> Iterator[tuple[str, str | None]]:
     """Ask one server after the other, and do not wait for one that is slow to ask the next; gives
     each as soon as its outcome is there, and why it does not answer, None if it does."""
-    settings.tls_context() if settings.uses_tls else None  # raises here, and not in a thread
+    context = _tls_context(settings)
     outcomes: queue.SimpleQueue[tuple[str, str | None]] = queue.SimpleQueue()
+
+    def ask(server: str) -> None:
+        outcomes.put((server, _why_silent(server, settings, context)))
+
     to_ask, asked = [*servers], set[str]()
     deadline = time.monotonic()
     while to_ask or asked:
         if to_ask:
             server = to_ask.pop(0)
             asked.add(server)
-            threading.Thread(
-                target=lambda server=server: outcomes.put((server, _why_silent(server, settings))),
-                name="connectivity",
-                daemon=True,
-            ).start()
+            threading.Thread(target=ask, args=[server], name="connectivity", daemon=True).start()
             deadline = time.monotonic() + OUTCOME_SECONDS
         wait = head_start if to_ask else max(deadline - time.monotonic(), 0)
         try:
@@ -176,27 +178,30 @@ def _ask_each(
         yield server, reason
 
 
-def _why_silent(server: str, settings: Settings) -> str | None:
+def _tls_context(settings: Settings) -> ssl.SSLContext | None:
+    return settings.tls_context() if settings.uses_tls else None
+
+
+def _why_silent(server: str, settings: Settings, context: ssl.SSLContext | None) -> str | None:
     """Why a server does not answer as Kafka, up to its authentication; None if it does."""
     try:
-        _talk(server, settings)
+        _talk(server, context, settings.sasl_mechanism)
     except (OSError, _OtherProtocol, Unreachable) as error:
         return _other_protocol(server, settings, error) or _reason(error, settings)
     return None
 
 
-def _talk(server: str, settings: Settings) -> None:
-    context = settings.tls_context() if settings.uses_tls else None
+def _talk(server: str, context: ssl.SSLContext | None, sasl_mechanism: str | None) -> None:
     with _connected(server, context) as connection:
         _ask(connection, API_VERSIONS, version=0)
-        if settings.sasl_mechanism is None:
+        if sasl_mechanism is None:
             # one that wants SASL ends the connection now; it asks for none of the topics
             _ask(connection, METADATA, version=1, body=struct.pack(">i", 0))
             return
-        error, offered = _ask_for_sasl(connection, settings.sasl_mechanism)
+        error, offered = _ask_for_sasl(connection, sasl_mechanism)
         if error == UNSUPPORTED_SASL_MECHANISM:
             raise Unreachable(
-                f"it does not offer the SASL mechanism {settings.sasl_mechanism}: "
+                f"it does not offer the SASL mechanism {sasl_mechanism}: "
                 f"KAFKA_SASL_MECHANISM has to be {' or '.join(offered)}"
             )
         if error == ILLEGAL_SASL_STATE:

@@ -135,7 +135,9 @@ class Group:
             )
             while not outcomes and not self._stopping.is_set():
                 self._take_a_step()
-        if outcomes and isinstance(outcomes[0], Exception):
+        if not outcomes:  # it is to stop
+            return
+        if isinstance(outcomes[0], Exception):
             raise outcomes[0]
         self._committed, self._committed_at = positions, time.monotonic()
 

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import socket
-import subprocess
-import sys
 from collections.abc import Iterator
 
 import pytest
 
 from dev import apache_kafka
-from tests.processes import ROOT, Program, following
+from tests.processes import Program, following, producer
 from tests.topics import Topic, new_topic
 from tests.waiting import eventually
 
@@ -42,25 +39,12 @@ def unknown() -> Iterator[str]:
     yield "kafka.invalid:9092"  # RFC 2606
 
 
-WAYS = [
-    pytest.param(mute, "no answer within 2 s", id="silent"),
-    pytest.param(nobody, "connection refused", id="refused"),
-    pytest.param(unknown, "its name is not known", id="unknown name"),
-]
-
-
-def produce(topic: str, servers: str) -> str:
-    command = subprocess.run(
-        [sys.executable, "producer.py"],
-        cwd=ROOT,
-        env={**os.environ, "KAFKA_TOPIC": topic, "KAFKA_BOOTSTRAP_SERVERS": servers},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert command.returncode == 1
-    return command.stderr
+# who is there, and what is said of it
+WAYS = {
+    "SILENT": (mute, "no answer within 2 s"),
+    "REFUSED": (nobody, "connection refused"),
+    "UNKNOWN": (unknown, "its name is not known"),
+}
 
 
 def detail(program: Program) -> str:
@@ -72,10 +56,7 @@ def detail(program: Program) -> str:
 def astray() -> Iterator[dict[str, tuple[str, str, Topic]]]:
     """By what is wrong with it: where a listener is, and where it is said to be, of one broker."""
     with contextlib.ExitStack() as opened:
-        elsewhere = {
-            listener: opened.enter_context(way())
-            for listener, way in (("SILENT", mute), ("REFUSED", nobody), ("UNKNOWN", unknown))
-        }
+        elsewhere = {listener: opened.enter_context(who()) for listener, (who, _) in WAYS.items()}
         protocols = [f"{listener}:PLAINTEXT" for listener in (*elsewhere, *OWN_LISTENERS)]
         properties = {
             "listener.security.protocol.map": ",".join(protocols),
@@ -90,18 +71,12 @@ def astray() -> Iterator[dict[str, tuple[str, str, Topic]]]:
         }
 
 
-@pytest.mark.parametrize(
-    ("listener", "why"),
-    [
-        ("SILENT", "no answer within 2 s"),
-        ("REFUSED", "connection refused"),
-        ("UNKNOWN", "its name is not known"),
-    ],
-)
+@pytest.mark.parametrize("listener", WAYS)
 def test_a_broker_that_is_said_to_be_elsewhere_is_named_with_that_address(
-    astray, tmp_path, listener, why
+    astray, tmp_path, listener
 ):
     address, servers, topic = astray[listener]
+    _, why = WAYS[listener]
     expected = (
         f"the cluster says that its broker 1 is at {address} (advertised.listeners), "
         f"which does not answer from here: {why}"
@@ -110,7 +85,9 @@ def test_a_broker_that_is_said_to_be_elsewhere_is_named_with_that_address(
         eventually(lambda: detail(program) == expected)
         assert program.get("/status").json()["last_error"]["error"] == expected
         assert f"Not following {topic.name}: {expected}" in program.output
-    assert expected in produce(topic.name, servers)
+    produced = producer(KAFKA_TOPIC=topic.name, KAFKA_BOOTSTRAP_SERVERS=servers)
+    assert produced.returncode == 1
+    assert expected in produced.stderr
 
 
 def test_a_partitions_leader_that_is_said_to_be_elsewhere_is_named_with_that_address(tmp_path):
@@ -133,7 +110,7 @@ def test_a_partitions_leader_that_is_said_to_be_elsewhere_is_named_with_that_add
 
 
 @pytest.mark.parametrize("is_first", [True, False])
-@pytest.mark.parametrize(("elsewhere", "why"), WAYS)
+@pytest.mark.parametrize(("elsewhere", "why"), WAYS.values(), ids=WAYS)
 def test_a_bootstrap_server_that_is_away_is_named_and_not_waited_for(
     bootstrap_servers, topic, tmp_path, elsewhere, why, is_first
 ):

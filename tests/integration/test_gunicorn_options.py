@@ -22,7 +22,16 @@ import pytest
 import requests
 import trustme
 
-from tests.processes import ROOT, Program, following, free_port, gunicorn, running_on
+from tests.processes import (
+    ROOT,
+    Program,
+    copy_program,
+    ended,
+    following,
+    free_port,
+    gunicorn,
+    running_on,
+)
 from tests.proxies import proxy
 from tests.topics import Topic
 from tests.waiting import eventually
@@ -72,6 +81,13 @@ def worker(program: Program) -> int:
     return program.tree()[-1].pid
 
 
+def serves_the_state(port: int) -> bool:
+    """Also where the process that was started is no more the one that answers."""
+    with contextlib.suppress(requests.ConnectionError):
+        return requests.get(f"http://127.0.0.1:{port}/state", timeout=5).json() == {"state": 1}
+    return False
+
+
 def metrics_folders(folder: Path) -> list[Path]:
     return list(folder.glob("kafka-state-metrics-*"))
 
@@ -79,15 +95,7 @@ def metrics_folders(folder: Path) -> list[Path]:
 def run(topic: Topic, folder: Path, *options: str, cwd: Path = ROOT, **environ: str) -> str:
     """What gunicorn says that ends by itself."""
     given = {"KAFKA_TOPIC": topic.name, "TMPDIR": str(folder), "PORT": "0", **environ}
-    command = subprocess.run(
-        gunicorn(*options),
-        cwd=cwd,
-        env={**os.environ, **given},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    command = ended(gunicorn(*options), cwd, **given)
     return f"{command.returncode}\n{command.stdout}{command.stderr}"
 
 
@@ -162,9 +170,7 @@ def test_a_worker_that_has_answered_enough_ends_its_streams_properly(topic, serv
 @of_table("--reload")
 def test_a_changed_file_is_served_and_streams_end_properly(topic, serving, tmp_path, streaming):
     topic.send_state(1)
-    for name in ("wsgi.py", "gunicorn.conf.py"):
-        shutil.copy(ROOT / name, tmp_path)
-    shutil.copytree(ROOT / "app", tmp_path / "app")
+    copy_program(tmp_path)
     with serving("--reload", cwd=tmp_path, PYTHONPATH="") as program:
         program.comes_to(1)
         stream = streaming(program)
@@ -312,14 +318,7 @@ def test_a_daemon_serves_and_leaves_nothing_behind(topic, tmp_path):
     eventually(pid_file.exists)
     daemon = psutil.Process(int(pid_file.read_text()))
     try:
-
-        def served() -> bool:
-            with contextlib.suppress(requests.ConnectionError):
-                answer = requests.get(f"http://127.0.0.1:{port}/state", timeout=5)
-                return answer.json() == {"state": 1}
-            return False
-
-        eventually(served)
+        eventually(lambda: serves_the_state(port))
         assert metrics_folders(tmp_path)
         daemon.terminate()
         daemon.wait(10)
@@ -359,7 +358,6 @@ def test_a_thousand_clients_that_begin_a_handshake_hold_nobody_up(topic, serving
         assert clients[0].recv(1) == b""  # a handshake has its time, too
         half = held.enter_context(over_tls(program, tmp_path / "ca"))
         half.sendall(HEAD[:20])
-        time.sleep(0)
         half.sendall(HEAD[20:])
         assert half.recv(15) == b"HTTP/1.1 200 OK"
         with session.get(f"{url}/stream", stream=True, timeout=20) as stream:
@@ -413,11 +411,7 @@ def test_a_master_that_takes_over_and_the_one_before_leave_nothing_behind(topic,
         program.process.terminate()
         assert program.process.wait(10) == 0
         eventually(lambda: len(metrics_folders(tmp_path)) == 1)
-        assert program_answers(program)
+        assert serves_the_state(program.port)
         master.terminate()
         master.wait(10)
         assert not metrics_folders(tmp_path)
-
-
-def program_answers(program: Program) -> bool:
-    return requests.get(f"http://127.0.0.1:{program.port}/state", timeout=5).json() == {"state": 1}

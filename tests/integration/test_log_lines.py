@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import shutil
 import socket
 from datetime import datetime
 from urllib.parse import quote
 
 import pytest
 
-from tests.processes import ROOT, Program, following
+from tests.processes import Program, copy_program, following
 from tests.waiting import eventually
 
 # with characters that are percent-encoded in an address
@@ -20,9 +19,7 @@ TOKEN = "sec+ret/of/many/letters=="
 @pytest.fixture
 def failing(tmp_path):
     """A copy of the program whose greeting is an error that nobody thought of."""
-    for name in ("wsgi.py", "gunicorn.conf.py"):
-        shutil.copy(ROOT / name, tmp_path)
-    shutil.copytree(ROOT / "app", tmp_path / "app")
+    copy_program(tmp_path)
     views = tmp_path / "app" / "views.py"
     views.write_text(views.read_text().replace('"""A greeting', 'raise KeyError("what?")  # """'))
     return tmp_path

@@ -18,7 +18,7 @@ from confluent_kafka import Consumer, TopicPartition
 
 from dev import apache_kafka
 from tests import models
-from tests.processes import ROOT, free_port
+from tests.processes import ROOT, free_port, producer
 from tests.waiting import eventually
 
 WITHIN_SECONDS = 10
@@ -33,16 +33,8 @@ def produce(topic):
     """Run producer.py with options, to `topic` unless told of another."""
 
     def run(*options: str, stdin: str = "", to=topic, servers: str = topic.servers, **environ: str):
-        return subprocess.run(
-            [sys.executable, "producer.py", *options],
-            cwd=ROOT,
-            env=environment(to.name, servers) | environ,
-            input=stdin,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        given = {"KAFKA_TOPIC": to.name, "KAFKA_BOOTSTRAP_SERVERS": servers} | environ
+        return producer(*options, stdin=stdin, **given)
 
     return run
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import os
 import subprocess
-import sys
 import uuid
 
 import pytest
@@ -15,7 +13,7 @@ from app import create_app
 from app.settings import Settings
 from tests import secure_broker
 from tests.integration.conftest import Service
-from tests.processes import ROOT, free_port, gunicorn, running
+from tests.processes import free_port, gunicorn, producer, running
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.own_kafka
@@ -85,15 +83,7 @@ def serve():
 
 
 def produce(environ: dict[str, str]) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "producer.py", "--state", "77"],
-        cwd=ROOT,
-        env={**os.environ, **environ},
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return producer("--state", "77", **environ)
 
 
 def own_lines(caplog) -> list[str]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 import signal
 import socket
 import threading
@@ -15,7 +14,7 @@ from pathlib import Path
 import pytest
 import requests
 
-from tests.processes import ROOT, assert_all_ended, following
+from tests.processes import ROOT, assert_all_ended, copy_program, following
 from tests.waiting import eventually
 
 FOLLOWING = re.compile(r"\[(\d+)\] \[INFO\] Following as (\S+):")
@@ -70,9 +69,7 @@ def test_workers_that_a_reload_brings_follow_too(topic, serve_with_gunicorn, opt
 
 
 def test_a_reload_brings_the_code_that_is_on_disk(topic, serve_with_gunicorn, tmp_path):
-    for name in ("wsgi.py", "gunicorn.conf.py"):
-        shutil.copy(ROOT / name, tmp_path)
-    shutil.copytree(ROOT / "app", tmp_path / "app")
+    copy_program(tmp_path)
     with serve_with_gunicorn(cwd=tmp_path) as program:
         assert eventually(lambda: program.get("/")).json() == {"message": "Hello World"}
         views = tmp_path / "app" / "views.py"

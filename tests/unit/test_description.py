@@ -1,23 +1,16 @@
 from __future__ import annotations
 
-import pytest
-
 from app import create_app
 from app.model.settings import ModelSettings
 from app.settings import Settings
 
 
-@pytest.fixture
-def describe():
-
-    def describe(**settings):
-        app = create_app(Settings(topic="t", **settings), starts_consumer=False)
-        return app, app.test_client().get("/openapi.json")
-
-    return describe
+def describe(**settings):
+    app = create_app(Settings(topic="t", **settings), starts_consumer=False)
+    return app, app.test_client().get("/openapi.json")
 
 
-def test_describes_every_route(describe):
+def test_describes_every_route():
     app, answer = describe()
     assert answer.json["openapi"].startswith("3.1")
     assets = {"/static/<path:filename>", "/docs/<path:name>"}
@@ -26,7 +19,7 @@ def test_describes_every_route(describe):
         assert path["get"]["summary"]
 
 
-def test_describes_inference_where_there_are_models(describe):
+def test_describes_inference_where_there_are_models():
     app, answer = describe(loader="onnx", model=ModelSettings.from_environ({}, is_used=True))
     described = {path: set(methods) for path, methods in answer.json["paths"].items()}
     assert described["/v2/models/{name}/versions/{version}/infer"] == {"post"}
@@ -37,14 +30,14 @@ def test_describes_inference_where_there_are_models(describe):
             assert operation["summary"]
 
 
-def test_takes_the_shapes_from_the_schemas(describe):
+def test_takes_the_shapes_from_the_schemas():
     _, answer = describe()
     schemas = answer.json["components"]["schemas"]
     assert schemas["State"]["required"] == ["state"]
     assert {"topic", "partitions", "last_error"} <= schemas["Status"]["properties"].keys()
 
 
-def test_says_what_needs_the_token(describe):
+def test_says_what_needs_the_token():
     app, answer = describe(api_token="s3cret")
     assert answer.status_code == 401
     given = {"Authorization": "Bearer s3cret"}
@@ -55,7 +48,7 @@ def test_says_what_needs_the_token(describe):
     assert "security" not in described["paths"]["/healthz"]["get"]
 
 
-def test_shows_the_description_with_what_is_served_here(describe):
+def test_shows_the_description_with_what_is_served_here():
     app, _ = describe()
     client = app.test_client()
     page = client.get("/docs").text
