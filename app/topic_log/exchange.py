@@ -313,8 +313,11 @@ class Exchange:
         """What is late is not waited for any longer, for the partition may have a new leader; the
         broker is asked nothing more until it answers or the client gives it up."""
         now = time.monotonic()
-        for request in self._under_way:
-            if now > request.due:
+        late = [request for request in self._under_way if now > request.due]
+        heard = self._client.heard() if late else {}
+        for request in late:
+            # one that holds a large record may take longer to arrive
+            if heard.get(request.node, PATIENCE_SECONDS) >= PATIENCE_SECONDS:
                 request.due = float("inf")
                 detail = f"{self._broker(request.node)} has not answered for some seconds"
                 self._answers += self._failures(request, NO_ANSWER, detail)

@@ -14,6 +14,7 @@ from kafka.errors import (
 )
 
 from app.topic_log.client import TopicLogError
+from app.topic_log.lively import LIVELY_SECONDS
 
 STEP_SECONDS = 0.1
 TOLD_BY_THE_CLUSTER = (UnknownTopicOrPartitionError, TopicAuthorizationFailedError)
@@ -45,7 +46,8 @@ class TopicMetadata:
         self._topic = topic
         self._before_wait = before_wait
         self._answered_at = 0.0
-        self._wanted_since = time.monotonic()
+        self._looked_at = time.monotonic()
+        self._unanswered_seconds = 0.0
         self._partitions: frozenset[int] = frozenset()
         self.topic_id: str | None = None
 
@@ -54,7 +56,7 @@ class TopicMetadata:
 
         Raises:
             TopicReplaced: it did exist before.
-            BrokersLost: a question for metadata has gone without an answer for some time.
+            BrokersLost: nothing has come from any broker for some time, and metadata is wanted.
             TopicAuthorizationFailedError: the ACLs do not let this client see the topic.
         """
         if self._partitions:
@@ -75,7 +77,7 @@ class TopicMetadata:
         set_topics = getattr(self._client, "set_topics", None) or self._cluster.set_topics
         set_topics([self._topic])
         answer = self._cluster.request_update()
-        self._wanted_since = time.monotonic()
+        self._unanswered_seconds = 0.0
         while not answer.is_done:
             self._before_wait()
             self._require_answers()
@@ -86,11 +88,22 @@ class TopicMetadata:
     def _require_answers(self) -> None:
         """A client whose connections are lost wants metadata until it has some."""
         now = time.monotonic()
+        # a message may take long to load, and no answer is taken meanwhile
+        self._unanswered_seconds += min(now - self._looked_at, LIVELY_SECONDS)
+        self._looked_at = now
         answered_at = self._cluster._last_successful_refresh_ms
         if answered_at != self._answered_at or not self._cluster._need_update:
-            self._answered_at, self._wanted_since = answered_at, now
-        elif now - self._wanted_since > LOST_SECONDS:
+            self._answered_at, self._unanswered_seconds = answered_at, 0.0
+        elif self._unanswered_seconds > LOST_SECONDS:
+            self._give_up_the_question()
+
+    def _give_up_the_question(self) -> None:
+        lively = self._client.lively()
+        if not lively:
             raise BrokersLost("no broker answers any more")
+        if self._client.asked not in lively:
+            self._client.close(self._client.asked)  # so that another one is asked
+        self._unanswered_seconds = 0.0
 
 
 def _text(topic_id: uuid.UUID | None) -> str | None:

@@ -8,6 +8,7 @@ uses it anyway.
 
 from __future__ import annotations
 
+import time
 import uuid
 from typing import Any
 
@@ -26,6 +27,8 @@ from kafka.protocol.types import (
     Schema,
     TaggedFields,
 )
+
+from app.topic_log.lively import AsksTheLively
 
 METADATA = 3
 NO_AUTO_CREATION, TOPIC_IDS = 4, 10
@@ -110,7 +113,7 @@ class _Request(Request):  # type: ignore[misc]
     )
 
 
-class MetadataClient(KafkaClient):  # type: ignore[misc]
+class MetadataClient(AsksTheLively, KafkaClient):  # type: ignore[misc]
     """The client that a consumer works through; its `cluster` has `topic_id`, as version 3's."""
 
     def __init__(self, **config: Any) -> None:
@@ -119,6 +122,11 @@ class MetadataClient(KafkaClient):  # type: ignore[misc]
         self._topic_ids: dict[str, uuid.UUID] = {}
         self.cluster.leader_epochs = {}  # by topic and partition; none from before Kafka 2.8
         self.cluster.topic_id = lambda topic: self._topic_ids.get(topic)
+
+    def heard(self) -> dict[Any, float]:
+        now = time.time()
+        heard_at = self._idle_expiry_manager.lru_connections
+        return {node: now - at for node, at in heard_at.items() if self.connected(node)}
 
     def send(self, node_id: Any, request: Any, wakeup: bool = True) -> Any:
         wakeup = False  # of a thread that polls: it is the one that sends

@@ -7,6 +7,7 @@ whoever polls does that work (`kafka.net.selector.NetworkSelector.run`), as with
 from __future__ import annotations
 
 import socket
+import time
 from typing import Any
 
 from kafka.net.compat import KafkaNetClient
@@ -14,6 +15,7 @@ from kafka.net.manager import KafkaConnectionManager
 from kafka.net.selector import NetworkSelector
 
 from app.topic_log.client import RECEIVE_BYTES
+from app.topic_log.lively import AsksTheLively
 
 
 class ThreadlessClient(KafkaNetClient):  # type: ignore[misc]  # the client has no types
@@ -22,6 +24,18 @@ class ThreadlessClient(KafkaNetClient):  # type: ignore[misc]  # the client has 
     def __init__(self, **config: Any) -> None:
         net = _ThreadlessSelector(**config)
         super().__init__(net=net, manager=_ConnectionManager(net, **config), **config)
+
+    @property
+    def asked(self) -> Any:
+        return self._manager.asked
+
+    def heard(self) -> dict[Any, float]:
+        heard: dict[Any, float] = self._manager.heard()
+        return heard
+
+    def lively(self) -> list[Any]:
+        lively: list[Any] = self._manager.lively()
+        return lively
 
 
 class _ThreadlessSelector(NetworkSelector):  # type: ignore[misc]
@@ -32,7 +46,15 @@ class _ThreadlessSelector(NetworkSelector):  # type: ignore[misc]
         """Nobody waits while the only thread does something else."""
 
 
-class _ConnectionManager(KafkaConnectionManager):  # type: ignore[misc]
+class _ConnectionManager(AsksTheLively, KafkaConnectionManager):  # type: ignore[misc]
+    def heard(self) -> dict[Any, float]:
+        now = time.monotonic()
+        return {
+            node: now - connection.transport.last_read
+            for node, connection in self._conns.items()
+            if connection.connected
+        }
+
     async def _build_transport(self, *args: Any, **options: Any) -> Any:
         transport = await super()._build_transport(*args, **options)
         if type(transport._sock) is socket.socket:  # TLS has records of 16 KiB

@@ -210,7 +210,7 @@ def test_what_a_proxy_says_of_the_client_is_no_end_of_a_head(topic, serving):
         late = connect(PROXY_V2[:14])
         late.sendall(PROXY_V2[14:] + HEAD)
         assert late.recv(15) == b"HTTP/1.1 200 OK"
-        assert '192.0.2.7 "GET /state' in program.output
+        eventually(lambda: '192.0.2.7 "GET /state' in program.output)
 
 
 def connectable(program: Program) -> bool:

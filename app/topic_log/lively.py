@@ -1,0 +1,36 @@
+"""Ask for metadata who answers.
+
+Both clients choose a broker at random, one that is silent too, and then wait for its answer for as
+long as a request may take.
+"""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+# the leader of a partition that is followed answers twice a second
+LIVELY_SECONDS = 1.0
+
+
+class AsksTheLively:
+    """Goes before the class of the client that sends the requests.
+
+    Attributes:
+        asked: the broker that was last chosen to be asked for metadata.
+    """
+
+    asked: Any = None
+
+    def heard(self) -> dict[Any, float]:
+        """How many seconds ago something came from each broker that there is a connection to."""
+        raise NotImplementedError
+
+    def lively(self) -> list[Any]:
+        """The brokers that something came from just now."""
+        return [node for node, seconds in self.heard().items() if seconds < LIVELY_SECONDS]
+
+    def least_loaded_node(self) -> Any:
+        lively = self.lively()
+        self.asked = random.choice(lively) if lively else super().least_loaded_node()  # type: ignore[misc]
+        return self.asked
