@@ -95,15 +95,9 @@ class TopicMetadata:
         if answered_at != self._answered_at or not self._cluster._need_update:
             self._answered_at, self._unanswered_seconds = answered_at, 0.0
         elif self._unanswered_seconds > LOST_SECONDS:
-            self._give_up_the_question()
-
-    def _give_up_the_question(self) -> None:
-        lively = self._client.lively()
-        if not lively:
-            raise BrokersLost("no broker answers any more")
-        if self._client.asked not in lively:
-            self._client.close(self._client.asked)  # so that another one is asked
-        self._unanswered_seconds = 0.0
+            if not self._client.ask_another():
+                raise BrokersLost("no broker answers any more")
+            self._unanswered_seconds = 0.0
 
 
 def _text(topic_id: uuid.UUID | None) -> str | None:

@@ -25,17 +25,13 @@ class ThreadlessClient(KafkaNetClient):  # type: ignore[misc]  # the client has 
         net = _ThreadlessSelector(**config)
         super().__init__(net=net, manager=_ConnectionManager(net, **config), **config)
 
-    @property
-    def asked(self) -> Any:
-        return self._manager.asked
-
     def heard(self) -> dict[Any, float]:
         heard: dict[Any, float] = self._manager.heard()
         return heard
 
-    def lively(self) -> list[Any]:
-        lively: list[Any] = self._manager.lively()
-        return lively
+    def ask_another(self) -> bool:
+        asks: bool = self._manager.ask_another()
+        return asks
 
 
 class _ThreadlessSelector(NetworkSelector):  # type: ignore[misc]
