@@ -90,14 +90,16 @@ def test_a_reader_who_was_away_gets_the_newest_and_few_before_it(topic, program,
 
 
 @pytest.mark.apache_kafka
-def test_a_stream_is_open_while_nothing_is_known_and_begins_with_the_first_state(
+def test_a_stream_is_open_while_nothing_is_known_and_begins_with_the_topic(
     topic_name, bootstrap_servers, tmp_path, stream
 ):
     missing = Topic(topic_name, bootstrap_servers)
     with following(missing, tmp_path / "output", KAFKA_TOPIC_AUTO_CREATE="false") as program:
         eventually(lambda: (answer := program.get()) is not None and answer.status_code == 503)
         events = stream(program)
-        new_topic(bootstrap_servers, topic_name).send_state("first")
+        topic = new_topic(bootstrap_servers, topic_name)
+        assert json.loads(next(events).data) == {"state": 0}
+        topic.send_state("first")
         assert json.loads(next(events).data) == {"state": "first"}
 
 
