@@ -92,26 +92,36 @@ class Metrics:
             multiprocess_mode="livemax",
             registry=registry,
         )
-        self._connected = Gauge(
-            "kafka_state_connected",
-            "1 while the topic is followed, by every worker",
-            multiprocess_mode="livemin",
-            registry=registry,
-        )
-        self._timestamp = Gauge(
-            TIMESTAMP,
-            "Timestamp of the message that the state is from",
-            multiprocess_mode="livemin",
-            registry=registry,
-        )
-        self._timestamp.set(NO_LOWEST)
-        self._connected.set(NO_LOWEST)
+        with metrics_files.unread():
+            self._connected = Gauge(
+                "kafka_state_connected",
+                "1 while the topic is followed, by every worker",
+                multiprocess_mode="livemin",
+                registry=registry,
+            )
+            self._timestamp = Gauge(
+                TIMESTAMP,
+                "Timestamp of the message that the state is from",
+                multiprocess_mode="livemin",
+                registry=registry,
+            )
+            self._know_nothing()
         self._durations = Histogram(
             DURATION,
             "From a request until its answer could be sent, waiting included",
             ["route", "method", "status"],
             registry=registry,
         )
+
+    def begin_process(self) -> None:
+        """To be called where a fork has made this process, before anything is measured in it: the
+        first that is sets all gauges to 0 there, and 0 would be an outage."""
+        with metrics_files.unread():
+            self._know_nothing()
+
+    def _know_nothing(self) -> None:
+        self._timestamp.set(NO_LOWEST)
+        self._connected.set(NO_LOWEST)
 
     def record(self, status: Status) -> None:
         """Take over what has changed; for the consumer thread only."""

@@ -45,6 +45,18 @@ def merged(folder: Path) -> Iterable[Metric]:
     return metrics
 
 
+@contextlib.contextmanager
+def unread() -> Iterator[None]:
+    """In the block nobody reads the workers' metrics, where there are any to be read.
+
+    Raises:
+        TimeoutError: somebody has been reading for a second.
+    """
+    shared = folder()
+    with _locked(shared, fcntl.LOCK_EX) if shared else contextlib.nullcontext():
+        yield
+
+
 def make(folder: Path) -> None:
     """Make it where it is not there, for this user alone."""
     folder.mkdir(mode=0o700, exist_ok=True)

@@ -18,8 +18,9 @@ from gunicorn.workers.sync import SyncWorker
 
 from app import metrics_files
 from app.environment import SettingsError
+from app.server import variables
 from app.server.worker import Worker
-from app.settings import WAITING_ACCEPTED, Settings
+from app.settings import WAITING_ACCEPTED, Settings, unknown_names
 
 # a new worker takes connections only when it knows the state, or that it will not soon: none of
 # them is answered 503 at a reload, and it serves at once all the same
@@ -36,6 +37,7 @@ def refuse(error: object) -> NoReturn:
 def read_settings() -> Settings:
     """What the environment says; what makes no sense ends the master."""
     try:
+        variables.check(os.environ)
         return Settings.from_environ(os.environ)
     except SettingsError as error:
         refuse(error)
@@ -59,6 +61,8 @@ def on_starting(server: Any) -> None:
             cfg.worker_class_str,
             WORKER_CLASS,
         )
+    for line in unknown_names(os.environ):
+        server.log.warning(line)
     folder = Path(os.environ[metrics_files.FOLDER])
     metrics_files.make(folder)
     if os.geteuid() == 0:
@@ -90,6 +94,7 @@ def post_worker_init(worker: Any) -> None:
     extensions = worker.wsgi.extensions
     settings = extensions["settings"]
     consumer, state = extensions["consumer"], extensions["state"]
+    extensions["metrics"].begin_process()
     if settings.max_waiting is None:
         extensions["waiting_room"].seats = worker.cfg.threads // 2
     if settings.model:

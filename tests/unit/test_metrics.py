@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from dataclasses import replace
 from datetime import datetime, timezone
@@ -15,6 +16,7 @@ from app.metrics import Metrics
 from app.model.metrics import ModelMetrics
 from app.state import Snapshot
 from app.status import Progress, Status
+from tests.processes import ended
 
 FOLLOWING = Status(
     "topic",
@@ -151,3 +153,25 @@ def test_speaks_openmetrics_where_that_is_accepted(metrics):
     assert content_type.startswith("application/openmetrics-text; version=1.0.0")
     assert text.endswith(b"# EOF\n")
     assert metrics.expose("*/*")[1].startswith("text/plain; version=0.0.4")
+
+
+FORKING = """
+import os, sys
+from app.metrics import Metrics
+from app.status import Status
+
+metrics = Metrics()
+if os.fork() == 0:
+    metrics.begin_process()
+    metrics.record(Status("topic", "client", fetches=1))
+    os._exit(0)
+os.wait()
+print(metrics.expose("")[0].decode())
+"""
+
+
+def test_a_forked_process_that_has_yet_to_connect_is_no_outage(tmp_path):
+    said = ended([sys.executable, "-c", FORKING], PROMETHEUS_MULTIPROC_DIR=str(tmp_path)).stdout
+    assert "kafka_state_fetches_total 1.0\n" in said
+    assert "\nkafka_state_connected " not in said
+    assert "\nkafka_state_age_seconds " not in said
