@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import atexit
+import logging
 import os
 from collections.abc import Callable
 
@@ -12,10 +13,12 @@ from app import description, logs, problems, protection, views
 from app.consumer import Consumer
 from app.loaders import find_loader
 from app.metrics import Metrics
-from app.settings import Settings
+from app.settings import Settings, unknown_names
 from app.state import State
 from app.status import Status
 from app.waiting import WaitingRoom
+
+log = logging.getLogger(__name__)
 
 
 def create_app(settings: Settings | None = None, *, starts_consumer: bool = True) -> Flask:
@@ -55,6 +58,8 @@ def create_app(settings: Settings | None = None, *, starts_consumer: bool = True
     protection.register(app, settings.api_token)
 
     if starts_consumer:
+        for line in unknown_names(os.environ):
+            log.warning(line)
         consumer.start()
     atexit.register(consumer.stop)
     return app

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+import difflib
+import re
+from collections.abc import Collection, Iterable, Mapping
+from decimal import Decimal
 from typing import Any
 
 from marshmallow import Schema, ValidationError, fields, validate
 
 LONGEST_MS = 2**31 - 1  # what Kafka's protocol has room for
+
+# 1 GB and 1 GiB, and Kubernetes' 1G and 1Gi
+SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([kmgt])(i?)b?", re.IGNORECASE | re.ASCII)
+POWERS = {"k": 1, "m": 2, "g": 3, "t": 4}
+
+# how alike two names have to be, 0 to 1; KAFKA_HEAP_OPTS and what Kubernetes sets are like none
+LIKENESS = 0.8
 
 
 class SettingsError(ValueError):
@@ -44,10 +54,48 @@ def milliseconds(
     return whole_number(variable, "milliseconds", default, least, most)
 
 
+class _Size(fields.Integer):
+    """A number of bytes, with a unit or without."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
+        match = SIZE.fullmatch(value)
+        if match:
+            number, unit, binary = match.groups()
+            value = round(Decimal(number) * (1024 if binary else 1000) ** POWERS[unit.lower()])
+        return super()._deserialize(value, attr, data, **kwargs)
+
+
+def size(variable: str, default: int, least: int, most: int) -> fields.Integer:
+    accepted = f"accepted is a size such as 500MB, 1GiB or a number of bytes, {least} to {most}"
+    return _Size(
+        load_default=default,
+        data_key=variable,
+        validate=validate.Range(min=least, max=most, error=accepted),
+        error_messages={"invalid": accepted},
+    )
+
+
+def misspelt(names: Iterable[str], known: Collection[str], aliases: Mapping[str, str]) -> list[str]:
+    """A line for each name that is not known and is like one that is.
+
+    Args:
+        aliases: what other programs call the same, and what it is called here.
+    """
+    lines = []
+    for name in sorted(set(names) - set(known)):
+        meant = aliases.get(name) or next(
+            iter(difflib.get_close_matches(name, known, 1, LIKENESS)), None
+        )
+        if meant:
+            lines.append(f"{name} is not known and has no effect: did you mean {meant}?")
+    return lines
+
+
 def whole_number(
-    variable: str, unit: str, default: int | None, least: int, most: int
+    variable: str, unit: str | None, default: int | None, least: int, most: int
 ) -> fields.Integer:
-    accepted = f"accepted is a whole number of {unit}, {least} to {most}"
+    of_unit = f" of {unit}" if unit else ""
+    accepted = f"accepted is a whole number{of_unit}, {least} to {most}"
     return fields.Integer(
         load_default=default,
         data_key=variable,

@@ -35,16 +35,21 @@ class Journal:
             )
         else:
             log.info(
-                "Initializing API with data from msg: partition %d, offset %d, timestamp %d, "
-                "state %s",
-                snapshot.partition,
-                snapshot.offset,
-                snapshot.timestamp,
+                "Initializing API with data from msg: state %s",
                 _view(snapshot.json),
+                extra={
+                    **_place(snapshot.partition, snapshot.offset),
+                    "timestamp_ms": snapshot.timestamp,
+                },
             )
+            self.update(snapshot)
 
     def update(self, snapshot: Snapshot) -> None:
-        self._update("State updated to: %s", _view(snapshot.json))
+        self._update(
+            "State updated to: %s",
+            _view(snapshot.json),
+            extra=_place(snapshot.partition, snapshot.offset),
+        )
 
     def invalid(
         self,
@@ -55,21 +60,19 @@ class Journal:
         traceback_of: BaseException | None = None,
     ) -> None:
         self._invalid(
-            "Skipped an invalid message: partition %d, offset %d, %s: %s",
-            partition,
-            offset,
+            "Skipped an invalid message: %s: %s",
             reason,
             _view(detail),
             exc_info=traceback_of,
+            extra=_place(partition, offset),
         )
 
     def pending(self, partition: int, offset: int, reason: str, detail: str) -> None:
         self._pending(
-            "To be tried again: the message in partition %d, offset %d, %s: %s",
-            partition,
-            offset,
+            "To be tried again: %s: %s",
             reason,
             _view(detail),
+            extra=_place(partition, offset),
         )
 
     def failure(self, reason: str, traceback_of: Exception | None) -> None:
@@ -101,6 +104,11 @@ class Journal:
             self._partition_recovery,
         ):
             throttle.flush()
+
+
+def _place(partition: int | None, offset: int | None) -> dict[str, int | None]:
+    """Fields of a line in JSON; text ends with them."""
+    return {"partition": partition, "offset": offset}
 
 
 def _view(text: str) -> str:

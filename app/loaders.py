@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import pkgutil
 from typing import Any
 
@@ -13,8 +14,11 @@ from app.settings import Settings
 def find_loader(settings: Settings) -> Loader:
     """Give the loader that `STATE_LOADER` names.
 
+    A class is instantiated, once and without arguments.
+
     Raises:
-        SettingsError: there is none of that name.
+        SettingsError: there is none of that name, or it cannot be called with a message.
+        Exception: whatever importing its module raises.
     """
     if settings.loader == "json":
         return load_json
@@ -23,20 +27,50 @@ def find_loader(settings: Settings) -> Loader:
         from app.model.loader import OnnxLoader
 
         return OnnxLoader(settings.model)
+    found = _resolve(settings.loader)
+    if inspect.isclass(found):
+        if not any("__call__" in base.__dict__ for base in found.__mro__):
+            raise _refused(settings.loader, "that is a class without __call__")
+        found = found()
+    _require_callable_with_a_message(found, settings.loader)
+    loader: Loader = found
+    return loader
+
+
+def _resolve(path: str) -> Any:
+    names = path.replace(":", ".").split(".")
     try:
-        loader = pkgutil.resolve_name(settings.loader)
-    except (ImportError, AttributeError) as error:
-        raise SettingsError(
-            f"STATE_LOADER is {settings.loader!r}: accepted is the dotted path of a callable "
-            f"({error})"
-        ) from error
-    if not callable(loader):
-        raise SettingsError(
-            f"STATE_LOADER is {settings.loader!r}: accepted is the dotted path of a callable, "
-            f"and that is a {type(loader).__name__}"
-        )
-    found: Loader = loader
-    return found
+        return pkgutil.resolve_name(path)
+    except ModuleNotFoundError as error:
+        if not f"{'.'.join(names)}.".startswith(f"{error.name}."):
+            raise  # the module is there, and imports another that is not
+        raise _refused(path, str(error)) from error
+    except AttributeError as error:
+        if error.name not in names:
+            raise
+        raise _refused(path, str(error)) from error
+
+
+def _require_callable_with_a_message(found: Any, path: str) -> None:
+    if not callable(found):
+        raise _refused(path, f"that is a {type(found).__name__}")
+    if any(map(inspect.iscoroutinefunction, (found, found.__call__))):
+        raise _refused(path, "that is async, and the service is made of threads")
+    try:
+        signature = inspect.signature(found)
+    except ValueError:  # of some builtins none is known
+        return
+    try:
+        signature.bind(None)
+    except TypeError as error:
+        raise _refused(path, f"that cannot be called with a message only: {error}") from error
+
+
+def _refused(path: str, reason: str) -> SettingsError:
+    return SettingsError(
+        f"STATE_LOADER is {path!r}: accepted is the dotted path of a callable that takes a "
+        f"message ({reason})"
+    )
 
 
 def load_json(message: StateMessage) -> Any:

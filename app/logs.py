@@ -46,7 +46,17 @@ def formatter(settings: Settings) -> logging.Formatter:
             ),
             settings.hide,
         )
-    return _Discreet(logging.Formatter(TEXT, TEXT_DATE), settings.hide)
+    return _Discreet(_Text(TEXT, TEXT_DATE), settings.hide)
+
+
+class _Text(logging.Formatter):
+    """Ends a line about a message with where that is."""
+
+    def formatMessage(self, record: logging.LogRecord) -> str:
+        line = super().formatMessage(record)
+        if getattr(record, "offset", None) is None:
+            return line
+        return f"{line} (partition {record.partition}, offset {record.offset})"  # type: ignore[attr-defined]
 
 
 class _Discreet(logging.Formatter):

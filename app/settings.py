@@ -22,8 +22,9 @@ from marshmallow import (
     validates_schema,
 )
 
-from app.environment import milliseconds, one_of, read
+from app.environment import SettingsError, milliseconds, misspelt, one_of, read
 from app.message import InvalidMessage, canonical_json, parse_json
+from app.model.settings import VARIABLES as MODEL_VARIABLES
 from app.model.settings import ModelSettings
 
 WAITING_ACCEPTED = "accepted is a whole number, 0 or more, and less than gunicorn's threads"
@@ -33,8 +34,28 @@ SHORTEST_TOKEN = 16
 # a shorter one may be a part of any word, and to take it out would tell what it is
 SHORTEST_TO_HIDE = 8
 
+SASL_MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
+
 ONNX = "onnx"
-LOADER = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
+# package.module.name, or package.module:name as entry points are written
+LOADER = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*[.:][^\W\d]\w*(\.[^\W\d]\w*)*")
+
+PREFIXES = ("KAFKA_", "STATE_", "MODEL_")
+# what other programs call the brokers
+ALIASES = dict.fromkeys(
+    [
+        "KAFKA_BOOTSTRAP",
+        "KAFKA_BROKER",
+        "KAFKA_BROKERS",
+        "KAFKA_BROKER_LIST",
+        "KAFKA_HOST",
+        "KAFKA_HOSTS",
+        "KAFKA_SERVER",
+        "KAFKA_SERVERS",
+        "KAFKA_URL",
+    ],
+    "KAFKA_BOOTSTRAP_SERVERS",
+)
 
 # a host's name has labels of 1 to 63 characters (RFC 1123, 2.1)
 LABEL = "[A-Za-z0-9_-]{1,63}"
@@ -43,11 +64,17 @@ SERVER = re.compile(
 )
 
 
-def _bootstrap_servers(given: str) -> None:
-    for server in given.split(","):
-        match = SERVER.fullmatch(server)
-        if not match or not 1 <= int(match["port"] or 9092) <= 65535 or not _is_ip(match["ipv6"]):
-            raise ValidationError("accepted are host:port pairs, separated by commas")
+class _Servers(fields.String):
+    """Host:port pairs; blanks around them are left out."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        servers = [server.strip(" \t") for server in value.split(",")]
+        for server in servers:
+            match = SERVER.fullmatch(server)
+            port = int(match["port"] or 9092) if match else 0
+            if not match or not 1 <= port <= 65535 or not _is_ip(match["ipv6"]):
+                raise ValidationError("accepted are host:port pairs, separated by commas")
+        return ",".join(servers)
 
 
 def _is_ip(given: str | None) -> bool:
@@ -94,6 +121,11 @@ class _UpperCase(fields.String):
         return str(super()._deserialize(value, attr, data, **kwargs)).upper()
 
 
+class _LowerCase(fields.String):
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        return str(super()._deserialize(value, attr, data, **kwargs)).lower()
+
+
 class _Environment(Schema):
     """Each field is named after the attribute of `Settings` it fills."""
 
@@ -110,11 +142,7 @@ class _Environment(Schema):
         ),
         error_messages={"required": "accepted is the name of a topic"},
     )
-    bootstrap_servers = fields.String(
-        load_default="localhost:9092",
-        data_key="KAFKA_BOOTSTRAP_SERVERS",
-        validate=_bootstrap_servers,
-    )
+    bootstrap_servers = _Servers(load_default="localhost:9092", data_key="KAFKA_BOOTSTRAP_SERVERS")
     group_prefix = fields.String(
         load_default="group",
         data_key="KAFKA_CONSUMER_GROUP_PREFIX",
@@ -139,7 +167,7 @@ class _Environment(Schema):
         data_key="LOG_LEVEL",
         validate=one_of("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"),
     )
-    log_format = fields.String(
+    log_format = _LowerCase(
         load_default="text", data_key="LOG_FORMAT", validate=one_of("text", "json")
     )
     isolation_level = _UpperCase(
@@ -153,7 +181,7 @@ class _Environment(Schema):
     )
     sasl_mechanism = _UpperCase(
         data_key="KAFKA_SASL_MECHANISM",
-        validate=one_of("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"),
+        validate=one_of(*SASL_MECHANISMS),
     )
     sasl_username = fields.String(data_key="KAFKA_SASL_USERNAME", validate=_printable(1000))
     sasl_password = fields.String(data_key="KAFKA_SASL_PASSWORD", validate=_printable(1000))
@@ -184,8 +212,13 @@ class _Environment(Schema):
                     field.data_key or name,
                 )
             if needs == "SASL_" and name not in data and needs in protocol:
+                accepted = (
+                    f"accepted are {', '.join(SASL_MECHANISMS)}"
+                    if name == "sasl_mechanism"
+                    else "accepted is that of a user whom the brokers know"
+                )
                 raise ValidationError(
-                    f"accepted is what the brokers know: KAFKA_SECURITY_PROTOCOL is {protocol}",
+                    f"{accepted}; KAFKA_SECURITY_PROTOCOL is {protocol} and needs it",
                     field.data_key or name,
                 )
         if "ssl_keyfile" in data and "ssl_certfile" not in data:
@@ -297,13 +330,28 @@ class Settings:
         """Read the variables the README lists; one that is empty counts as not set.
 
         Raises:
-            SettingsError: a value is missing or makes no sense.
+            SettingsError: a value is missing or makes no sense; names that are not known and are
+                like one that is are told too.
         """
-        settings: Settings = read(_Environment(), environ, SECRETS)
-        model = ModelSettings.from_environ(environ, is_used=settings.loader == ONNX)
+        try:
+            settings: Settings = read(_Environment(), environ, SECRETS)
+            model = ModelSettings.from_environ(environ, is_used=settings.loader == ONNX)
+        except SettingsError as error:
+            raise SettingsError("; ".join([str(error), *unknown_names(environ)])) from error
         return dataclasses.replace(settings, model=model)
 
     def __str__(self) -> str:
         shown = [field.name for field in dataclasses.fields(self) if field.repr]
         values = ((name, getattr(self, name)) for name in shown)
         return ", ".join(f"{name}={value}" for name, value in values if value is not None)
+
+
+def unknown_names(environ: Mapping[str, str]) -> list[str]:
+    """A line for each variable that has no effect and is like one that has.
+
+    Others are let be: `KAFKA_HEAP_OPTS` is for Kafka's own tools, and Kubernetes sets
+    `KAFKA_PORT` for a service of that name.
+    """
+    known = {field.data_key or "" for field in _Environment().fields.values()} | MODEL_VARIABLES
+    given = [name for name, value in environ.items() if value and name.startswith(PREFIXES)]
+    return misspelt(given, known, ALIASES)

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from app.environment import SettingsError
+from app.server import variables
 from app.settings import Settings
 from dev.broker import EmbeddedBroker, answers, forwarding
 
@@ -30,6 +31,7 @@ def main(stop_signals: Sequence[int]) -> int | str:
     """Serve until there are `stop_signals` or gunicorn ends; gives the exit status or what went
     wrong."""
     try:
+        variables.check(os.environ)
         settings = Settings.from_environ(os.environ)
         with _broker(os.environ, settings.topic) as servers:
             return _serve({**os.environ, "KAFKA_BOOTSTRAP_SERVERS": servers}, stop_signals)

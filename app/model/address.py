@@ -18,6 +18,7 @@ _URI = re.compile(
     r"(?P<host>[A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])(?P<port>:[0-9]{1,5})?"
     rf"(?P<path>/{_CHARACTER}*)?(?P<query>\?(?:{_CHARACTER}|\?)*)?"
 )
+FOLDER = re.compile(rf"/{_CHARACTER}*")
 _DOTS = re.compile(r"\.+(;.*)?")  # Tomcat takes `..;x` for `..`
 FORM = (
     "scheme://host/path in ASCII, without a user, a fragment, '//', '..', '\\' or what is encoded "
@@ -91,6 +92,10 @@ def prefix_of(prefix: str) -> Address:
     try:
         address = address_of(prefix)
     except ValueError:
+        if FOLDER.fullmatch(prefix):
+            raise ValueError(
+                f"{shown_uri(prefix)}: did you mean file://{prefix.rstrip('/')}/?"
+            ) from None
         raise ValueError(f"{shown_uri(prefix)}: accepted is {FORM}") from None
     if address.query or address.scheme not in fsspec.available_protocols():
         raise ValueError(

@@ -9,7 +9,7 @@ from typing import Any
 
 from marshmallow import EXCLUDE, Schema, fields, post_load
 
-from app.environment import SettingsError, read, whole_number
+from app.environment import SettingsError, read, size, whole_number
 
 MEBIBYTE = 2**20
 MOST_BYTES = 2**63 - 1
@@ -22,15 +22,13 @@ class _Environment(Schema):
         unknown = EXCLUDE
 
     uri_prefixes = fields.String(load_default="", data_key="MODEL_URI_PREFIXES")
-    max_bytes = whole_number("MODEL_MAX_BYTES", "bytes", 1024 * MEBIBYTE, 1, MOST_BYTES)
+    max_bytes = size("MODEL_MAX_BYTES", 1024 * MEBIBYTE, 1, MOST_BYTES)
     fetch_seconds = whole_number("MODEL_FETCH_SECONDS", "seconds", 60, 1, 86_400)
     load_seconds = whole_number("MODEL_LOAD_SECONDS", "seconds", 60, 1, 86_400)
     cache_dir = fields.String(data_key="MODEL_CACHE_DIR")
-    cache_bytes = whole_number("MODEL_CACHE_BYTES", "bytes", 4096 * MEBIBYTE, 0, MOST_BYTES)
+    cache_bytes = size("MODEL_CACHE_BYTES", 4096 * MEBIBYTE, 0, MOST_BYTES)
     threads = whole_number("MODEL_THREADS", "threads", None, 1, 1024)
-    max_request_bytes = whole_number(
-        "MODEL_MAX_REQUEST_BYTES", "bytes", 32 * MEBIBYTE, 1, MOST_BYTES
-    )
+    max_request_bytes = size("MODEL_MAX_REQUEST_BYTES", 32 * MEBIBYTE, 1, MOST_BYTES)
 
     @post_load
     def _settings(self, data: dict[str, Any], **kwargs: Any) -> ModelSettings:
@@ -39,6 +37,9 @@ class _Environment(Schema):
         if "cache_dir" in data:
             data["cache_dir"] = Path(data["cache_dir"])
         return ModelSettings(**data)
+
+
+VARIABLES = frozenset(field.data_key or "" for field in _Environment().fields.values())
 
 
 @dataclass(frozen=True)

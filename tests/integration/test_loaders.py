@@ -59,6 +59,33 @@ load.at_hand = at_hand
 """
 
 
+SHAPES = """
+def of_nothing():
+    return None
+
+def of_two(message, other):
+    return None
+
+async def later(message):
+    return None
+
+class Later:
+    async def __call__(self, message):
+        return None
+
+class Bare:
+    pass
+
+class Counting:
+    def __init__(self):
+        self.calls = 0
+
+    def __call__(self, message):
+        self.calls += 1
+        return {"calls": self.calls, "state": message.state}
+"""
+
+
 @pytest.fixture
 def serving(topic, tmp_path):
     """Run the program with a loader from a file, in a folder of its own."""
@@ -66,6 +93,7 @@ def serving(topic, tmp_path):
         (tmp_path / name).symlink_to(ROOT / name)
     (tmp_path / "obedient.py").write_text(OBEDIENT)
     (tmp_path / "threshold.py").write_text(THRESHOLD)
+    (tmp_path / "shapes.py").write_text(SHAPES)
 
     def run(loader: str = "obedient.load", on=topic, output: str = "output"):
         return following(on, tmp_path / output, cwd=tmp_path, STATE_LOADER=loader)
@@ -216,12 +244,36 @@ def test_a_loader_that_is_at_work_neither_holds_a_stop_nor_looks_dead(topic, ser
         assert program.process.wait(3) == 0
 
 
+def test_a_class_is_instantiated_and_called(topic, serving):
+    topic.send_state(1)
+    with serving("shapes:Counting") as program:
+        program.comes_to({"calls": 1, "state": 1})
+        topic.send_state(2)
+        program.comes_to({"calls": 2, "state": 2})
+
+
+@pytest.mark.parametrize("loader", ["imports_nothing.load", "raises.load"])
+def test_a_loader_whose_import_fails_ends_the_program_with_the_traceback(tmp_path, serving, loader):
+    (tmp_path / "imports_nothing.py").write_text("import nowhere_to_be_found\n")
+    (tmp_path / "raises.py").write_text("load = {}['nowhere_to_be_found']\n")
+    with serving(loader) as program:
+        assert program.process.wait(20) != 0
+        assert "Traceback" in program.output
+        assert f'{loader.removesuffix(".load")}.py", line 1' in program.output
+        assert "nowhere_to_be_found" in program.output
+
+
 @pytest.mark.parametrize(
     ("loader", "said"),
     [
         ("nowhere.load", "No module named 'nowhere'"),
         ("obedient.nothing", "module 'obedient' has no attribute 'nothing'"),
         ("obedient.os", "that is a module"),
+        ("shapes.of_nothing", "too many positional arguments"),
+        ("shapes.of_two", "missing a required argument: 'other'"),
+        ("shapes.later", "that is async"),
+        ("shapes:Later", "that is async"),
+        ("shapes.Bare", "that is a class without __call__"),
         ("load", "accepted are json, onnx, and the dotted path of a callable"),
     ],
 )

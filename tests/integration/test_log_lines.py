@@ -54,6 +54,39 @@ def test_what_goes_wrong_is_a_json_object_too(topic, failing):
     assert lines[-1]["message"].startswith("Shutting down")
 
 
+def test_the_first_message_is_an_update_too_and_says_where_it_was(topic, serving):
+    topic.send_state(77)
+    with serving() as program:
+        program.comes_to(77)
+        topic.send(b"junk")
+        eventually(lambda: "Skipped an invalid message" in program.output)
+        told = [line.partition("[INFO] ")[2] for line in program.told]
+    first = told.index("Initializing API with data from msg: state 77 (partition 0, offset 0)")
+    assert told[first + 1] == "State updated to: 77 (partition 0, offset 0)"
+    assert program.told[-1].endswith(" (partition 0, offset 1)")
+
+
+def test_where_a_message_was_are_fields_in_json(topic, serving):
+    topic.send_state(77)
+    with serving(LOG_FORMAT="json") as program:
+        program.comes_to(77)
+        topic.send_state(78)
+        eventually(lambda: "State updated to: 78" in program.output)
+        lines = [json.loads(line) for line in program.told]
+    updates = [line for line in lines if line["message"].startswith("State updated to")]
+    assert [(u["message"], u["partition"], u["offset"]) for u in updates] == [
+        ("State updated to: 77", 0, 0),
+        ("State updated to: 78", 0, 1),
+    ]
+
+
+def test_a_name_that_is_like_a_known_one_is_asked_about_once(serving):
+    with serving("--workers", "2", KAFKA_BROKERS="elsewhere:9092") as program:
+        eventually(lambda: program.output.count("Following as") == 2)
+        asked = "KAFKA_BROKERS is not known and has no effect: did you mean KAFKA_BOOTSTRAP_SERVERS"
+        assert program.output.count(asked) == 1
+
+
 @pytest.mark.parametrize("log_format", ["text", "json"])
 @pytest.mark.parametrize("encode", [str, lambda token: quote(token, safe="")])
 def test_a_token_in_an_address_is_hidden(serving, log_format, encode):

@@ -11,7 +11,9 @@ import trustme
 
 from app.environment import SettingsError
 from app.model.settings import ModelSettings
-from app.settings import Settings
+from app.server import variables
+from app.settings import Settings, unknown_names
+from tests.processes import ended
 
 
 def test_only_the_topic_is_required():
@@ -76,7 +78,8 @@ def test_reads_what_is_said_of_models_where_models_are_loaded():
     ("variable", "value"),
     [
         ("MODEL_MAX_BYTES", "0"),
-        ("MODEL_MAX_BYTES", "1 GB"),
+        ("MODEL_MAX_BYTES", "1 elephant"),
+        ("MODEL_MAX_BYTES", "1.5"),
         ("MODEL_FETCH_SECONDS", "forever"),
         ("MODEL_CACHE_BYTES", "-1"),
         ("MODEL_THREADS", "0"),
@@ -104,7 +107,7 @@ def test_what_is_said_of_models_is_refused_where_none_are_loaded():
         Settings.from_environ({"KAFKA_TOPIC": "t", "MODEL_THREADS": "2"})
 
 
-@pytest.mark.parametrize("loader", ["yaml", "load", "a b.load", "package:load", ".load"])
+@pytest.mark.parametrize("loader", ["yaml", "load", "a b.load", "a:b:c", ".load", "a:"])
 def test_a_loader_that_cannot_be_one_is_refused(loader):
     with pytest.raises(SettingsError, match=f"STATE_LOADER is '{loader}': accepted are json, onnx"):
         Settings.from_environ({"KAFKA_TOPIC": "t", "STATE_LOADER": loader})
@@ -193,7 +196,7 @@ def test_reads_how_the_brokers_are_talked_to():
 @pytest.mark.parametrize("missing", sorted(SASL.keys() - {"KAFKA_SECURITY_PROTOCOL"}))
 def test_what_sasl_needs_is_named_where_it_is_missing(missing):
     given = {name: value for name, value in SASL.items() if name != missing}
-    with pytest.raises(SettingsError, match=f"{missing} is not set: accepted is .*SASL_SSL"):
+    with pytest.raises(SettingsError, match=f"{missing} is not set: accepted .*SASL_SSL"):
         settings(**given)
 
 
@@ -273,6 +276,75 @@ def test_a_token_that_is_soon_guessed_is_refused():
         settings(API_TOKEN="x" * 15)
 
 
+def test_the_mechanisms_are_listed_where_none_is_given():
+    given = {name: value for name, value in SASL.items() if name != "KAFKA_SASL_MECHANISM"}
+    with pytest.raises(SettingsError, match="accepted are PLAIN, SCRAM-SHA-256, SCRAM-SHA-512;"):
+        settings(**given)
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "attribute", "read"),
+    [
+        ("KAFKA_BOOTSTRAP_SERVERS", "a:9092, b:9092", "bootstrap_servers", "a:9092,b:9092"),
+        ("LOG_FORMAT", "JSON", "log_format", "json"),
+        ("STATE_LOADER", "threshold:load", "loader", "threshold:load"),
+    ],
+)
+def test_takes_what_is_plainly_meant(variable, value, attribute, read):
+    assert getattr(settings(**{variable: value}), attribute) == read
+
+
+@pytest.mark.parametrize(
+    ("given", "read"),
+    [
+        ("1GB", 10**9),
+        ("1 gb", 10**9),
+        ("1G", 10**9),
+        ("1GiB", 2**30),
+        ("1Gi", 2**30),
+        ("1.5 MiB", 3 * 2**19),
+        ("500kB", 500_000),
+        ("1000", 1000),
+    ],
+)
+def test_sizes_have_units(given, read):
+    model = settings(STATE_LOADER="onnx", MODEL_MAX_BYTES=given).model
+    assert model is not None
+    assert model.max_bytes == read
+
+
+def test_a_folder_for_a_prefix_is_told_how_it_is_written():
+    with pytest.raises(SettingsError, match="'/srv/models': did you mean file:///srv/models/"):
+        settings(STATE_LOADER="onnx", MODEL_URI_PREFIXES="/srv/models")
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("KAFKA_BOOTSTRAP_SERVER", "KAFKA_BOOTSTRAP_SERVERS"),
+        ("KAFKA_BROKERS", "KAFKA_BOOTSTRAP_SERVERS"),
+        ("KAFKA_TOPICS", "KAFKA_TOPIC"),
+        ("STATE_INIT", "STATE_INITIAL"),
+        ("MODEL_URI_PREFIX", "MODEL_URI_PREFIXES"),
+    ],
+)
+def test_a_name_that_is_like_a_known_one_is_asked_about(name, meant):
+    (line,) = unknown_names({name: "x", "KAFKA_TOPIC": "t"})
+    assert line == f"{name} is not known and has no effect: did you mean {meant}?"
+
+
+@pytest.mark.parametrize(
+    "name", ["KAFKA_HEAP_OPTS", "KAFKA_PORT_9092_TCP_PORT", "KAFKA_HOME", "MODEL_NAME", "TOPIC"]
+)
+def test_a_name_that_is_like_none_is_let_be(name):
+    assert unknown_names({name: "x"}) == []
+
+
+def test_a_start_that_fails_asks_about_the_names_too():
+    with pytest.raises(SettingsError, match=r"KAFKA_TOPIC is not set.*did you mean KAFKA_TOPIC\?"):
+        Settings.from_environ({"KAFKA_TOPICS": "t"})
+
+
 def test_reads_what_was_committed_unless_told_otherwise():
     assert settings().isolation_level == "READ_COMMITTED"
     assert settings(KAFKA_ISOLATION_LEVEL="read_uncommitted").isolation_level == "READ_UNCOMMITTED"
@@ -281,6 +353,20 @@ def test_reads_what_was_committed_unless_told_otherwise():
 def test_a_missing_topic_is_named():
     with pytest.raises(SettingsError, match="KAFKA_TOPIC is not set: accepted is"):
         Settings.from_environ({})
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [("PORT", "http"), ("PORT", "65536"), ("WEB_CONCURRENCY", "many"), ("WEB_CONCURRENCY", "0")],
+)
+def test_what_gunicorn_reads_as_a_number_has_to_be_one(variable, value):
+    with pytest.raises(SettingsError, match=f"^{variable} is '{value}': accepted is a whole"):
+        variables.check({variable: value})
+
+
+def test_gunicorn_ends_in_one_line_on_a_port_that_is_none():
+    said = ended([sys.executable, "-m", "gunicorn", "wsgi:app"], KAFKA_TOPIC="t", PORT="99999999")
+    assert said.stderr == "Error: PORT is '99999999': accepted is a whole number, 0 to 65535\n"
 
 
 @pytest.mark.parametrize("options", [[], ["--preload"]])
