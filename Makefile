@@ -11,6 +11,9 @@ export STATE COUNT ONLY
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed-$(KAFKA_CLIENT)
+comma := ,
+# the extra $(1) of this project
+install = PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --editable '.[$(1)]'
 # of the Apache Kafka that tests start
 VERSION_OPTION = $(if $(KAFKA_VERSION),--kafka-version=$(KAFKA_VERSION))
 
@@ -20,7 +23,7 @@ VERSION_OPTION = $(if $(KAFKA_VERSION),--kafka-version=$(KAFKA_VERSION))
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
 
-install: $(INSTALLED) ## Install into .venv; KAFKA_CLIENT=kafka-python for the other client
+install: $(INSTALLED) ## Install the service into .venv; KAFKA_CLIENT=kafka-python for the other client
 
 $(INSTALLED): setup.cfg pyproject.toml constraints.txt
 ifeq ($(filter $(KAFKA_CLIENT),kafka-python-ng kafka-python),)
@@ -33,29 +36,31 @@ endif
 	@echo "Installing into .venv with $(KAFKA_CLIENT) ..."
 	@# both clients are imported as kafka: the one goes before the other comes
 	@$(BIN)/pip uninstall -qq --yes kafka-python kafka-python-ng
-	@PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --editable '.[dev]'
-ifeq ($(KAFKA_CLIENT),kafka-python)
-	@$(BIN)/pip uninstall -qq --yes kafka-python-ng
-	@$(BIN)/pip install --quiet --constraint constraints.txt kafka-python
-endif
+	@$(call install,$(KAFKA_CLIENT)$(comma)embedded-broker)
 	@touch $@
 
-run: install ## Serve on http://localhost:8000, with an embedded broker where there is no other
+# on top of it, and only where they are wanted: .venv/with-onnx, .venv/with-dev
+.venv/with-%: setup.cfg pyproject.toml constraints.txt | $(INSTALLED)
+	@echo "Installing what $* needs into .venv ..."
+	@$(call install,$*)
+	@touch $@
+
+run: install $(if $(filter onnx,$(STATE_LOADER)),.venv/with-onnx) ## Serve on http://localhost:8000, with an embedded broker where there is no other
 	@exec $(BIN)/python -m dev
 
 run-producer: install ## Send a message; STATE=77 for a given state, COUNT=1000 for many
-	@exec $(BIN)/python producer.py $(if $(STATE),--state "$$STATE") $(if $(COUNT),--count "$$COUNT")
+	@exec $(BIN)/python -m dev.served $(if $(STATE),--state "$$STATE") $(if $(COUNT),--count "$$COUNT")
 
-test: install ## Run every test; ARGS="-k name" to choose, KAFKA_VERSION=3.9.1 for another Kafka
+test: install .venv/with-dev ## Run every test; ARGS="-k name" to choose, KAFKA_VERSION=3.9.1 for another Kafka
 	@$(BIN)/python -m pytest $(VERSION_OPTION) $(ARGS)
 
-soak: install ## Ten minutes of random faults; ARGS="--soak-seed=1" for those of a run before
+soak: install .venv/with-dev ## Ten minutes of random faults; ARGS="--soak-seed=1" for those of a run before
 	@$(BIN)/python -m pytest -s --soak-seconds=600 $(VERSION_OPTION) tests/integration/test_soak.py $(ARGS)
 
-follow: install ## Ten minutes of random histories of topics; ARGS="--following-seed=1" for one again
+follow: install .venv/with-dev ## Ten minutes of random histories of topics; ARGS="--following-seed=1" for one again
 	@$(BIN)/python -m pytest -s --following-seconds=600 $(VERSION_OPTION) tests/integration/test_any_following.py $(ARGS)
 
-lint: install ## Check style and types
+lint: install .venv/with-dev ## Check style and types
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
@@ -67,7 +72,7 @@ bench: .venv-bench/installed ## Measure, side by side with peers; QUICK=1 for th
 .venv-bench/installed: setup.cfg constraints.txt bench/requirements.txt
 	@$(PYTHON) -m venv --clear .venv-bench
 	@echo "Installing into .venv-bench ..."
-	@.venv-bench/bin/pip install --quiet --constraint constraints.txt --editable '.[onnx]' --requirement bench/requirements.txt
+	@.venv-bench/bin/pip install --quiet --constraint constraints.txt --editable '.[kafka-python-ng,onnx]' --requirement bench/requirements.txt
 	@.venv-bench/bin/pip install --quiet --constraint constraints.txt --target .venv-bench/kafka-python kafka-python
 	@touch $@
 
@@ -77,11 +82,10 @@ demo-model: .venv-demo/installed ## Retrain a model and swap it while a client k
 .venv-demo/installed: setup.cfg constraints.txt
 	@$(PYTHON) -m venv --clear .venv-demo
 	@echo "Installing into .venv-demo ..."
-	@# of the extra dev no more than the embedded broker needs
-	@.venv-demo/bin/pip install --quiet --constraint constraints.txt --editable '.[onnx,demo]' confluent-kafka
+	@.venv-demo/bin/pip install --quiet --constraint constraints.txt --editable '.[kafka-python-ng,embedded-broker,onnx,demo]'
 	@touch $@
 
-audit: .venv-audit/bin/pip-audit install ## Look for known defects in what is installed
+audit: .venv-audit/bin/pip-audit install .venv/with-dev ## Look for known defects in what is installed
 	@PATH="$(CURDIR)/.venv-audit/bin:$$PATH" $(BIN)/python -m dev.audit
 
 # in an environment of its own: what it needs is none of ours

@@ -77,15 +77,23 @@ class OnnxLoader:
             fill = partial(self._fetch, message, given["uri"], given["sha256"], checkpoint)
 
         def check(path: Path) -> None:
-            if names_external_data(path, checkpoint):
-                raise InvalidMessage(
-                    "external_data", "accepted are models that have all their data in one file"
-                )
-            try_out(path, self._limits(), self._settings.load_seconds, message.checkpoint)
+            self.require_servable(path, checkpoint)
 
         with self._cache.holding(given["sha256"], fill, check, checkpoint) as path:
             _require_size(path.stat().st_size, self._settings.max_bytes)
             return Model.load(path, shown, self._limits())
+
+    def require_servable(self, path: Path, checkpoint: Callable[[], None]) -> None:
+        """
+        Raises:
+            InvalidMessage: no instance can serve the model at `path`.
+            TryAgain: it is not known whether one can.
+        """
+        if names_external_data(path, checkpoint):
+            raise InvalidMessage(
+                "external_data", "accepted are models that have all their data in one file"
+            )
+        try_out(path, self._limits(), self._settings.load_seconds, checkpoint)
 
     def _fetch(
         self,

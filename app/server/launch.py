@@ -13,7 +13,7 @@ from werkzeug.serving import is_running_from_reloader
 
 log = logging.getLogger(__name__)
 
-CONFIG = Path(__file__).parent.parent.parent / "gunicorn.conf.py"
+CONFIG = Path(__file__).with_name("gunicorn.conf.py")
 
 
 class CannotServe(RuntimeError):
@@ -35,10 +35,9 @@ def check_server() -> None:
     """
     if "gunicorn.arbiter" not in sys.modules or "app.server.life" in sys.modules:
         return
-    named = f" {CONFIG}" if CONFIG.exists() else ""  # not beside a package that is installed
     told = (
         "gunicorn has not read this program's gunicorn.conf.py, which it looks for in the folder "
-        f"that it is started in (--chdir comes too late): start it there, or with --config{named}"
+        f"that it is started in (--chdir comes too late): start it there, or with --config {CONFIG}"
     )
     if {"gunicorn.workers.ggevent", "gunicorn.workers.gtornado"} & sys.modules.keys():
         raise CannotServe(f"{told}, and without -k: the service is made of threads")

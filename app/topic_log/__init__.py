@@ -4,6 +4,10 @@ It runs on kafka-python-ng 2.2 and, unchanged, on kafka-python 3; where a line i
 them, it says so.
 """
 
+# first, for it says what to do where there is no client
+from app.topic_log.installed import CLIENT
+
+# isort: split
 from kafka.errors import KafkaError
 
 from app.topic_log.answers import (
@@ -16,9 +20,8 @@ from app.topic_log.answers import (
     PartitionError,
 )
 from app.topic_log.client import TopicLogError, connection_options, explain
-from app.topic_log.connectivity import reaching, silent_brokers
-from app.topic_log.installed import CLIENT
 from app.topic_log.log import TopicLog
+from app.topic_log.producer import Delivery, Outgoing, Refused, read_message
 
 __all__ = [
     "CLIENT",
@@ -26,14 +29,16 @@ __all__ = [
     "Ask",
     "AskEnds",
     "AskRecords",
+    "Delivery",
     "Ends",
     "Fetched",
     "KafkaError",
+    "Outgoing",
     "PartitionError",
+    "Refused",
     "TopicLog",
     "TopicLogError",
     "connection_options",
     "explain",
-    "reaching",
-    "silent_brokers",
+    "read_message",
 ]

@@ -103,7 +103,7 @@ def silent_brokers(settings: Settings, cluster: Any) -> str | None:
     brokers = {f"{broker.host}:{broker.port}": broker for broker in cluster.brokers()}
     told = [
         f"{does_not_answer_at(brokers[server])}: {reason}"
-        for server, reason in _ask_each(settings, [*brokers], head_start=0)
+        for server, reason in ask_each(settings, [*brokers], head_start=0)
         if reason
     ]
     return "; ".join(told) or None
@@ -111,17 +111,25 @@ def silent_brokers(settings: Settings, cluster: Any) -> str | None:
 
 def does_not_answer_at(broker: Any) -> str:
     """What a broker's own listeners may be right for, and this client's network not."""
-    number = broker.node_id if IS_KAFKA_PYTHON_3 else broker.nodeId
     return (
-        f"the cluster says that its broker {number} is at {broker.host}:{broker.port} "
+        f"the cluster says that its broker {broker_number(broker)} is at {broker.host}:{broker.port} "
         "(advertised.listeners), which does not answer from here"
     )
+
+
+def broker_number(broker: Any) -> int:
+    """
+    Args:
+        broker: as a client's metadata has it.
+    """
+    number: int = broker.node_id if IS_KAFKA_PYTHON_3 else broker.nodeId
+    return number
 
 
 def _first_that_answers(settings: Settings) -> str:
     servers = settings.bootstrap_servers.split(",")
     reasons = {}
-    for server, reason in _ask_each(settings, servers, HEAD_START_SECONDS):
+    for server, reason in ask_each(settings, servers, HEAD_START_SECONDS):
         if reason is None:
             for other in servers:
                 if other != server:
@@ -146,7 +154,7 @@ def _name_if_silent(server: str, settings: Settings) -> None:
     threading.Thread(target=ask, name="bootstrap server", daemon=True).start()
 
 
-def _ask_each(
+def ask_each(
     settings: Settings, servers: Sequence[str], head_start: float
 ) -> Iterator[tuple[str, str | None]]:
     """Ask one server after the other, and do not wait for one that is slow to ask the next; gives

@@ -22,6 +22,7 @@ import pytest
 import requests
 import trustme
 
+from app.server import launch
 from tests.processes import (
     ROOT,
     Program,
@@ -242,7 +243,7 @@ def test_another_folder_loses_the_configuration_and_the_log_says_so(topic, tmp_p
     with following(topic, tmp_path / "output", "--chdir", str(ROOT), cwd=tmp_path) as program:
         program.comes_to(0)
         assert "gunicorn has not read this program's gunicorn.conf.py" in program.output
-        assert f"start it there, or with --config {ROOT / 'gunicorn.conf.py'}" in program.output
+        assert f"start it there, or with --config {launch.CONFIG}" in program.output
 
 
 @of_table("--config")

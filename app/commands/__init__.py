@@ -1,0 +1,23 @@
+"""`kafka-state`, the command that `pip install` gives."""
+
+from __future__ import annotations
+
+import click
+
+from app.commands.check import check
+from app.commands.produce import produce
+from app.commands.serve import serve
+from app.commands.status import status
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def main() -> None:
+    """A web service whose state is the newest valid message of a Kafka topic.
+
+    The topic and the brokers come from the environment: KAFKA_TOPIC, KAFKA_BOOTSTRAP_SERVERS and
+    the others that the README lists.
+    """
+
+
+for command in (serve, produce, check, status):
+    main.add_command(command)

@@ -1,0 +1,34 @@
+"""`kafka-state serve`"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+import click
+
+from app.environment import SettingsError
+from app.server import variables
+from app.server.launch import CONFIG
+
+
+@click.command(
+    context_settings={"ignore_unknown_options": True},
+    options_metavar="[GUNICORN'S OPTIONS]",
+    add_help_option=False,
+)
+@click.argument("options", nargs=-1, type=click.UNPROCESSED, metavar="")
+@click.help_option("--help")
+def serve(options: tuple[str, ...]) -> None:
+    """Serve the state by gunicorn, with the configuration that comes with this package.
+
+    Works in any folder. gunicorn's own options and variables come on top: --bind, --workers,
+    PORT, WEB_CONCURRENCY and all others.
+    """
+    try:
+        variables.check(os.environ)
+    except SettingsError as error:
+        raise click.ClickException(str(error)) from error
+    gunicorn = str(Path(sys.executable).with_name("gunicorn"))
+    os.execv(gunicorn, [gunicorn, "--config", str(CONFIG), *options, "wsgi:app"])

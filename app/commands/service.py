@@ -1,0 +1,79 @@
+"""Asks a service that runs somewhere."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from http.client import HTTPException
+from typing import Any, NamedTuple
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
+
+ANSWER_SECONDS = 10.0
+BAD_REQUEST, OK = 400, 200
+UNAVAILABLE = 503
+
+
+class NoService(Exception):
+    """Nothing answers there as this service does; the text says what does not."""
+
+
+class Answer(NamedTuple):
+    status: int
+    headers: Mapping[str, str]
+    body: dict[str, Any]
+
+
+class Service:
+    """
+    Args:
+        url: `http://` may be left out.
+    """
+
+    def __init__(self, url: str) -> None:
+        self.url = (url if "://" in url else f"http://{url}").rstrip("/")
+
+    def status(self) -> dict[str, Any]:
+        """What `/status` says.
+
+        Raises:
+            NoService: it says nothing.
+        """
+        answer = self.get("/status")
+        if answer.status != OK or "partitions" not in answer.body:
+            raise NoService(f"{self.url}/status answers {answer.status}: {_detail(answer)}")
+        return answer.body
+
+    def get(self, path: str, wait: int = 0) -> Answer:
+        """
+        Args:
+            wait: seconds that the service may wait for what is asked for.
+
+        Raises:
+            NoService: there is no answer, or one that is no JSON object.
+        """
+        request = Request(f"{self.url}{path}", headers={"Prefer": f"wait={wait}"})
+        token = os.environ.get("API_TOKEN")
+        if token:
+            request.add_header("Authorization", f"Bearer {token}")
+        try:
+            try:
+                with urlopen(request, timeout=wait + ANSWER_SECONDS) as answer:
+                    status, headers, text = answer.status, answer.headers, answer.read()
+            except HTTPError as error:
+                with error:
+                    status, headers, text = error.code, error.headers, error.read()
+            body = json.loads(text)
+        except (URLError, OSError, HTTPException) as error:
+            reason = getattr(error, "reason", None) or error
+            raise NoService(f"{self.url} does not answer: {reason}") from error
+        except ValueError as error:
+            raise NoService(f"{self.url} is no kafka-state: {error}") from error
+        if not isinstance(body, dict):
+            raise NoService(f"{self.url} is no kafka-state: its answer is no JSON object")
+        return Answer(status, headers, body)
+
+
+def _detail(answer: Answer) -> str:
+    return str(answer.body.get("detail", "not what kafka-state answers"))

@@ -1,0 +1,117 @@
+"""`kafka-state status`"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from datetime import datetime
+from typing import Any
+
+import click
+
+from app.commands.service import OK, NoService, Service
+
+WATCH_SECONDS = 1.0
+SHOWN_CHARACTERS = 100
+MOST_PARTITIONS = 20
+
+
+@click.command()
+@click.argument("url", default="http://localhost:8000")
+@click.option("--watch", is_flag=True, help="Show it again each second, until Ctrl-C.")
+def status(url: str, watch: bool) -> None:
+    """Show what the service at URL (http://localhost:8000) says of itself.
+
+    Ends with 1 where it does not answer, or knows no state. API_TOKEN is sent where it is set.
+    """
+    service = Service(url)
+    try:
+        while watch:
+            text = _text_or_trouble(service)
+            if sys.stdout.isatty():
+                click.clear()
+            click.echo(text)
+            time.sleep(WATCH_SECONDS)
+    except KeyboardInterrupt:
+        return
+    try:
+        click.echo("\n".join(_lines(service)))
+        ready = service.get("/readyz").status == OK
+    except NoService as error:
+        raise click.ClickException(str(error)) from error
+    if not ready:
+        sys.exit(1)
+
+
+def _text_or_trouble(service: Service) -> str:
+    try:
+        return "\n".join(_lines(service))
+    except NoService as error:
+        return click.style(str(error), fg="red")
+
+
+def _lines(service: Service) -> Iterator[str]:
+    status = service.status()
+    state = service.get("/state")
+    yield f"topic       {status['topic']} ({status['client']}, group {status['group_id']})"
+    since = status["connected_since"]
+    if since:
+        yield f"following   {click.style('yes', fg='green')}, since {_time(since)}"
+    else:
+        error = status["last_error"]
+        why = f": {error['error']}" if error else ""
+        yield f"following   {click.style('no', fg='red')}{why}"
+    if state.status == OK:
+        place = state.headers.get("X-State-Offset")
+        where = (
+            f"partition {state.headers['X-State-Partition']}, offset {place}"
+            if place
+            else "the initial value"
+        )
+        yield f"state       {_short(json.dumps(state.body['state'], ensure_ascii=False))} ({where})"
+    else:
+        yield f"state       {click.style('not known', fg='red')}: {state.body.get('detail')}"
+    yield from _partitions(status["partitions"])
+    yield (
+        f"counted     {status['updates']} updates, {sum(status['invalid_messages'].values())} "
+        f"invalid, {status['skipped_messages']} skipped, {status['connections']} connections, "
+        f"{status['failures']} failures"
+    )
+    last = status["last_invalid"]
+    if last:
+        yield f"invalid     last at {_time(last['at'])}: {_reason(last)}"
+    for pending in status["pending"]:
+        yield f"pending     {_reason(pending)}, tried {pending['tries']} times"
+    if since and status["last_error"]:
+        error = status["last_error"]
+        yield f"last error  {_time(error['at'])}: {error['error']}"
+
+
+def _partitions(partitions: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
+    shown = sorted(partitions.items(), key=lambda item: int(item[0]))[:MOST_PARTITIONS]
+    if shown:
+        yield f"{'partition':>21}{'position':>12}{'end':>12}{'lag':>8}"
+    for number, progress in shown:
+        cells = ["-" if progress[name] is None else progress[name] for name in ("position", "end")]
+        lag = "-" if progress["lag"] is None else progress["lag"]
+        error = f"  {click.style(progress['error'], fg='red')}" if progress["error"] else ""
+        yield f"{number:>21}{cells[0]:>12}{cells[1]:>12}{lag:>8}{error}"
+    if len(partitions) > len(shown):
+        yield f"{'':12}and {len(partitions) - len(shown)} more"
+
+
+def _reason(message: Mapping[str, Any]) -> str:
+    return (
+        f"partition {message['partition']}, offset {message['offset']}: "
+        f"{message['reason']}: {_short(message['detail'])}"
+    )
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"
+
+
+def _time(text: str) -> str:
+    return datetime.fromisoformat(text).astimezone().strftime("%Y-%m-%d %H:%M:%S")

@@ -1,0 +1,215 @@
+"""Sends messages to the topic, and reads one of it to be sent anew."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka.errors import (
+    BrokerResponseError,
+    KafkaError,
+    MessageSizeTooLargeError,
+    OffsetOutOfRangeError,
+    RequestTimedOutError,
+    TopicAuthorizationFailedError,
+)
+
+from app.topic_log.client import TopicLogError, connection_options, open_client
+from app.topic_log.connectivity import reaching, silent_brokers
+
+if TYPE_CHECKING:
+    from app.settings import Settings
+
+SEND_SECONDS = 5.0
+REQUEST_TIMEOUT_MS = 8_000
+ACKNOWLEDGE_SECONDS = 15.0
+CLOSE_SECONDS = 1.0
+READ_SECONDS = 10.0
+STEP_MS = 200
+
+
+class Outgoing(NamedTuple):
+    """A message to be sent.
+
+    Attributes:
+        partition: None where the client chooses.
+    """
+
+    value: bytes | None
+    key: bytes | None = None
+    headers: Sequence[tuple[str, bytes]] = ()
+    partition: int | None = None
+
+
+class Delivery:
+    """Sends messages and counts what the broker acknowledges.
+
+    The client's own thread writes `acknowledged`, `ends` and `_trouble`; all are final once
+    `settle` has returned.
+
+    Attributes:
+        sent: how many were handed to the client.
+        acknowledged: how many of them the brokers have.
+        ends: by partition, the highest offset that was acknowledged.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        """
+        Raises:
+            KafkaError: no broker answers.
+            OSError: a file of certificates or keys cannot be read.
+        """
+        self._settings = settings
+        self.sent = 0
+        self.acknowledged = 0
+        self.ends: dict[int, int] = {}
+        self._trouble: Exception | None = None
+        options = {
+            "request_timeout_ms": REQUEST_TIMEOUT_MS,
+            "max_request_size": 2**31 - 1,  # what is too large is for the brokers to say
+        }
+        if "delivery_timeout_ms" in KafkaProducer.DEFAULT_CONFIG:  # kafka-python 3
+            options["delivery_timeout_ms"] = REQUEST_TIMEOUT_MS
+            # with it, a message that is refused takes the next one with it
+            options["enable_idempotence"] = False
+        with reaching(settings) as server:
+            self._producer = KafkaProducer(
+                **{**connection_options(settings, server), **options},
+                acks="all",
+                max_block_ms=int(SEND_SECONDS * 1000),
+            )
+
+    def send_and_wait(self, message: Outgoing) -> tuple[int, int]:
+        """Send one; gives the partition and the offset that the broker put it at.
+
+        Raises:
+            Refused: the broker does not take it; others may go.
+            KafkaError: the brokers are away.
+        """
+        try:
+            placed = self._send(message).get(timeout=ACKNOWLEDGE_SECONDS)
+        except RequestTimedOutError as error:
+            raise Refused(f"Not acknowledged: {self.explain(error)}") from error
+        except BrokerResponseError as error:
+            raise Refused(f"Refused by the broker: {self.explain(error)}") from error
+        return placed.partition, placed.offset
+
+    def send(self, message: Outgoing) -> None:
+        """Send one without waiting. One that the broker refuses is left out.
+
+        Raises:
+            KafkaError: the brokers are away, by now.
+        """
+        self._raise_trouble()
+        with contextlib.suppress(BrokerResponseError):
+            self._send(message)
+
+    def settle(self) -> None:
+        """Wait until all that was sent is acknowledged, or is not.
+
+        Raises:
+            KafkaError: the brokers are away.
+        """
+        self._producer.flush(timeout=ACKNOWLEDGE_SECONDS)
+        self._raise_trouble()
+
+    def explain(self, error: KafkaError) -> str:
+        """Say what went wrong in words that one can act on."""
+        if isinstance(error, BrokerResponseError) and not isinstance(error, RequestTimedOutError):
+            return _words(error, self._settings)
+        silent = silent_brokers(self._settings, self._producer._metadata)
+        return silent or _words(error, self._settings)
+
+    def close(self) -> None:
+        with contextlib.suppress(KafkaError):  # what is still under way is counted as failed
+            self._producer.close(timeout=CLOSE_SECONDS)
+
+    def _send(self, message: Outgoing) -> Any:
+        self.sent += 1
+        future = self._producer.send(
+            self._settings.topic,
+            value=message.value,
+            key=message.key,
+            headers=list(message.headers),
+            partition=message.partition,
+        )
+        return future.add_callback(self._note_acknowledged).add_errback(self._note_trouble)
+
+    def _note_acknowledged(self, placed: Any) -> None:
+        self.acknowledged += 1
+        self.ends[placed.partition] = max(placed.offset, self.ends.get(placed.partition, 0))
+
+    def _note_trouble(self, error: Exception) -> None:
+        if not isinstance(error, BrokerResponseError):
+            self._trouble = error
+
+    def _raise_trouble(self) -> None:
+        if self._trouble:
+            raise self._trouble
+
+
+class Refused(Exception):
+    """One message was not taken; the text says why."""
+
+
+def read_message(settings: Settings, partition: int, offset: int) -> Outgoing:
+    """Read the message at a place, to be sent to its partition once more.
+
+    Raises:
+        TopicLogError: there is none.
+        KafkaError: the log cannot be read.
+    """
+    place = TopicPartition(settings.topic, partition)
+    missing = TopicLogError(
+        f"{settings.topic} has no message in partition {partition} at offset {offset}"
+    )
+    with _reader(settings) as consumer:
+        if partition not in (consumer.partitions_for_topic(settings.topic) or ()):
+            raise missing
+        consumer.assign([place])
+        consumer.seek(place, offset)
+        try:
+            record = _first_record(consumer)
+        except OffsetOutOfRangeError:
+            raise missing from None
+    if record is None or record.offset != offset:  # a marker, or compacted away
+        raise missing
+    return Outgoing(record.value, record.key, record.headers, partition)
+
+
+@contextlib.contextmanager
+def _reader(settings: Settings) -> Iterator[KafkaConsumer]:
+    with reaching(settings) as server:
+        consumer = open_client(
+            KafkaConsumer,
+            **connection_options(settings, server),
+            auto_offset_reset="none",
+            enable_auto_commit=False,
+        )
+    try:
+        yield consumer
+    finally:
+        consumer.close(autocommit=False)
+
+
+def _first_record(consumer: KafkaConsumer) -> Any:
+    for _ in range(int(READ_SECONDS * 1000 / STEP_MS)):
+        for records in consumer.poll(timeout_ms=STEP_MS, max_records=1).values():
+            return records[0]
+    return None
+
+
+def _words(error: KafkaError, settings: Settings) -> str:
+    if isinstance(error, TopicAuthorizationFailedError):
+        return (
+            f"the ACLs do not let {settings.who} write to {settings.topic}: "
+            "it needs DESCRIBE and WRITE"
+        )
+    if isinstance(error, MessageSizeTooLargeError):
+        return (
+            "the message is larger than they take (max.message.bytes of the topic); a model can "
+            "be left elsewhere, and fetched from there: --uri"
+        )
+    return str(error)

@@ -1,0 +1,101 @@
+"""What a cluster says of itself and of one topic, for those who look before they start."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from kafka import KafkaConsumer
+from kafka.admin import NewTopic
+from kafka.errors import (
+    ClusterAuthorizationFailedError,
+    TopicAlreadyExistsError,
+    TopicAuthorizationFailedError,
+)
+
+from app.topic_log.admin import admin_client
+from app.topic_log.client import connection_options, open_client
+from app.topic_log.connectivity import ask_each, broker_number, reaching
+
+if TYPE_CHECKING:
+    from app.settings import Settings
+
+
+class Found(NamedTuple):
+    """One of the servers that were asked.
+
+    Attributes:
+        trouble: why it does not answer; None if it does.
+    """
+
+    server: str
+    trouble: str | None
+
+
+class Cluster(NamedTuple):
+    """
+    Attributes:
+        brokers: the host:port that each is advertised at, by number.
+        partitions: of the topic; none if it does not exist, or is hidden by ACLs.
+    """
+
+    brokers: dict[int, str]
+    partitions: frozenset[int]
+
+
+def ask_bootstrap_servers(settings: Settings) -> Iterator[Found]:
+    """
+    Raises:
+        OSError: a file of certificates or keys cannot be read.
+    """
+    for server, trouble in ask_each(settings, settings.bootstrap_servers.split(","), 0):
+        yield Found(server, trouble)
+
+
+def ask_brokers(settings: Settings, cluster: Cluster) -> dict[int, str | None]:
+    """Why a broker does not answer at the address that it is advertised at, by number."""
+    troubles = dict(ask_each(settings, [*cluster.brokers.values()], 0))
+    return {number: troubles[server] for number, server in cluster.brokers.items()}
+
+
+def look_at(settings: Settings) -> Cluster:
+    """
+    Raises:
+        KafkaError: the cluster does not answer, or refuses this client.
+    """
+    with reaching(settings) as server:
+        consumer = open_client(
+            KafkaConsumer,
+            **connection_options(settings, server),
+            enable_auto_commit=False,
+        )
+    try:
+        topics = consumer.topics()
+        partitions = (
+            consumer.partitions_for_topic(settings.topic) if (settings.topic in topics) else None
+        )
+        brokers = {
+            broker_number(broker): f"{broker.host}:{broker.port}"
+            for broker in consumer._client.cluster.brokers()
+        }
+    finally:
+        consumer.close(autocommit=False)
+    return Cluster(brokers, frozenset(partitions or ()))
+
+
+def may_create_topic(settings: Settings) -> bool:
+    """Whether the brokers would create the topic; nothing is created.
+
+    Raises:
+        KafkaError: they do not say.
+    """
+    topic = NewTopic(settings.topic, num_partitions=1, replication_factor=1)
+    topic.replication_factor = -1  # kafka-python-ng's constructor refuses it
+    try:
+        with admin_client(settings) as admin:
+            admin.create_topics([topic], validate_only=True)
+    except TopicAlreadyExistsError:
+        return True
+    except (TopicAuthorizationFailedError, ClusterAuthorizationFailedError):
+        return False
+    return True
