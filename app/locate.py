@@ -25,7 +25,8 @@ class Scan(Generic[Accepted]):
 
     Attributes:
         found: what `judge` made of that message, once `is_done`; None if there is none.
-        judged: how many messages were looked at.
+        judged: how many messages were looked at, and are the one that was found or none; one
+            that gave way to a later one of its window counts as passed over.
         next: the offsets to be read next, which may hold no messages at all; empty at the end.
     """
 
@@ -55,6 +56,8 @@ class Scan(Generic[Accepted]):
             self.judged += 1
             accepted = self._judge(message)
             if accepted:
+                if self.found:
+                    self.judged -= 1
                 self.found = accepted
                 break
         self.next = range(stop, self.next.stop)

@@ -27,7 +27,7 @@ class Advance:
         offsets: which ones.
         tail: the last valid message among them, if there is one; what is before it was not looked
             at.
-        judged: how many messages were looked at.
+        judged: how many messages are the tail, or were looked at and are none.
         is_whole_log: whether these are all that the partition has.
     """
 

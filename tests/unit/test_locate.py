@@ -135,3 +135,13 @@ def test_a_valid_newest_message_costs_one_read_of_one_offset():
     recorded.locate(dict.fromkeys(range(3), range(100)))
     assert recorded.windows == 3  # one for each partition
     assert sorted(recorded.judged) == [(0, 99), (1, 99), (2, 99)]
+
+
+def test_one_that_gives_way_to_a_later_one_of_its_window_counts_as_passed_over():
+    valid = [Record(0, offset, 0, b'{"state":1}') for offset in range(4)]
+    scan = Scan(range(4), RecordedLog([]).judge, width=4)
+    scan.has_read(2, reversed(valid[:2]))
+    scan.has_read(4, reversed(valid[2:]))
+    assert scan.is_done
+    assert scan.found.offset == 3
+    assert scan.judged == 1
