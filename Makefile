@@ -18,7 +18,7 @@ install = PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --editable '
 VERSION_OPTION = $(if $(KAFKA_VERSION),--kafka-version=$(KAFKA_VERSION))
 
 .DEFAULT_GOAL := help
-.PHONY: help install run run-producer test soak follow lint bench demo-model audit clean
+.PHONY: help install run kafka run-producer test soak follow lint bench demo-model audit clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -47,6 +47,9 @@ endif
 
 run: install $(if $(filter onnx,$(STATE_LOADER)),.venv/with-onnx) ## Serve on http://localhost:8000, with an embedded broker where there is no other
 	@exec $(BIN)/python -m dev
+
+kafka: install ## A real Apache Kafka on localhost:9092, until Ctrl-C; needs java and mvn
+	@exec $(BIN)/python -m dev.local_kafka
 
 run-producer: install ## Send a message; STATE=77 for a given state, COUNT=1000 for many
 	@exec $(BIN)/python -m dev.served $(if $(STATE),--state "$$STATE") $(if $(COUNT),--count "$$COUNT")

@@ -161,6 +161,7 @@ class ApacheKafka:
         cluster_id: str,
         heap: str,
         zookeeper: ZooKeeper | None = None,
+        port: int | None = None,
     ) -> None:
         """A node that has yet to be started; its disk, settings and output are in `folder`.
 
@@ -169,12 +170,15 @@ class ApacheKafka:
             listeners: the names of those for clients, PLAINTEXT among them.
             controller: host:port of the one for controllers.
             zookeeper: where there are no controllers.
+            port: of the listener PLAINTEXT; a free one if None.
         """
         folder.mkdir()
         self._folder = folder
         self._disk = folder / "disk"
         self._properties = properties
         self._ports = {name: next(free_ports) for name in listeners}
+        if port:
+            self._ports["PLAINTEXT"] = port
         self._controller = controller
         self._cluster_id = cluster_id
         self._heap = heap
@@ -307,7 +311,9 @@ def _write_properties(path: Path, properties: Mapping[str, object]) -> Path:
 
 @contextlib.contextmanager
 def running(
-    overrides: Mapping[str, str] | None = None, listeners: Collection[str] = ("PLAINTEXT",)
+    overrides: Mapping[str, str] | None = None,
+    listeners: Collection[str] = ("PLAINTEXT",),
+    port: int | None = None,
 ) -> Iterator[ApacheKafka]:
     """Run a broker for as long as the block.
 
@@ -316,11 +322,12 @@ def running(
             those only that are said to be elsewhere.
         listeners: the names of those for clients, PLAINTEXT among them; `overrides` say what the
             others speak.
+        port: of the listener PLAINTEXT; a free one if None.
 
     Raises:
         RuntimeError: it did not come up; the text has the end of its output.
     """
-    with _running(1, overrides or {}, listeners, heap="512m") as (broker,):
+    with _running(1, overrides or {}, listeners, heap="512m", port=port) as (broker,):
         yield broker
 
 
@@ -341,7 +348,11 @@ def running_cluster(
 
 @contextlib.contextmanager
 def _running(
-    count: int, overrides: Mapping[str, str], listeners: Collection[str], heap: str
+    count: int,
+    overrides: Mapping[str, str],
+    listeners: Collection[str],
+    heap: str,
+    port: int | None = None,
 ) -> Iterator[list[ApacheKafka]]:
     fetch()
     controllers = [f"localhost:{next(free_ports)}" for _ in range(count)]
@@ -377,6 +388,7 @@ def _running(
                 cluster_id=cluster_id,
                 heap=heap,
                 zookeeper=zookeeper,
+                port=port,
             )
             for node_id, controller in enumerate(controllers, 1)
         ]

@@ -144,6 +144,11 @@ def ended(
     )
 
 
+def kafka_state() -> list[str]:
+    """The command that is installed beside this Python."""
+    return [str(Path(sys.executable).with_name("kafka-state"))]
+
+
 def producer(*options: str, stdin: str = "", **environ: str) -> subprocess.CompletedProcess[str]:
     """Run producer.py."""
     return ended([sys.executable, "producer.py", *options], stdin=stdin, **environ)

@@ -48,6 +48,8 @@ def check() -> None:
     _tell("security", None, f"{said}, {settings.who}" if settings.uses_sasl else said)
     for number, trouble in survey.ask_brokers(settings, cluster).items():
         _tell(f"broker {number}, advertised at {cluster.brokers[number]}", trouble)
+    if cluster.trouble:
+        _give_up(f"topic {settings.topic}", f"nobody can be asked for it: {cluster.trouble}")
     if not cluster.partitions:
         _require_topic(settings)
         return

@@ -9,12 +9,13 @@ from kafka import KafkaConsumer
 from kafka.admin import NewTopic
 from kafka.errors import (
     ClusterAuthorizationFailedError,
+    KafkaError,
     TopicAlreadyExistsError,
     TopicAuthorizationFailedError,
 )
 
 from app.topic_log.admin import admin_client
-from app.topic_log.client import connection_options, open_client
+from app.topic_log.client import connection_options, explain, open_client
 from app.topic_log.connectivity import ask_each, broker_number, reaching
 
 if TYPE_CHECKING:
@@ -37,10 +38,12 @@ class Cluster(NamedTuple):
     Attributes:
         brokers: the host:port that each is advertised at, by number.
         partitions: of the topic; none if it does not exist, or is hidden by ACLs.
+        trouble: why the brokers could not be asked for the topic; None if they could.
     """
 
     brokers: dict[int, str]
     partitions: frozenset[int]
+    trouble: str | None
 
 
 def ask_bootstrap_servers(settings: Settings) -> Iterator[Found]:
@@ -69,18 +72,20 @@ def look_at(settings: Settings) -> Cluster:
             **connection_options(settings, server),
             enable_auto_commit=False,
         )
+    trouble = None
+    partitions: frozenset[int] = frozenset()
     try:
-        topics = consumer.topics()
-        partitions = (
-            consumer.partitions_for_topic(settings.topic) if (settings.topic in topics) else None
-        )
+        if settings.topic in consumer.topics():
+            partitions = frozenset(consumer.partitions_for_topic(settings.topic) or ())
+    except KafkaError as error:
+        trouble = explain(error, settings)
+    finally:
         brokers = {
             broker_number(broker): f"{broker.host}:{broker.port}"
             for broker in consumer._client.cluster.brokers()
         }
-    finally:
         consumer.close(autocommit=False)
-    return Cluster(brokers, frozenset(partitions or ()))
+    return Cluster(brokers, partitions, trouble)
 
 
 def may_create_topic(settings: Settings) -> bool:

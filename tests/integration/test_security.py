@@ -13,7 +13,7 @@ from app import create_app
 from app.settings import Settings
 from tests import secure_broker
 from tests.integration.conftest import Service
-from tests.processes import free_port, gunicorn, producer, running
+from tests.processes import ended, free_port, gunicorn, kafka_state, producer, running
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.own_kafka
@@ -280,6 +280,54 @@ def test_names_the_missing_acls_and_goes_on_when_they_are_there(serve, environ, 
     for line in (follow, create):
         assert len([logged for logged in own_lines(caplog) if line in logged]) <= 2
     assert len(own_lines(caplog)) < 10
+
+
+def check(environ: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return ended([*kafka_state(), "check"], **environ)
+
+
+def test_check_names_the_acl_that_is_missing_next(environ, broker):
+    name = f"locked-{uuid.uuid4().hex}"
+    given = environ("SASL_PLAINTEXT", "PLAIN", KAFKA_TOPIC=name)
+    said = check(given)
+    assert said.returncode == 1
+    assert "it needs CREATE, or DESCRIBE if there is one that they hide" in said.stdout
+    broker.allow("alice", "topic", name, "describe", "create")
+    eventually(lambda: "it does not exist; the service creates it" in check(given).stdout)
+    assert produce(environ("PLAINTEXT", KAFKA_TOPIC=name)).returncode == 0
+    said = check(given)
+    assert said.returncode == 1
+    assert f"follow {name}: it needs DESCRIBE and READ" in said.stdout
+    broker.allow("alice", "topic", name, "read")
+    eventually(lambda: check(given).returncode == 0)
+    assert "security: SASL_PLAINTEXT, the user alice" in check(given).stdout
+
+
+def test_check_goes_on_where_the_group_is_forbidden(environ, broker):
+    name = f"groupless-{uuid.uuid4().hex}"
+    broker.allow("bob", "topic", name, "describe", "create", "read")
+    assert produce(environ("PLAINTEXT", KAFKA_TOPIC=name)).returncode == 0
+    bob = {
+        "KAFKA_TOPIC": name,
+        "KAFKA_SASL_USERNAME": "bob",
+        "KAFKA_SASL_PASSWORD": broker.users["bob"],
+    }
+    said = check(environ("SASL_PLAINTEXT", "SCRAM-SHA-256", **bob))
+    assert said.returncode == 0, said.stdout
+    assert "wrong  ACLs of the groups group-*: they are refused" in said.stdout
+    assert broker.users["bob"] not in said.stdout
+
+
+@pytest.mark.parametrize("protocol", ["SASL_PLAINTEXT", "SSL"])
+def test_check_says_what_the_listener_does_not_speak(environ, broker, protocol):
+    given = environ("PLAINTEXT", KAFKA_SECURITY_PROTOCOL=protocol)
+    if protocol.startswith("SASL"):
+        given["KAFKA_SASL_MECHANISM"] = "PLAIN"
+        given["KAFKA_SASL_USERNAME"], given["KAFKA_SASL_PASSWORD"] = "alice", broker.users["alice"]
+    said = check(given)
+    assert said.returncode == 1
+    assert "KAFKA_SECURITY_PROTOCOL is" in said.stdout
+    assert "has to be PLAINTEXT" in said.stdout
 
 
 def test_without_the_right_to_write_the_producer_says_so(environ, broker):

@@ -1,0 +1,196 @@
+"""`kafka-state` as a command: serve, check and status; produce has a module of its own."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+
+import pytest
+from confluent_kafka.admin import AdminClient
+
+from dev import apache_kafka
+from tests.processes import ended, free_port, kafka_state, running_on
+from tests.topics import Topic, new_topic
+from tests.waiting import eventually
+
+KAFKA_STATE = kafka_state()
+OWNER_ENDS_SECONDS = 6
+
+
+def settings_of(topic: Topic) -> dict[str, str]:
+    return {"KAFKA_TOPIC": topic.name, "KAFKA_BOOTSTRAP_SERVERS": topic.servers}
+
+
+def check(topic: Topic, **environ: str) -> subprocess.CompletedProcess[str]:
+    return ended([*KAFKA_STATE, "check"], **{**settings_of(topic), **environ})
+
+
+def said_of(what: str, said: subprocess.CompletedProcess[str]) -> str:
+    """The line of `check` about something."""
+    (line,) = [line for line in said.stdout.splitlines() if line[7:].startswith(what)]
+    return line
+
+
+@pytest.fixture
+def serving(topic, tmp_path):
+    """Run `kafka-state serve` in a folder that has nothing of the program."""
+    (tmp_path / "elsewhere").mkdir()
+
+    def run(*options: str, **environ: str):
+        command = [*KAFKA_STATE, "serve", *options]
+        return running_on(
+            topic, command, tmp_path / "output", cwd=tmp_path / "elsewhere", **environ
+        )
+
+    return run
+
+
+def test_serves_from_any_folder_with_the_packaged_configuration(topic, serving):
+    topic.send_state("known")
+    with serving("--workers", "2", "--access-logfile", "/dev/null") as program:
+        program.comes_to("known")
+        assert "Using worker: app.server.worker.Worker" in program.output
+        eventually(lambda: program.output.count("Following as") == 2)
+        assert '"GET /state' not in program.output
+        program.process.send_signal(signal.SIGTERM)
+        assert program.process.wait(OWNER_ENDS_SECONDS) == 0
+
+
+@pytest.mark.parametrize(
+    ("environ", "said"),
+    [
+        ({"WEB_CONCURRENCY": "many"}, "WEB_CONCURRENCY is 'many': accepted is a whole number"),
+        ({"PORT": "http"}, "PORT is 'http': accepted is a whole number, 0 to 65535"),
+        ({"STATE_INITIAL": "nope"}, "STATE_INITIAL is 'nope': accepted is a JSON value"),
+    ],
+)
+def test_a_start_that_makes_no_sense_is_one_line(environ, said):
+    stopped = ended([*KAFKA_STATE, "serve"], KAFKA_TOPIC="t", **environ)
+    assert stopped.returncode == 1
+    assert stopped.stderr.startswith(f"Error: {said}")
+    assert stopped.stderr.count("\n") == 1
+
+
+def test_check_says_what_it_finds(topic):
+    topic.send_state(77)
+    said = check(topic)
+    assert said.returncode == 0, said.stdout
+    assert all(line.startswith("ok ") for line in said.stdout.splitlines()), said.stdout
+    for what in ("settings", f"bootstrap server {topic.servers}", "security: PLAINTEXT", "broker "):
+        assert said_of(what, said)
+    assert said_of("topic", said).endswith(f"{topic.name}: 1 partitions")
+    assert ", offset 0, of 20" in said_of("last valid message", said)
+    assert said_of("last valid message", said).endswith(": 77")
+
+
+def test_check_of_a_topic_without_a_valid_message_tells_of_the_invalid_one(topic):
+    topic.send(b"junk")
+    said = check(topic, STATE_INITIAL='"none"')
+    assert said.returncode == 0, said.stdout
+    assert 'the initial value is served: "none"' in said_of("last valid message", said)
+    assert said_of("invalid message", said).startswith("wrong")
+
+
+@pytest.mark.apache_kafka
+def test_check_creates_no_topic(topic_name, bootstrap_servers):
+    missing = Topic(topic_name, bootstrap_servers)
+    said = check(missing)
+    assert said.returncode == 0
+    assert said_of("topic", said).endswith("it does not exist; the service creates it")
+    assert (
+        topic_name not in AdminClient({"bootstrap.servers": bootstrap_servers}).list_topics().topics
+    )
+    said = check(missing, KAFKA_TOPIC_AUTO_CREATE="false")
+    assert said.returncode == 1
+    assert said_of("topic", said).startswith("wrong")
+
+
+def test_check_of_a_broker_that_is_not_there_says_so(topic):
+    nowhere = f"localhost:{free_port()}"
+    said = check(topic, KAFKA_BOOTSTRAP_SERVERS=nowhere)
+    assert said.returncode == 1
+    line = said_of(f"bootstrap server {nowhere}", said)
+    assert line == f"wrong  bootstrap server {nowhere}: connection refused"
+    assert said.stderr == "The service would not become ready.\n"
+
+
+def test_check_of_one_server_of_two_that_is_not_there_names_it_and_goes_on(topic):
+    nowhere = f"localhost:{free_port()}"
+    said = check(topic, KAFKA_BOOTSTRAP_SERVERS=f"{nowhere}, {topic.servers}")
+    assert said.returncode == 0, said.stdout
+    assert said_of(f"bootstrap server {nowhere}", said).startswith("wrong")
+    assert said_of(f"bootstrap server {topic.servers}", said).startswith("ok")
+
+
+@pytest.mark.own_kafka
+def test_check_names_the_address_that_a_broker_is_advertised_at_and_not_reached():
+    nowhere = f"localhost:{free_port()}"
+    with apache_kafka.running() as kafka:
+        topic = new_topic(kafka.address)
+        topic.send_state(1)
+        kafka.stop()
+        kafka.advertise(nowhere)
+        kafka.start()
+        said = check(topic)
+    assert said.returncode == 1, said.stdout
+    assert (
+        said_of("broker 1", said) == f"wrong  broker 1, advertised at {nowhere}: connection refused"
+    )
+
+
+def test_check_of_settings_that_make_no_sense_is_a_line(topic):
+    said = check(topic, STATE_LOADER="nowhere.load", KAFKA_BROKERS="x")
+    assert said.returncode == 1
+    assert said_of("settings", said).startswith("wrong  settings: STATE_LOADER is 'nowhere.load'")
+
+
+def test_check_asks_about_a_name_that_is_like_a_known_one(topic):
+    said = check(topic, KAFKA_BROKERS="x")
+    assert "did you mean KAFKA_BOOTSTRAP_SERVERS?" in said.stdout
+    assert said.returncode == 0
+
+
+def test_nothing_is_coloured_where_there_is_no_terminal(topic):
+    assert "\x1b" not in check(topic).stdout
+
+
+def test_status_is_for_eyes(topic, serving):
+    topic.send_state("known")
+    with serving() as program:
+        program.comes_to("known")
+        topic.send(b"junk")
+        eventually(lambda: program.get("/status").json()["last_invalid"])
+        said = ended([*KAFKA_STATE, "status", f"localhost:{program.port}"])
+    assert said.returncode == 0, said.stderr
+    lines = dict(line.split(maxsplit=1) for line in said.stdout.splitlines())
+    assert lines["topic"].startswith(topic.name)
+    assert lines["following"].startswith("yes, since")
+    assert lines["state"] == '"known" (partition 0, offset 0)'
+    assert lines["0"].split() == ["2", "2", "0"]
+    assert "1 invalid" in lines["counted"]
+    assert "offset 1: json: " in lines["invalid"]
+
+
+def test_status_of_nothing_is_one_line():
+    said = ended([*KAFKA_STATE, "status", f"localhost:{free_port()}"])
+    assert said.returncode == 1
+    assert "does not answer" in said.stderr
+    assert said.stderr.count("\n") == 1
+
+
+def test_status_is_watched_until_ctrl_c(topic, serving, tmp_path):
+    topic.send_state("known")
+    with serving() as program:
+        program.comes_to("known")
+        seen = tmp_path / "seen"
+        command = [*KAFKA_STATE, "status", "--watch", f"localhost:{program.port}"]
+        with seen.open("w") as output:
+            watching = subprocess.Popen(command, stdout=output, stderr=output)
+        try:
+            eventually(lambda: seen.read_text().count("following   yes") >= 2)
+            watching.send_signal(signal.SIGINT)
+            assert watching.wait(5) == 0
+        finally:
+            watching.kill()
+            watching.wait()
+    assert "Traceback" not in seen.read_text()
