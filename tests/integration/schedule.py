@@ -415,6 +415,8 @@ class Schedule:
             self._note(f"{how} committed")
             self.uncommitted -= transaction.states
             producer.commit_transaction(WAIT_SECONDS)
+        for partition in transaction.starts:
+            self._ends[partition] += 1  # its marker, which may be written a little later
 
     def _send(self, messages: Sequence[ToSend], writer: Writer) -> dict[int, int]:
         """Send and wait for the acknowledgements; gives the first offset in each partition."""
