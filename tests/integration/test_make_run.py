@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import socket
@@ -14,7 +15,7 @@ import pytest
 
 from app.topic_log.installed import IS_KAFKA_PYTHON_3
 from dev.broker import answers
-from tests.processes import ROOT, free_port, running
+from tests.processes import ROOT, assert_all_ended, ended, free_port, running
 from tests.waiting import eventually
 
 EMBEDDED_PORT = 9092
@@ -43,12 +44,11 @@ def nothing_at_9092():
         give_up(f"port {EMBEDDED_PORT} is in use on this machine; this test needs it")
 
 
-def make_run_producer(**variables: str) -> str:
+def make_run_producer(port: int, **variables: str) -> str:
     assignments = [f"{name}={value}" for name, value in variables.items()]
-    command = ["make", "run-producer", *assignments]
-    return subprocess.run(
-        command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
-    ).stdout
+    said = ended(["make", "run-producer", *assignments], PORT=str(port))
+    assert said.returncode == 0, said.stderr
+    return said.stdout
 
 
 def assert_ends_quietly(program) -> None:
@@ -74,11 +74,50 @@ def test_serves_from_an_embedded_broker_that_a_producer_reaches_at_the_usual_por
             "Broker: an embedded one at localhost:9092, in memory: "
             "what it holds is gone when it stops\n"
         ) in program.output
-        assert make_run_producer(STATE="77").startswith("Sending message with value: {")
-        program.comes_to(77)
-        make_run_producer(STATE='{"a": "it\'s $HOME, $(b) `c`"}', COUNT="1000")
+        said = make_run_producer(program.port, STATE="77")
+        assert said.startswith("Sending message with value: {")
+        assert f"Served by http://localhost:{program.port}: partition " in said
+        assert program.get().json() == {"state": 77}
+        make_run_producer(program.port, STATE='{"a": "it\'s $HOME, $(b) `c`"}', COUNT="1000")
         program.comes_to({"a": "it's $HOME, $(b) `c`"})
         assert_ends_quietly(program)
+    assert not answers(f"localhost:{EMBEDDED_PORT}")
+
+
+@needs_embedded
+@pytest.mark.usefixtures("nothing_at_9092")
+def test_each_read_right_after_make_run_producer_is_of_what_it_sent(make_run):
+    with make_run() as program:
+        program.comes_to(0)
+        for state in range(1, 9):
+            make_run_producer(program.port, STATE=str(state))
+            assert program.get().json() == {"state": state}
+
+
+@needs_embedded
+@pytest.mark.usefixtures("nothing_at_9092")
+def test_the_producer_does_not_wait_for_a_service_of_another_topic(make_run):
+    with make_run(KAFKA_TOPIC="other") as program:
+        program.comes_to(0)
+        said = make_run_producer(program.port)
+        assert "Delivered to test-topic" in said
+        assert "Served" not in said
+
+
+@pytest.mark.own_kafka
+@pytest.mark.usefixtures("nothing_at_9092")
+def test_make_kafka_is_a_real_broker_until_ctrl_c(make_run, tmp_path):
+    with running(["make", "kafka"], EMBEDDED_PORT, {}, tmp_path / "kafka") as kafka:
+        eventually(lambda: "answers at localhost:9092; Ctrl-C stops it" in kafka.output, within=60)
+        with make_run() as program:
+            program.comes_to(0)
+            assert "Broker: localhost:9092, which was already there" in program.output
+            make_run_producer(program.port, STATE="77")
+            assert program.get().json() == {"state": 77}
+        processes = kafka.tree()
+        kafka.press_ctrl_c()
+        assert_all_ended(processes)
+        assert "Traceback" not in kafka.output
     assert not answers(f"localhost:{EMBEDDED_PORT}")
 
 
@@ -156,6 +195,7 @@ def test_help_names_every_command():
         "help",
         "install",
         "run",
+        "kafka",
         "run-producer",
         "test",
         "soak",
@@ -173,16 +213,41 @@ def test_installing_again_does_nothing():
     eventually(lambda: subprocess.run(again, cwd=ROOT, check=False).returncode == 0, within=1)
 
 
-def test_an_environment_that_was_left_half_made_is_made_anew(tmp_path):
+@pytest.fixture
+def clone(tmp_path):
+    """A folder that make has done nothing in."""
     for name in ("Makefile", "setup.cfg", "pyproject.toml"):
         shutil.copy(ROOT / name, tmp_path)
     (tmp_path / "constraints.txt").touch()
+    return tmp_path
+
+
+def steps_of(clone, *targets: str) -> str:
+    return subprocess.run(
+        ["make", "--dry-run", *targets], cwd=clone, capture_output=True, text=True, check=True
+    ).stdout
+
+
+@pytest.mark.parametrize(
+    ("targets", "extras"),
+    [
+        (["run"], ["kafka-python-ng,embedded-broker"]),
+        (["run-producer"], ["kafka-python-ng,embedded-broker"]),
+        (["run", "STATE_LOADER=onnx"], ["kafka-python-ng,embedded-broker", "onnx"]),
+        (["test"], ["kafka-python-ng,embedded-broker", "dev"]),
+        (["lint", "KAFKA_CLIENT=kafka-python"], ["kafka-python,embedded-broker", "dev"]),
+    ],
+)
+def test_a_command_installs_what_it_needs_and_no_more(clone, targets, extras):
+    assert re.findall(r"--editable '\.\[(.*)\]'", steps_of(clone, *targets)) == extras
+
+
+def test_an_environment_that_was_left_half_made_is_made_anew(clone):
+    tmp_path = clone
     half_made = tmp_path / ".venv" / "bin" / "python"
     half_made.parent.mkdir(parents=True)
     half_made.touch(mode=0o755)
-    steps = subprocess.run(
-        ["make", "--dry-run", "install"], cwd=tmp_path, capture_output=True, text=True, check=True
-    ).stdout
+    steps = steps_of(clone, "install")
     (step,) = [line for line in steps.splitlines() if "-m venv" in line]
     subprocess.run(step, shell=True, cwd=tmp_path, check=True)
     assert (tmp_path / ".venv" / "bin" / "pip").exists()
