@@ -92,6 +92,7 @@ def test_each_read_right_after_make_run_producer_is_of_what_it_sent(make_run):
         for state in range(1, 9):
             make_run_producer(program.port, STATE=str(state))
             assert program.get().json() == {"state": state}
+        assert_ends_quietly(program)
 
 
 @needs_embedded
@@ -102,6 +103,7 @@ def test_the_producer_does_not_wait_for_a_service_of_another_topic(make_run):
         said = make_run_producer(program.port)
         assert "Delivered to test-topic" in said
         assert "Served" not in said
+        assert_ends_quietly(program)
 
 
 @pytest.mark.own_kafka
@@ -114,6 +116,7 @@ def test_make_kafka_is_a_real_broker_until_ctrl_c(make_run, tmp_path):
             assert "Broker: localhost:9092, which was already there" in program.output
             make_run_producer(program.port, STATE="77")
             assert program.get().json() == {"state": 77}
+            assert_ends_quietly(program)
         processes = kafka.tree()
         kafka.press_ctrl_c()
         assert_all_ended(processes)
