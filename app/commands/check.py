@@ -19,7 +19,7 @@ from app.loading import Loader
 from app.server import variables
 from app.settings import Settings, unknown_names
 from app.state import Snapshot, State
-from app.topic_log import KafkaError, explain, survey
+from app.topic_log import KafkaError, create_topic, explain, survey
 
 # longer than a start waits for a partition without a leader
 READY_SECONDS = 20.0
@@ -80,15 +80,9 @@ def _require_topic(settings: Settings) -> None:
             "false",
         )
     try:
-        may_create = survey.may_create_topic(settings)
-    except KafkaError as error:
-        _give_up(what, f"it does not exist, and cannot be created: {explain(error, settings)}")
-    if not may_create:
-        _give_up(
-            what,
-            f"it does not exist, and the ACLs do not let {settings.who} create it: it needs "
-            "CREATE, or DESCRIBE if there is one that they hide",
-        )
+        create_topic(settings, validate_only=True)
+    except (KafkaError, OSError) as error:
+        _give_up(what, f"it cannot be found (DESCRIBE) or created: {explain(error, settings)}")
     _tell(what, None, "it does not exist; the service creates it")
 
 

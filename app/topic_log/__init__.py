@@ -10,6 +10,7 @@ from app.topic_log.installed import CLIENT
 # isort: split
 from kafka.errors import KafkaError
 
+from app.topic_log.admin import create_topic
 from app.topic_log.answers import (
     Answer,
     Ask,
@@ -39,6 +40,7 @@ __all__ = [
     "TopicLog",
     "TopicLogError",
     "connection_options",
+    "create_topic",
     "explain",
     "read_message",
 ]

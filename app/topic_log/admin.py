@@ -7,10 +7,21 @@ import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from kafka.admin import KafkaAdminClient
-from kafka.errors import KafkaTimeoutError
+from kafka.admin import KafkaAdminClient, NewTopic
+from kafka.errors import (
+    ClusterAuthorizationFailedError,
+    KafkaTimeoutError,
+    TopicAlreadyExistsError,
+    TopicAuthorizationFailedError,
+)
 
-from app.topic_log.client import REQUEST_TIMEOUT_MS, TopicLogError, connection_options, open_client
+from app.topic_log.client import (
+    REQUEST_TIMEOUT_MS,
+    NotAllowed,
+    TopicLogError,
+    connection_options,
+    open_client,
+)
 from app.topic_log.connectivity import reaching
 from app.topic_log.installed import IS_KAFKA_PYTHON_3
 
@@ -52,3 +63,29 @@ def admin_client(settings: Settings) -> Iterator[KafkaAdminClient]:
         yield admin
     finally:
         admin.close()
+
+
+def create_topic(settings: Settings, *, validate_only: bool = False) -> bool:
+    """Create the topic: one partition, the broker's default replication. Gives False where it is
+    there already.
+
+    Args:
+        validate_only: the brokers say whether they would, and do not.
+
+    Raises:
+        NotAllowed: by the ACLs.
+        KafkaError: it cannot be created.
+    """
+    topic = NewTopic(settings.topic, num_partitions=1, replication_factor=1)
+    topic.replication_factor = -1  # kafka-python-ng's constructor refuses it
+    try:
+        with admin_client(settings) as admin:
+            admin.create_topics([topic], validate_only=validate_only)
+    except TopicAlreadyExistsError:
+        return False
+    except (TopicAuthorizationFailedError, ClusterAuthorizationFailedError) as error:
+        raise NotAllowed(
+            f"the topic {settings.topic} does not exist, and the ACLs do not let {settings.who} "
+            "create it: it needs CREATE on the topic or the cluster"
+        ) from error
+    return True

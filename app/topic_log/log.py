@@ -8,18 +8,11 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
 from kafka import KafkaConsumer, TopicPartition
-from kafka.admin import NewTopic
-from kafka.errors import (
-    ClusterAuthorizationFailedError,
-    TopicAlreadyExistsError,
-    TopicAuthorizationFailedError,
-)
 
-from app.topic_log.admin import admin_client
+from app.topic_log.admin import create_topic
 from app.topic_log.answers import Answer, Ask
 from app.topic_log.client import (
     RECEIVE_BYTES,
-    NotAllowed,
     connection_options,
     open_client,
 )
@@ -97,19 +90,8 @@ class TopicLog:
         Raises:
             NotAllowed: by the ACLs.
         """
-        topic = NewTopic(self._topic, num_partitions=1, replication_factor=1)
-        topic.replication_factor = -1  # kafka-python-ng's constructor refuses it
-        try:
-            with admin_client(self._settings) as admin:
-                admin.create_topics([topic])
+        if create_topic(self._settings):
             log.info("Created the topic %s", self._topic)
-        except TopicAlreadyExistsError:
-            pass  # another instance was faster
-        except (TopicAuthorizationFailedError, ClusterAuthorizationFailedError) as error:
-            raise NotAllowed(
-                f"the topic {self._topic} does not exist, and the ACLs do not let "
-                f"{self._settings.who} create it: it needs CREATE on the topic or the cluster"
-            ) from error
 
     @property
     def topic_id(self) -> str | None:

@@ -6,15 +6,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from kafka import KafkaConsumer
-from kafka.admin import NewTopic
-from kafka.errors import (
-    ClusterAuthorizationFailedError,
-    KafkaError,
-    TopicAlreadyExistsError,
-    TopicAuthorizationFailedError,
-)
+from kafka.errors import KafkaError
 
-from app.topic_log.admin import admin_client
 from app.topic_log.client import connection_options, explain, open_client
 from app.topic_log.connectivity import ask_each, broker_number, reaching
 
@@ -86,21 +79,3 @@ def look_at(settings: Settings) -> Cluster:
         }
         consumer.close(autocommit=False)
     return Cluster(brokers, partitions, trouble)
-
-
-def may_create_topic(settings: Settings) -> bool:
-    """Whether the brokers would create the topic; nothing is created.
-
-    Raises:
-        KafkaError: they do not say.
-    """
-    topic = NewTopic(settings.topic, num_partitions=1, replication_factor=1)
-    topic.replication_factor = -1  # kafka-python-ng's constructor refuses it
-    try:
-        with admin_client(settings) as admin:
-            admin.create_topics([topic], validate_only=True)
-    except TopicAlreadyExistsError:
-        return True
-    except (TopicAuthorizationFailedError, ClusterAuthorizationFailedError):
-        return False
-    return True
