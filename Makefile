@@ -12,8 +12,8 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed-$(KAFKA_CLIENT)
 comma := ,
-# the extra $(1) of this project
-install = PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --editable '.[$(1)]'
+# the extra $(1) of this project; what is used of it is compiled when it is
+install = PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --no-compile --disable-pip-version-check --editable '.[$(1)]'
 # of the Apache Kafka that tests start
 VERSION_OPTION = $(if $(KAFKA_VERSION),--kafka-version=$(KAFKA_VERSION))
 
