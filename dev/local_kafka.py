@@ -19,7 +19,7 @@ def main() -> str | None:
         return "Error: an Apache Kafka needs java, 17 or newer, and mvn, which fetches it"
     if answers(LOCAL):
         return f"Error: there is a broker at {LOCAL} already"
-    for stop_signal in (signal.SIGTERM, signal.SIGHUP):
+    for stop_signal in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(stop_signal, signal.default_int_handler)
     try:
         print(f"Starting Apache Kafka {apache_kafka.version()} ...", flush=True)
