@@ -185,13 +185,9 @@ def test_status_is_watched_until_ctrl_c(topic, serving, tmp_path):
         seen = tmp_path / "seen"
         command = [*KAFKA_STATE, "status", "--watch", f"localhost:{program.port}"]
         with seen.open("w") as output:
-            watching = subprocess.Popen(
-                command,
-                stdout=output,
-                stderr=output,
-                # a shell that runs the tests in the background ignores it for all of them
-                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-            )
+            # a shell that runs the tests in the background ignores it for all of them
+            command = ["env", "--default-signal=INT", *command]
+            watching = subprocess.Popen(command, stdout=output, stderr=output)
         try:
             eventually(lambda: seen.read_text().count("following   yes") >= 2)
             watching.send_signal(signal.SIGINT)
