@@ -1,13 +1,8 @@
 """Send state messages to the topic that the service follows: the same as `kafka-state produce`."""
 
-import signal
+import sys
 
-# before the imports that take their time, so that an early Ctrl-C is a quiet one
-signal.signal(signal.SIGINT, signal.SIG_DFL)
-
-from app.commands.produce import produce
-
-signal.signal(signal.SIGINT, signal.default_int_handler)
+from kafka_state import main
 
 if __name__ == "__main__":
-    produce()
+    main(["produce", *sys.argv[1:]], prog_name="kafka-state")

@@ -1,4 +1,4 @@
-"""`kafka-state`, the command that `pip install` gives."""
+"""The commands of `kafka-state`."""
 
 from __future__ import annotations
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -44,7 +45,7 @@ class Outgoing(NamedTuple):
 
 
 class Delivery:
-    """Sends messages and counts what the broker acknowledges.
+    """Sends messages and counts what the broker acknowledges. For the main thread only.
 
     The client's own thread writes `acknowledged`, `ends` and `_trouble`; all are final once
     `settle` has returned.
@@ -127,15 +128,16 @@ class Delivery:
             self._producer.close(timeout=CLOSE_SECONDS)
 
     def _send(self, message: Outgoing) -> Any:
-        self.sent += 1
-        future = self._producer.send(
-            self._settings.topic,
-            value=message.value,
-            key=message.key,
-            headers=list(message.headers),
-            partition=message.partition,
-        )
-        return future.add_callback(self._note_acknowledged).add_errback(self._note_trouble)
+        with _uninterrupted():  # or one might be sent that is counted nowhere
+            self.sent += 1
+            future = self._producer.send(
+                self._settings.topic,
+                value=message.value,
+                key=message.key,
+                headers=list(message.headers),
+                partition=message.partition,
+            )
+            return future.add_callback(self._note_acknowledged).add_errback(self._note_trouble)
 
     def _note_acknowledged(self, placed: Any) -> None:
         self.acknowledged += 1
@@ -148,6 +150,19 @@ class Delivery:
     def _raise_trouble(self) -> None:
         if self._trouble:
             raise self._trouble
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Keep a Ctrl-C back until the end of the block. For the main thread only."""
+    came: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if came:
+            raise KeyboardInterrupt
 
 
 class Refused(Exception):

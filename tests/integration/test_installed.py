@@ -25,7 +25,7 @@ def installed(request, tmp_path_factory) -> tuple[str, Path]:
     source = folder / "source"
     source.mkdir()
     copy_program(source)
-    for name in ("setup.cfg", "pyproject.toml", "constraints.txt"):
+    for name in ("setup.cfg", "pyproject.toml", "constraints.txt", "kafka_state.py"):
         shutil.copy(ROOT / name, source)
     bin = folder / "venv" / "bin"
     for command in (

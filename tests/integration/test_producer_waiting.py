@@ -245,14 +245,16 @@ def test_ctrl_c_says_how_many_were_delivered(topic, sending):
     ), said[-300:]
 
 
-def test_a_ctrl_c_before_it_has_begun_is_quiet(tmp_path):
+@pytest.mark.parametrize(
+    "command", [[sys.executable, "producer.py"], [*kafka_state(), "produce"], [*kafka_state()]]
+)
+def test_a_ctrl_c_before_it_has_begun_is_quiet(tmp_path, command):
     """It is importing what it needs, of which something takes long here."""
     (tmp_path / "flask.py").write_text(
         "import pathlib, sys, time\n"
         "pathlib.Path(__file__).with_name('importing').touch()\n"
         "time.sleep(30)\n"
     )
-    command = [sys.executable, "producer.py"]
     with Ended(command, {"PYTHONPATH": str(tmp_path)}, tmp_path / "said") as at_work:
         eventually((tmp_path / "importing").exists)
         at_work.process.send_signal(signal.SIGINT)
