@@ -12,8 +12,11 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed-$(KAFKA_CLIENT)
 comma := ,
+# the pip of $(PYTHON), since 22.3: to put one into .venv takes longer than all that it installs
+has_pip = $(shell $(PYTHON) -m pip --python $(PYTHON) --version 2>/dev/null)
+pip = $(if $(has_pip),$(PYTHON) -m pip --python $(BIN)/python,$(BIN)/python -m pip)
 # the extra $(1) of this project; what is used of it is compiled when it is
-install = PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --no-compile --disable-pip-version-check --editable '.[$(1)]'
+install = PIP_CONSTRAINT=constraints.txt $(pip) install --quiet --no-compile --disable-pip-version-check --editable '.[$(1)]'
 # of the Apache Kafka that tests start
 VERSION_OPTION = $(if $(KAFKA_VERSION),--kafka-version=$(KAFKA_VERSION))
 
@@ -31,11 +34,13 @@ ifeq ($(filter $(KAFKA_CLIENT),kafka-python-ng kafka-python),)
 endif
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed; $(PYTHON) is " + sys.version.split()[0])'
 	@rm -f .venv/installed-*
-	@# pip comes last: without it, making the environment was interrupted
-	@test -x $(BIN)/pip || $(PYTHON) -m venv --clear .venv
+	@# one that does not answer is left from a making that was interrupted
+	@test "$$($(BIN)/python -c 'print(1)' 2>/dev/null)" = 1 || $(PYTHON) -m venv --clear --without-pip .venv
+	@$(pip) --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null
 	@echo "Installing into .venv with $(KAFKA_CLIENT) ..."
 	@# both clients are imported as kafka: the one goes before the other comes
-	@$(BIN)/pip uninstall -qq --yes kafka-python kafka-python-ng
+	@if test -e "$$(echo .venv/lib/python*/site-packages/kafka)"; then \
+		$(pip) uninstall -qq --yes kafka-python kafka-python-ng; fi
 	@$(call install,$(KAFKA_CLIENT)$(comma)embedded-broker)
 	@touch $@
 

@@ -253,4 +253,4 @@ def test_an_environment_that_was_left_half_made_is_made_anew(clone):
     steps = steps_of(clone, "install")
     (step,) = [line for line in steps.splitlines() if "-m venv" in line]
     subprocess.run(step, shell=True, cwd=tmp_path, check=True)
-    assert (tmp_path / ".venv" / "bin" / "pip").exists()
+    assert ended([str(half_made), "-c", "print(1)"]).stdout == "1\n"
