@@ -13,7 +13,7 @@ BIN := .venv/bin
 INSTALLED := .venv/installed-$(KAFKA_CLIENT)
 comma := ,
 # the pip of $(PYTHON), since 22.3: to put one into .venv takes longer than all that it installs
-has_pip = $(shell $(PYTHON) -m pip --python $(PYTHON) --version 2>/dev/null)
+has_pip = $(shell $(PYTHON) -m pip --python "$$(command -v $(PYTHON))" --version 2>/dev/null)
 pip = $(if $(has_pip),$(PYTHON) -m pip --python $(BIN)/python,$(BIN)/python -m pip)
 # the extra $(1) of this project; what is used of it is compiled when it is
 install = PIP_CONSTRAINT=constraints.txt $(pip) install --quiet --no-compile --disable-pip-version-check --editable '.[$(1)]'
