@@ -13,7 +13,8 @@ BIN := .venv/bin
 INSTALLED := .venv/installed-$(KAFKA_CLIENT)
 comma := ,
 # the pip of $(PYTHON), since 22.3: to put one into .venv takes longer than all that it installs
-has_pip = $(shell $(PYTHON) -m pip --python "$$(command -v $(PYTHON))" --version 2>/dev/null)
+HAS_PIP = import pip; print("yes" if tuple(map(int, pip.__version__.split(".")[:2])) >= (22, 3) else "")
+has_pip = $(eval has_pip := $$(shell $(PYTHON) -c '$(HAS_PIP)' 2>/dev/null))$(has_pip)
 pip = $(if $(has_pip),$(PYTHON) -m pip --python $(BIN)/python,$(BIN)/python -m pip)
 # the extra $(1) of this project; what is used of it is compiled when it is
 install = PIP_CONSTRAINT=constraints.txt $(pip) install --quiet --no-compile --disable-pip-version-check --editable '.[$(1)]'
@@ -36,7 +37,7 @@ endif
 	@rm -f .venv/installed-*
 	@# one that does not answer is left from a making that was interrupted
 	@test "$$($(BIN)/python -c 'print(1)' 2>/dev/null)" = 1 || $(PYTHON) -m venv --clear --without-pip .venv
-	@$(pip) --version >/dev/null 2>&1 || $(BIN)/python -m ensurepip >/dev/null
+	@$(if $(has_pip),true,$(BIN)/python -m ensurepip >/dev/null)
 	@echo "Installing into .venv with $(KAFKA_CLIENT) ..."
 	@# both clients are imported as kafka: the one goes before the other comes
 	@if test -e "$$(echo .venv/lib/python*/site-packages/kafka)"; then \
