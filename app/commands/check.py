@@ -53,7 +53,7 @@ def check() -> None:
     if not cluster.partitions:
         _require_topic(settings)
         return
-    _tell(f"topic {settings.topic}", None, f"{len(cluster.partitions)} partitions")
+    _tell(f"topic {settings.topic}", None, f"it is there, partitions: {len(cluster.partitions)}")
     _require_state(settings, loader)
 
 
