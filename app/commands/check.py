@@ -58,6 +58,7 @@ def check() -> None:
 
 
 def _settings() -> tuple[Settings, Loader]:
+    sys.path.insert(0, os.getcwd())  # where gunicorn looks for a loader too
     try:
         variables.check(os.environ)
         settings = Settings.from_environ(os.environ)

@@ -144,6 +144,15 @@ def test_check_of_settings_that_make_no_sense_is_a_line(topic):
     assert said_of("settings", said).startswith("wrong  settings: STATE_LOADER is 'nowhere.load'")
 
 
+def test_check_finds_a_loader_in_the_folder_that_it_is_run_in(topic, tmp_path):
+    (tmp_path / "shouting.py").write_text("def load(message):\n    return message.state.upper()\n")
+    topic.send_state("known")
+    environ = {**settings_of(topic), "STATE_LOADER": "shouting.load"}
+    said = ended([*KAFKA_STATE, "check"], cwd=tmp_path, **environ)
+    assert said.returncode == 0, said.stdout
+    assert said_of("last valid message", said).endswith(': "KNOWN"')
+
+
 def test_check_asks_about_a_name_that_is_like_a_known_one(topic):
     said = check(topic, KAFKA_BROKERS="x")
     assert "did you mean KAFKA_BOOTSTRAP_SERVERS?" in said.stdout
