@@ -30,13 +30,13 @@ class Journal:
         if snapshot.offset is None:
             log.info(
                 "Initializing API with the initial state %s: %s holds no valid message",
-                _view(snapshot.json),
+                view(snapshot.json),
                 self._topic,
             )
         else:
             log.info(
                 "Initializing API with data from msg: state %s",
-                _view(snapshot.json),
+                view(snapshot.json),
                 extra={
                     **_place(snapshot.partition, snapshot.offset),
                     "timestamp_ms": snapshot.timestamp,
@@ -47,7 +47,7 @@ class Journal:
     def update(self, snapshot: Snapshot) -> None:
         self._update(
             "State updated to: %s",
-            _view(snapshot.json),
+            view(snapshot.json),
             extra=_place(snapshot.partition, snapshot.offset),
         )
 
@@ -62,7 +62,7 @@ class Journal:
         self._invalid(
             "Skipped an invalid message: %s: %s",
             reason,
-            _view(detail),
+            view(detail),
             exc_info=traceback_of,
             extra=_place(partition, offset),
         )
@@ -71,7 +71,7 @@ class Journal:
         self._pending(
             "To be tried again: %s: %s",
             reason,
-            _view(detail),
+            view(detail),
             extra=_place(partition, offset),
         )
 
@@ -111,6 +111,6 @@ def _place(partition: int | None, offset: int | None) -> dict[str, int | None]:
     return {"partition": partition, "offset": offset}
 
 
-def _view(text: str) -> str:
+def view(text: str) -> str:
     """As much of `text` as belongs into a log line."""
     return text if len(text) <= VIEW_CHARACTERS else text[:VIEW_CHARACTERS] + "…"

@@ -14,6 +14,7 @@ import click
 
 from app.consumer import Consumer
 from app.environment import SettingsError
+from app.journal import view
 from app.loaders import find_loader
 from app.loading import Loader
 from app.server import variables
@@ -25,7 +26,6 @@ from app.topic_log import KafkaError, create_topic, explain, survey
 READY_SECONDS = 20.0
 # by then the brokers have refused a group that they refuse
 GROUP_SECONDS = 2.0
-SHOWN_CHARACTERS = 100
 
 
 @click.command()
@@ -38,8 +38,8 @@ def check() -> None:
     """
     logging.disable(logging.CRITICAL)  # what matters is said below
     settings, loader = _settings()
-    for found in survey.ask_bootstrap_servers(settings):
-        _tell(f"bootstrap server {found.server}", found.trouble)
+    for server, trouble in survey.ask_bootstrap_servers(settings):
+        _tell(f"bootstrap server {server}", trouble)
     try:
         cluster = survey.look_at(settings)
     except (KafkaError, OSError) as error:
@@ -129,9 +129,7 @@ def _require_state(settings: Settings, loader: Loader) -> None:
 
 
 def _described(snapshot: Snapshot) -> str:
-    shown = snapshot.json
-    if len(shown) > SHOWN_CHARACTERS:
-        shown = f"{shown[:SHOWN_CHARACTERS]}…"
+    shown = view(snapshot.json)
     if snapshot.offset is None:
         return f"there is none, and the initial value is served: {shown}"
     where = f"partition {snapshot.partition}, offset {snapshot.offset}"

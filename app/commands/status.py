@@ -12,9 +12,9 @@ from typing import Any
 import click
 
 from app.commands.service import OK, NoService, Service
+from app.journal import view
 
 WATCH_SECONDS = 1.0
-SHOWN_CHARACTERS = 100
 MOST_PARTITIONS = 20
 
 
@@ -70,7 +70,7 @@ def _lines(service: Service) -> Iterator[str]:
             if place
             else "the initial value"
         )
-        yield f"state       {_short(json.dumps(state.body['state'], ensure_ascii=False))} ({where})"
+        yield f"state       {view(json.dumps(state.body['state'], ensure_ascii=False))} ({where})"
     else:
         yield f"state       {click.style('not known', fg='red')}: {state.body.get('detail')}"
     yield from _partitions(status["partitions"])
@@ -105,12 +105,8 @@ def _partitions(partitions: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
 def _reason(message: Mapping[str, Any]) -> str:
     return (
         f"partition {message['partition']}, offset {message['offset']}: "
-        f"{message['reason']}: {_short(message['detail'])}"
+        f"{message['reason']}: {view(message['detail'])}"
     )
-
-
-def _short(text: str) -> str:
-    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"
 
 
 def _time(text: str) -> str:

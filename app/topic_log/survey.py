@@ -15,17 +15,6 @@ if TYPE_CHECKING:
     from app.settings import Settings
 
 
-class Found(NamedTuple):
-    """One of the servers that were asked.
-
-    Attributes:
-        trouble: why it does not answer; None if it does.
-    """
-
-    server: str
-    trouble: str | None
-
-
 class Cluster(NamedTuple):
     """
     Attributes:
@@ -39,13 +28,13 @@ class Cluster(NamedTuple):
     trouble: str | None
 
 
-def ask_bootstrap_servers(settings: Settings) -> Iterator[Found]:
-    """
+def ask_bootstrap_servers(settings: Settings) -> Iterator[tuple[str, str | None]]:
+    """Each, and why it does not answer; None if it does.
+
     Raises:
         OSError: a file of certificates or keys cannot be read.
     """
-    for server, trouble in ask_each(settings, settings.bootstrap_servers.split(","), 0):
-        yield Found(server, trouble)
+    return ask_each(settings, settings.bootstrap_servers.split(","), 0)
 
 
 def ask_brokers(settings: Settings, cluster: Cluster) -> dict[int, str | None]:
