@@ -131,7 +131,7 @@ class Throttle:
         if self._held and self._has_room():
             line, args, options = self._held
             if self._left_out:
-                line, args = line + " (%d like it left out)", (*args, self._left_out)
+                line, args = line + " (and %d more like it)", (*args, self._left_out)
             self._log(line, *args, **options)
             self._held, self._left_out = None, 0
 

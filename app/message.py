@@ -42,9 +42,17 @@ class MessageSchema(Schema):
     class Meta:
         unknown = EXCLUDE
 
-    message_id = fields.String(allow_none=True)
-    text = fields.String(allow_none=True)
-    state = fields.Raw(required=True, allow_none=True)
+    error_messages = {"type": "it is no JSON object"}  # noqa: RUF012  # marshmallow's own form
+
+    message_id = fields.String(
+        allow_none=True, error_messages={"invalid": "message_id is neither a string nor null"}
+    )
+    text = fields.String(
+        allow_none=True, error_messages={"invalid": "text is neither a string nor null"}
+    )
+    state = fields.Raw(
+        required=True, allow_none=True, error_messages={"required": "state is missing"}
+    )
 
 
 _SCHEMA = MessageSchema()
@@ -71,9 +79,9 @@ def parse_message(value: bytes | None) -> dict[str, Any]:
     try:
         fields_: dict[str, Any] = _SCHEMA.load(document)
     except ValidationError as error:
-        at_fault = ", ".join(sorted(error.messages_dict)).replace("_schema", "no object")
+        faults = [fault for faults in error.messages_dict.values() for fault in faults]
         raise InvalidMessage(
-            "schema", f"at fault: {at_fault}; accepted is a JSON object with a state"
+            "schema", f"{', '.join(faults)}; accepted is a JSON object with a state"
         ) from None
     return fields_
 

@@ -42,10 +42,16 @@ class Refused:
     """A message that was looked at and is invalid."""
 
     at: datetime
+    topic_id: str | None
     partition: int
     offset: int
     reason: str
     detail: str
+
+    def is_before(self, other: Refused) -> bool:
+        """Whether both are of one partition, where the other comes later."""
+        log, other_log = (self.topic_id, self.partition), (other.topic_id, other.partition)
+        return log == other_log and self.offset < other.offset
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,7 @@ class Status:
         failures: how often it ended, or could not begin.
         updates: how many states were published.
         invalid_messages: how many were looked at and are none, by reason.
-        last_invalid: the last of them.
+        last_invalid: the last of them; in a partition the one with the highest offset.
         failed_loads: how often a loader did not accept a message, or not now, by reason.
         pending: those that are to be tried again, and would be the state: the newest first.
         partition_errors: how often a partition could not be read, by Kafka's name of the error.

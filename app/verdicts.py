@@ -77,9 +77,12 @@ class Verdicts:
 
     def refuse(self, partition: int, offset: int, error: InvalidMessage) -> None:
         self._invalid_messages[error.reason] += 1
-        self._last_invalid = Refused(
-            datetime.now(timezone.utc), partition, offset, error.reason, str(error)
+        refused = Refused(
+            datetime.now(timezone.utc), self.topic_id, partition, offset, error.reason, str(error)
         )
+        # who looks for the last valid message comes from the end
+        if not (self._last_invalid and refused.is_before(self._last_invalid)):
+            self._last_invalid = refused
         self._journal.invalid(
             partition,
             offset,

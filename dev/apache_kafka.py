@@ -89,7 +89,7 @@ def libs() -> Path:
 def fetch() -> None:
     """Bring the jars that the pom names."""
     if not (libs() / f"kafka_2.13-{version()}.jar").exists():
-        command = ["mvn", "-B", "-q", "-f", str(HOME / "pom.xml")]
+        command = ["mvn", "-B", "-q", "-Dstyle.color=never", "-f", str(HOME / "pom.xml")]
         command += [f"-Dkafka.version={version()}", "dependency:copy-dependencies"]
         subprocess.run(command, check=True, timeout=FETCH_SECONDS)
 

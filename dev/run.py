@@ -6,6 +6,7 @@ import contextlib
 import importlib.util
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -19,12 +20,13 @@ from dev.broker import EmbeddedBroker, answers, forwarding
 
 PORT = 9092
 LOCAL = f"localhost:{PORT}"
+GUNICORN_PORT = 8000
 LOOK_SECONDS = 0.1
 STOP_SECONDS = 4.5
 
 
-class BrokerUnavailable(Exception):
-    """There is no broker to be had; its text says what to do."""
+class CannotRun(Exception):
+    """There is no broker or no port to be had; its text says what to do."""
 
 
 def main(stop_signals: Sequence[int]) -> int | str:
@@ -33,10 +35,25 @@ def main(stop_signals: Sequence[int]) -> int | str:
     try:
         variables.check(os.environ)
         settings = Settings.from_environ(os.environ)
+        _require_free_port(os.environ)
         with _broker(os.environ, settings.topic) as servers:
             return _serve({**os.environ, "KAFKA_BOOTSTRAP_SERVERS": servers}, stop_signals)
-    except (SettingsError, BrokerUnavailable) as error:
+    except (SettingsError, CannotRun) as error:
         return f"Error: {error}"
+
+
+def _require_free_port(environ: Mapping[str, str]) -> None:
+    """gunicorn tries five times, and does not say how to choose another."""
+    if environ.get("GUNICORN_CMD_ARGS"):
+        return  # there may be another in it
+    port = int(environ.get("PORT") or GUNICORN_PORT)
+    try:
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError as error:
+        raise CannotRun(
+            f"port {port} cannot be listened at ({os.strerror(error.errno)}); choose another, "
+            "as in PORT=8001 make run, and PORT=8001 make run-producer"
+        ) from error
 
 
 @contextlib.contextmanager
@@ -61,7 +78,7 @@ def _broker(environ: Mapping[str, str], topic: str) -> Iterator[str]:
 @contextlib.contextmanager
 def _embedded_broker(topic: str) -> Iterator[None]:
     if importlib.util.find_spec("kafka.net"):
-        raise BrokerUnavailable(
+        raise CannotRun(
             "the embedded broker does not answer kafka-python 3; "
             "set KAFKA_BOOTSTRAP_SERVERS, or make install KAFKA_CLIENT=kafka-python-ng"
         )
@@ -70,7 +87,7 @@ def _embedded_broker(topic: str) -> Iterator[None]:
         try:
             stack.enter_context(forwarding(PORT, embedded.address))
         except OSError as error:
-            raise BrokerUnavailable(
+            raise CannotRun(
                 f"port {PORT} is taken by something that is not Kafka ({error}); "
                 "set KAFKA_BOOTSTRAP_SERVERS"
             ) from error

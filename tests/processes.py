@@ -120,12 +120,8 @@ def running_on(
 ) -> contextlib.AbstractContextManager[Program]:
     """Run a command that follows a topic; `environ` comes on top."""
     port = port or free_port()
-    settings = {
-        "KAFKA_TOPIC": topic.name,
-        "KAFKA_BOOTSTRAP_SERVERS": topic.servers,
-        "PORT": str(port),
-    }
-    return running(command, port, {**settings, **environ}, log, cwd)
+    settings = {**topic.environ, "PORT": str(port), **environ}
+    return running(command, port, settings, log, cwd)
 
 
 def ended(

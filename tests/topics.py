@@ -23,6 +23,11 @@ class Topic:
         self.servers = servers
         self.producer = self.new_producer()
 
+    @property
+    def environ(self) -> dict[str, str]:
+        """The settings that name it."""
+        return {"KAFKA_TOPIC": self.name, "KAFKA_BOOTSTRAP_SERVERS": self.servers}
+
     def new_producer(self, **config: Any) -> Producer:
         return Producer({"bootstrap.servers": self.servers, "linger.ms": 0, **config})
 

@@ -7,11 +7,13 @@ import logging
 import os
 import sys
 import time
-from datetime import datetime
+from collections.abc import Mapping
+from datetime import datetime, timezone
 from typing import NoReturn
 
 import click
 
+from app.commands.service import shown_time
 from app.consumer import Consumer
 from app.environment import SettingsError
 from app.journal import view
@@ -33,27 +35,33 @@ def check() -> None:
     """Say whether the service would become ready, and what would keep it from that.
 
     It reads the settings, connects, and reads the last valid message as the service does. It
-    changes nothing: a topic that is missing is not created. Ends with 1 where the service would
-    not become ready.
+    changes nothing: a topic that is missing is not created. A line begins with ok; with note where
+    it is not as it should be, and the service becomes ready all the same; or with wrong. Ends with
+    1 where something is wrong. Options of gunicorn count where they are in GUNICORN_CMD_ARGS.
     """
     logging.disable(logging.CRITICAL)  # what matters is said below
     settings, loader = _settings()
-    for server, trouble in survey.ask_bootstrap_servers(settings):
-        _tell(f"bootstrap server {server}", trouble)
+    servers = dict(survey.ask_bootstrap_servers(settings))
+    _require_one({f"bootstrap server {server}": trouble for server, trouble in servers.items()})
     try:
         cluster = survey.look_at(settings)
     except (KafkaError, OSError) as error:
         _give_up("cluster", explain(error, settings))
     said = settings.security_protocol
-    _tell("security", None, f"{said}, {settings.who}" if settings.uses_sasl else said)
-    for number, trouble in survey.ask_brokers(settings, cluster).items():
-        _tell(f"broker {number}, advertised at {cluster.brokers[number]}", trouble)
+    _good("security", f"{said}, {settings.who}" if settings.uses_sasl else said)
+    troubles = survey.ask_brokers(settings, cluster)
+    _require_one(
+        {
+            f"broker {number}, advertised at {server}": troubles[number]
+            for number, server in cluster.brokers.items()
+        }
+    )
     if cluster.trouble:
         _give_up(f"topic {settings.topic}", f"nobody can be asked for it: {cluster.trouble}")
     if not cluster.partitions:
         _require_topic(settings)
         return
-    _tell(f"topic {settings.topic}", None, f"it is there, partitions: {len(cluster.partitions)}")
+    _good(f"topic {settings.topic}", f"it is there, partitions: {len(cluster.partitions)}")
     _require_state(settings, loader)
 
 
@@ -62,13 +70,27 @@ def _settings() -> tuple[Settings, Loader]:
     try:
         variables.check(os.environ)
         settings = Settings.from_environ(os.environ)
+        variables.check_waiting(settings.max_waiting, variables.threads(os.environ))
         loader = find_loader(settings)
     except SettingsError as error:
         _give_up("settings", str(error))
     for line in unknown_names(os.environ):
-        _tell("settings", line)
-    _tell("settings", None, str(settings))
+        _note("settings", line)
+    _good("settings", str(settings))
     return settings, loader
+
+
+def _require_one(troubles: Mapping[str, str | None]) -> None:
+    """Tell of each that it answers, or why not; one that does is enough."""
+    if all(troubles.values()):
+        for what, trouble in troubles.items():
+            _wrong(what, trouble)
+        _end()
+    for what, trouble in troubles.items():
+        if trouble:
+            _note(what, trouble)
+        else:
+            _good(what)
 
 
 def _require_topic(settings: Settings) -> None:
@@ -84,7 +106,7 @@ def _require_topic(settings: Settings) -> None:
         create_topic(settings, validate_only=True)
     except (KafkaError, OSError) as error:
         _give_up(what, f"it cannot be found (DESCRIBE) or created: {explain(error, settings)}")
-    _tell(what, None, "it does not exist; the service creates it")
+    _good(what, "it does not exist; the service creates it")
 
 
 class _Looking(Consumer):
@@ -106,26 +128,31 @@ def _require_state(settings: Settings, loader: Loader) -> None:
         deadline = time.monotonic() + GROUP_SECONDS
         while known.snapshot and not consumer.group_is_refused and time.monotonic() < deadline:
             time.sleep(0.05)
-        progress = consumer.status.partitions
-        refused = consumer.status.last_invalid
+        status = consumer.status
     finally:
         consumer.stop(timeout=5)
-    for number, partition in progress.items():
+    for number, partition in status.partitions.items():
         if partition.error:
-            _tell(f"partition {number}", partition.error)
-    if refused:
-        where = f"partition {refused.partition}, offset {refused.offset}"
-        _tell("invalid message", f"{where}: {refused.reason}: {refused.detail}")
+            _note(f"partition {number}", partition.error)
+    if status.last_invalid:
+        refused = status.last_invalid
+        _note(
+            "invalid messages",
+            f"{sum(status.invalid_messages.values())} skipped; the last is in partition "
+            f"{refused.partition}, offset {refused.offset}: {refused.reason}: {refused.detail}",
+        )
     if known.snapshot is None:
         _give_up("last valid message", known.reason)
-    _tell("ACLs of the topic", None, "it can be read")
-    _tell(
-        f"ACLs of the groups {settings.group_prefix}-*",
-        "they are refused (READ, DELETE): Kafka's tools will not see this service's position"
-        if consumer.group_is_refused
-        else None,
-    )
-    _tell("last valid message", None, _described(known.snapshot))
+    _good("ACLs of the topic", "it can be read")
+    groups = f"ACLs of the groups {settings.group_prefix}-*"
+    if consumer.group_is_refused:
+        _note(
+            groups,
+            "they are refused (READ, DELETE): Kafka's tools will not see this service's position",
+        )
+    else:
+        _good(groups)
+    _good("last valid message", _described(known.snapshot))
 
 
 def _described(snapshot: Snapshot) -> str:
@@ -139,18 +166,34 @@ def _described(snapshot: Snapshot) -> str:
 def _at(timestamp: int | None) -> str:
     """Producers may set any."""
     try:
-        return f", of {datetime.fromtimestamp((timestamp or 0) / 1000):%Y-%m-%d %H:%M:%S}"
+        at = datetime.fromtimestamp((timestamp or 0) / 1000, timezone.utc)
+        return f", of {shown_time(at)}"
     except (OverflowError, ValueError, OSError):
         return ""
 
 
-def _tell(what: str, trouble: str | None, found: str = "") -> None:
-    mark = click.style("wrong", fg="red") if trouble else click.style("ok   ", fg="green")
-    said = trouble or found
+def _good(what: str, found: str = "") -> None:
+    _tell(click.style("ok   ", fg="green"), what, found)
+
+
+def _note(what: str, trouble: str) -> None:
+    """What does not keep the service from becoming ready."""
+    _tell(click.style("note ", fg="yellow"), what, trouble)
+
+
+def _wrong(what: str, trouble: str | None) -> None:
+    _tell(click.style("wrong", fg="red"), what, trouble)
+
+
+def _tell(mark: str, what: str, said: str | None) -> None:
     click.echo(f"{mark}  {what}{f': {said}' if said else ''}")
 
 
 def _give_up(what: str, trouble: str) -> NoReturn:
-    _tell(what, trouble)
+    _wrong(what, trouble)
+    _end()
+
+
+def _end() -> NoReturn:
     click.echo("The service would not become ready.", err=True)
     sys.exit(1)

@@ -62,10 +62,18 @@ class Place(click.ParamType[tuple[int, int]]):
         return place
 
 
+class WholeNumber(click.IntRange):
+    name = "whole number"
+
+
+class Number(click.FloatRange):
+    name = "number"
+
+
 @click.command()
 @click.option("--state", type=Json(), help="The state to send: any JSON value.")
-@click.option("--count", type=click.IntRange(min=1), help="How many messages; 1 if not given.")
-@click.option("--rate", type=click.FloatRange(min=0.001), help="At most this many a second.")
+@click.option("--count", type=WholeNumber(min=1), help="How many messages; 1 if not given.")
+@click.option("--rate", type=Number(min=0.001), help="At most this many a second.")
 @click.option(
     "--stdin", is_flag=True, help='Send standard input, each line a message such as {"state": 77}.'
 )
@@ -142,7 +150,10 @@ def produce(
         delivery = Delivery(settings)
     except (KafkaError, OSError) as error:
         raise click.ClickException(explain(error, settings)) from error
-    _send(delivery, _paced(messages, rate), total, settings.topic, lines)
+    trouble = _send(delivery, _paced(messages, rate), total, settings.topic, lines)
+    if trouble:
+        not_waited = f"; {wait} is not asked whether it serves them" if wait else ""
+        raise click.ClickException(f"{trouble}{not_waited}")
     if wait:
         _wait_until_served(Service(wait), delivery.ends, settings.topic)
 
@@ -170,15 +181,13 @@ def _send(
     total: int | None,
     topic: str,
     lines: Lines,
-) -> None:
-    """
+) -> str | None:
+    """Give what is to be told where not all of them were acknowledged, or it was interrupted.
+
     Args:
         total: how many there are; None if that is not known.
-
-    Raises:
-        click.ClickException: not all of them were acknowledged, or it was interrupted.
     """
-    trouble = ""
+    trouble, interrupted = "", False
     try:
         if total is None or total <= FEW:
             _send_each(delivery, itertools.islice(messages, FEW), topic)
@@ -188,18 +197,18 @@ def _send(
     except KafkaError as error:
         trouble = f": {delivery.explain(error)}"
     except KeyboardInterrupt:
-        delivery.close()
-        raise click.ClickException(
-            f"interrupted: {delivery.acknowledged} of {delivery.sent} sent were acknowledged"
-        ) from None
+        interrupted = True
     finally:
         delivery.close()
+    if interrupted:
+        return f"interrupted: {delivery.acknowledged} of {delivery.sent} sent were acknowledged"
     failed = (total or delivery.sent) - delivery.acknowledged
     if failed or lines.refused:
-        raise click.ClickException(
+        return (
             f"{delivery.acknowledged} acknowledged, {failed} failed, "
             f"{lines.refused} refused{trouble}"
         )
+    return None
 
 
 def _send_each(delivery: Delivery, messages: Iterable[Outgoing], topic: str) -> None:

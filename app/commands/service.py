@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Mapping
+from datetime import datetime
 from http.client import HTTPException
 from typing import Any, NamedTuple
 from urllib.error import HTTPError, URLError
@@ -73,6 +74,11 @@ class Service:
         if not isinstance(body, dict):
             raise NoService(f"{self.url} is no kafka-state: its answer is no JSON object")
         return Answer(status, headers, body)
+
+
+def shown_time(at: datetime) -> str:
+    """For eyes: of the zone of who looks, which is named."""
+    return at.astimezone().strftime("%Y-%m-%d %H:%M:%S %z")
 
 
 def _detail(answer: Answer) -> str:

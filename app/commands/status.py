@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from app.commands.service import OK, NoService, Service
+from app.commands.service import OK, NoService, Service, shown_time
 from app.journal import view
 
 WATCH_SECONDS = 1.0
@@ -110,4 +110,4 @@ def _reason(message: Mapping[str, Any]) -> str:
 
 
 def _time(text: str) -> str:
-    return datetime.fromisoformat(text).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    return shown_time(datetime.fromisoformat(text))

@@ -13,20 +13,30 @@ NAME = validate.Regexp(
 )
 
 
+FAULTS: dict[str, str | list[Any] | dict[Any, Any]] = {
+    "required": "missing",
+    "null": "accepted is a string",
+    "invalid": "accepted is a string",
+}
+
+
 class ModelSchema(Schema):
     """The `state` of a message; what else is in it is shown and has no effect."""
 
     class Meta:
         unknown = INCLUDE
 
-    name = fields.String(required=True, validate=NAME)
-    version = fields.String(required=True, validate=NAME)
+    error_messages = {"type": "accepted is a JSON object"}  # noqa: RUF012  # marshmallow's own form
+
+    name = fields.String(required=True, validate=NAME, error_messages=FAULTS)
+    version = fields.String(required=True, validate=NAME, error_messages=FAULTS)
     sha256 = fields.String(
         required=True,
         validate=validate.Regexp(r"[0-9a-f]{64}\Z", error="accepted are 64 hexadecimal digits"),
+        error_messages=FAULTS,
     )
-    uri = fields.String()
-    data = fields.String()
+    uri = fields.String(error_messages=FAULTS)
+    data = fields.String(error_messages=FAULTS)
 
     @validates_schema
     def _require_one_of_both(self, data: dict[str, Any], **kwargs: Any) -> None:

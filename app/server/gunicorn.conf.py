@@ -18,13 +18,12 @@ if "prometheus_client" not in sys.modules:
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
 
-from app.server import life
+from app.server import life, variables
 
 life.read_settings()
 
 worker_class = life.WORKER_CLASS
-# one for each request that is being answered, also to a client who does not read
-threads = 1000
+threads = variables.THREADS
 worker_connections = 5000
 # a client whose connection finds the queue full tries again after a second; the kernel's
 # net.core.somaxconn, 4096 by default, is the limit of it

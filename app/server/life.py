@@ -20,7 +20,7 @@ from app import metrics_files
 from app.environment import SettingsError
 from app.server import variables
 from app.server.worker import Worker
-from app.settings import WAITING_ACCEPTED, Settings, unknown_names
+from app.settings import Settings, unknown_names
 
 # a new worker takes connections only when it knows the state, or that it will not soon: none of
 # them is answered 503 at a reload, and it serves at once all the same
@@ -45,9 +45,10 @@ def read_settings() -> Settings:
 
 def on_starting(server: Any) -> None:
     cfg = server.cfg
-    max_waiting = read_settings().max_waiting
-    if max_waiting is not None and max_waiting >= cfg.threads:
-        refuse(f"STATE_MAX_WAITING is '{max_waiting}': {WAITING_ACCEPTED}, {cfg.threads}")
+    try:
+        variables.check_waiting(read_settings().max_waiting, cfg.threads)
+    except SettingsError as error:
+        refuse(error)
     worker_class = cfg.worker_class
     if not issubclass(worker_class, (ThreadWorker, SyncWorker)):
         refuse(

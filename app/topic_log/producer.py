@@ -178,11 +178,17 @@ def read_message(settings: Settings, partition: int, offset: int) -> Outgoing:
     """
     place = TopicPartition(settings.topic, partition)
     missing = TopicLogError(
-        f"{settings.topic} has no message in partition {partition} at offset {offset}"
+        f"partition {partition} of {settings.topic} has no message at offset {offset}"
     )
     with _reader(settings) as consumer:
-        if partition not in (consumer.partitions_for_topic(settings.topic) or ()):
-            raise missing
+        partitions = consumer.partitions_for_topic(settings.topic)
+        if not partitions:
+            raise TopicLogError(f"there is no topic {settings.topic}, or the ACLs hide it")
+        if partition not in partitions:
+            raise TopicLogError(
+                f"{settings.topic} has no partition {partition}: it has {len(partitions)}, "
+                "counted from 0"
+            )
         consumer.assign([place])
         consumer.seek(place, offset)
         try:

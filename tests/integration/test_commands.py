@@ -17,12 +17,8 @@ KAFKA_STATE = kafka_state()
 OWNER_ENDS_SECONDS = 6
 
 
-def settings_of(topic: Topic) -> dict[str, str]:
-    return {"KAFKA_TOPIC": topic.name, "KAFKA_BOOTSTRAP_SERVERS": topic.servers}
-
-
 def check(topic: Topic, **environ: str) -> subprocess.CompletedProcess[str]:
-    return ended([*KAFKA_STATE, "check"], **{**settings_of(topic), **environ})
+    return ended([*KAFKA_STATE, "check"], **{**topic.environ, **environ})
 
 
 def said_of(what: str, said: subprocess.CompletedProcess[str]) -> str:
@@ -84,11 +80,15 @@ def test_check_says_what_it_finds(topic):
 
 
 def test_check_of_a_topic_without_a_valid_message_tells_of_the_invalid_one(topic):
-    topic.send(b"junk")
+    for junk in (b"junk", b"[", b"more junk"):
+        topic.send(junk)
     said = check(topic, STATE_INITIAL='"none"')
     assert said.returncode == 0, said.stdout
     assert 'the initial value is served: "none"' in said_of("last valid message", said)
-    assert said_of("invalid message", said).startswith("wrong")
+    line = said_of("invalid messages", said)
+    assert line.startswith(
+        "note   invalid messages: 3 skipped; the last is in partition 0, offset 2: "
+    )
 
 
 @pytest.mark.apache_kafka
@@ -111,6 +111,7 @@ def test_check_of_a_broker_that_is_not_there_says_so(topic):
     assert said.returncode == 1
     line = said_of(f"bootstrap server {nowhere}", said)
     assert line == f"wrong  bootstrap server {nowhere}: connection refused"
+    assert line == said.stdout.splitlines()[-1]
     assert said.stderr == "The service would not become ready.\n"
 
 
@@ -118,7 +119,7 @@ def test_check_of_one_server_of_two_that_is_not_there_names_it_and_goes_on(topic
     nowhere = f"localhost:{free_port()}"
     said = check(topic, KAFKA_BOOTSTRAP_SERVERS=f"{nowhere}, {topic.servers}")
     assert said.returncode == 0, said.stdout
-    assert said_of(f"bootstrap server {nowhere}", said).startswith("wrong")
+    assert said_of(f"bootstrap server {nowhere}", said).startswith("note ")
     assert said_of(f"bootstrap server {topic.servers}", said).startswith("ok")
 
 
@@ -147,7 +148,7 @@ def test_check_of_settings_that_make_no_sense_is_a_line(topic):
 def test_check_finds_a_loader_in_the_folder_that_it_is_run_in(topic, tmp_path):
     (tmp_path / "shouting.py").write_text("def load(message):\n    return message.state.upper()\n")
     topic.send_state("known")
-    environ = {**settings_of(topic), "STATE_LOADER": "shouting.load"}
+    environ = {**topic.environ, "STATE_LOADER": "shouting.load"}
     said = ended([*KAFKA_STATE, "check"], cwd=tmp_path, **environ)
     assert said.returncode == 0, said.stdout
     assert said_of("last valid message", said).endswith(': "KNOWN"')
@@ -155,8 +156,18 @@ def test_check_finds_a_loader_in_the_folder_that_it_is_run_in(topic, tmp_path):
 
 def test_check_asks_about_a_name_that_is_like_a_known_one(topic):
     said = check(topic, KAFKA_BROKERS="x")
-    assert "did you mean KAFKA_BOOTSTRAP_SERVERS?" in said.stdout
     assert said.returncode == 0
+    (line,) = [line for line in said.stdout.splitlines() if "KAFKA_BROKERS" in line]
+    assert line.startswith("note ")
+    assert line.endswith("did you mean KAFKA_BOOTSTRAP_SERVERS?")
+
+
+def test_check_counts_gunicorns_threads_as_serve_does(topic):
+    said = check(topic, STATE_MAX_WAITING="1000")
+    assert said.returncode == 1
+    assert said_of("settings", said).endswith("and less than gunicorn's threads, 1000")
+    more = {"STATE_MAX_WAITING": "1000", "GUNICORN_CMD_ARGS": "--bind :0 --threads=1001"}
+    assert check(topic, **more).returncode == 0
 
 
 def test_nothing_is_coloured_where_there_is_no_terminal(topic):

@@ -169,12 +169,22 @@ def test_refuses_to_embed_a_broker_where_the_port_is_taken_by_something_else(mak
 
 def test_uses_the_broker_it_is_told_of(make_run, topic):
     topic.send_state("before")
-    with make_run(KAFKA_BOOTSTRAP_SERVERS=topic.servers, KAFKA_TOPIC=topic.name) as program:
+    with make_run(**topic.environ) as program:
         program.comes_to("before")
         assert f"Broker: {topic.servers}, from KAFKA_BOOTSTRAP_SERVERS\n" in program.output
         topic.send_state("after")
         program.comes_to("after")
         assert_ends_quietly(program)
+
+
+def test_a_port_in_use_is_one_line_that_says_how_to_choose_another(topic):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        said = ended(["make", "run"], KAFKA_BOOTSTRAP_SERVERS=topic.servers, PORT=str(port))
+    assert said.returncode == 2
+    told = said.stderr.splitlines()[0]
+    assert told.startswith(f"Error: port {port} cannot be listened at (Address already in use)")
+    assert "PORT=8001 make run" in told
 
 
 def test_a_setting_that_makes_no_sense_is_one_line(make_run):

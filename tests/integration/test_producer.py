@@ -94,7 +94,7 @@ def test_names_the_lines_that_are_no_messages_and_sends_the_others(produce, topi
     ended = produce("--stdin", stdin='{"state": "good"}\n\nnope\n{"stat": 1}\n{"state": "last"}')
     assert ended.returncode == 1
     assert "Line 3 is not sent: not JSON" in ended.stderr
-    assert "Line 4 is not sent: at fault: state" in ended.stderr
+    assert "Line 4 is not sent: state is missing; accepted is a JSON object" in ended.stderr
     assert ended.stderr.endswith("Error: 2 acknowledged, 0 failed, 2 refused\n")
     assert ended.stdout.count("Delivered to") == 2
 

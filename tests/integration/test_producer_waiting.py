@@ -36,7 +36,7 @@ def load(message):
 @pytest.fixture
 def produce(topic):
     def run(*options: str) -> subprocess.CompletedProcess[str]:
-        return producer(*options, KAFKA_TOPIC=topic.name, KAFKA_BOOTSTRAP_SERVERS=topic.servers)
+        return producer(*options, **topic.environ)
 
     return run
 
@@ -78,10 +78,25 @@ def test_what_is_refused_is_told_and_ends_with_1(produce, service):
     assert service.get().json() == {"state": 1}
 
 
+def test_many_of_which_the_last_is_refused_end_with_1(produce, service):
+    options = ["--state", '"text"', "--count", "500"]
+    sent = produce(*options, "--wait", f"localhost:{service.port}")
+    assert sent.returncode == 1
+    assert "partition 0, offset 500: number: accepted is a number" in sent.stderr
+
+
+def test_a_line_that_is_not_sent_says_that_nothing_was_waited_for(topic):
+    url = f"localhost:{free_port()}"
+    sent = producer("--stdin", "--wait", url, stdin='{"state": 2}\nnope', **topic.environ)
+    assert sent.returncode == 1
+    assert sent.stderr.endswith(
+        f"Error: 1 acknowledged, 0 failed, 1 refused; {url} is not asked whether it serves them\n"
+    )
+
+
 def test_what_is_not_there_yet_is_told_and_waited_for(topic, service, tmp_path):
     command = [*kafka_state(), "produce", "--state", "0", "--wait", f"localhost:{service.port}"]
-    environ = {"KAFKA_TOPIC": topic.name, "KAFKA_BOOTSTRAP_SERVERS": topic.servers}
-    with Ended(command, environ, tmp_path / "said") as waiting:
+    with Ended(command, topic.environ, tmp_path / "said") as waiting:
         eventually(lambda: "Not yet served: not_there: it is not there yet" in waiting.output)
         (tmp_path / "ready").touch()
         assert waiting.process.wait(30) == 0
@@ -94,8 +109,7 @@ def test_a_service_of_another_topic_is_named(topic, make_topic, service):
     sent = producer(
         "--wait",
         f"localhost:{service.port}",
-        KAFKA_TOPIC=other.name,
-        KAFKA_BOOTSTRAP_SERVERS=other.servers,
+        **other.environ,
     )
     assert sent.returncode == 1
     assert f"follows {topic.name}, not {other.name}" in sent.stderr
@@ -130,7 +144,7 @@ def messages_of(topic: Topic, partition: int) -> list[Message]:
 def test_what_is_sent_again_has_its_key_and_its_partition(make_topic):
     topic = make_topic(partitions=3)
     topic.send_state("kept", partition=2, key=b"k")
-    sent = producer("--again", "2:0", KAFKA_TOPIC=topic.name, KAFKA_BOOTSTRAP_SERVERS=topic.servers)
+    sent = producer("--again", "2:0", **topic.environ)
     assert sent.stdout.endswith(f"Delivered to {topic.name}, partition 2, offset 1\n"), sent.stderr
     assert [message.key() for message in messages_of(topic, 2)] == [b"k", b"k"]
 
@@ -138,8 +152,8 @@ def test_what_is_sent_again_has_its_key_and_its_partition(make_topic):
 @pytest.mark.parametrize(
     ("place", "said"),
     [
-        ("0:99", "has no message in partition 0 at offset 99"),
-        ("7:0", "has no message in partition 7 at offset 0"),
+        ("0:99", "has no message at offset 99"),
+        ("7:0", "has no partition 7: it has 1, counted from 0"),
         ("0:1", "it is not valid: json"),
     ],
 )
@@ -227,8 +241,7 @@ def sending(topic, tmp_path):
 
     def start() -> Ended:
         command = [sys.executable, "producer.py", "--count", "100000", "--rate", "200"]
-        environ = {"KAFKA_TOPIC": topic.name, "KAFKA_BOOTSTRAP_SERVERS": topic.servers}
-        return Ended(command, environ, tmp_path / "said")
+        return Ended(command, topic.environ, tmp_path / "said")
 
     return start
 

@@ -46,7 +46,7 @@ def test_counts_what_it_leaves_out_and_logs_the_last_of_it_once_there_is_room():
     assert lines == ["number 0", "number 1"]
     time.now = 1.0
     throttle.flush()
-    assert lines[2:] == ["number 99 (97 like it left out)"]
+    assert lines[2:] == ["number 99 (and 97 more like it)"]
     time.now = 2.0
     throttle.flush()
     assert len(lines) == 3
@@ -58,7 +58,7 @@ def test_a_line_held_back_is_superseded_by_a_newer_one():
         throttle("number %d", number)
     time.now = 1.0
     throttle("number %d", 3)
-    assert lines[2:] == ["number 3 (1 like it left out)"]
+    assert lines[2:] == ["number 3 (and 1 more like it)"]
 
 
 def test_passes_few_lines_a_minute_of_the_kafka_client_on_and_none_of_its_tracebacks(caplog):
