@@ -11,11 +11,11 @@ import socket
 PORTS = range(20000, 32768)
 
 
-def _is_free(port: int) -> bool:
+def is_free(port: int) -> bool:
     with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
         return True
     return False
 
 
 # each is given once, for a broker that is down keeps its own
-free_ports = (port for port in random.sample(PORTS, len(PORTS)) if _is_free(port))
+free_ports = (port for port in random.sample(PORTS, len(PORTS)) if is_free(port))

@@ -6,7 +6,6 @@ import contextlib
 import importlib.util
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -17,6 +16,7 @@ from app.environment import SettingsError
 from app.server import variables
 from app.settings import Settings
 from dev.broker import EmbeddedBroker, answers, forwarding
+from dev.ports import is_free
 
 PORT = 9092
 LOCAL = f"localhost:{PORT}"
@@ -47,13 +47,11 @@ def _require_free_port(environ: Mapping[str, str]) -> None:
     if environ.get("GUNICORN_CMD_ARGS"):
         return  # there may be another in it
     port = int(environ.get("PORT") or GUNICORN_PORT)
-    try:
-        socket.create_server(("127.0.0.1", port)).close()
-    except OSError as error:
+    if port and not is_free(port):
         raise CannotRun(
-            f"port {port} cannot be listened at ({os.strerror(error.errno)}); choose another, "
-            "as in PORT=8001 make run, and PORT=8001 make run-producer"
-        ) from error
+            f"port {port} is in use, or not to be had; choose another, as in PORT=8001 make run "
+            "and PORT=8001 make run-producer"
+        )
 
 
 @contextlib.contextmanager
