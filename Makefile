@@ -18,6 +18,8 @@ has_pip = $(eval has_pip := $$(shell $(PYTHON) -c '$(HAS_PIP)' 2>/dev/null))$(ha
 pip = $(if $(has_pip),$(PYTHON) -m pip --python $(BIN)/python,$(BIN)/python -m pip)
 # the extra $(1) of this project; what is used of it is compiled when it is
 install = PIP_CONSTRAINT=constraints.txt $(pip) install --quiet --no-compile --disable-pip-version-check --editable '.[$(1)]'
+# as many at once as there are cores
+PARALLEL = $(if $(findstring no:xdist,$(ARGS)),,-n auto --dist loadgroup)
 # of the Apache Kafka that tests start
 VERSION_OPTION = $(if $(KAFKA_VERSION),--kafka-version=$(KAFKA_VERSION))
 
@@ -61,7 +63,7 @@ run-producer: install ## Send a message; STATE=77 for a given state, COUNT=1000 
 	@exec $(BIN)/python -m dev.served $(if $(STATE),--state "$$STATE") $(if $(COUNT),--count "$$COUNT")
 
 test: install .venv/with-dev ## Run every test; ARGS="-k name" to choose, KAFKA_VERSION=3.9.1 for another Kafka
-	@$(BIN)/python -m pytest $(VERSION_OPTION) $(ARGS)
+	@$(BIN)/python -m pytest $(PARALLEL) $(VERSION_OPTION) $(ARGS)
 
 soak: install .venv/with-dev ## Ten minutes of random faults; ARGS="--soak-seed=1" for those of a run before
 	@$(BIN)/python -m pytest -s --soak-seconds=600 $(VERSION_OPTION) tests/integration/test_soak.py $(ARGS)

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import random
 import socket
 
+# pytest-xdist's workers have some each
+PART = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+PARTS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 # below those that systems hand out by themselves, so that nobody is given the one of a broker that
 # is down for a moment
-PORTS = range(20000, 32768)
+PORTS = range(20000 + PART, 32768, PARTS)
 
 
 def is_free(port: int) -> bool:

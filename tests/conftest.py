@@ -3,13 +3,17 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import pytest
 
 from dev import apache_kafka
 from tests import brokers
+from tests.alone import Turns
 from tests.brokers import CHOSEN
 
 # as the program has it; tests import onnxruntime before it does
@@ -22,6 +26,11 @@ hypothesis.settings.register_profile("any machine", deadline=None)
 hypothesis.settings.load_profile("any machine")
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+
+TURNS = pytest.StashKey[Turns]()
+# what pytest-xdist's workers have in common
+FOLDER = pytest.StashKey[Path]()
+SEED = pytest.StashKey[int]()
 
 CALLERS_OWN = (
     "KAFKA_",
@@ -72,9 +81,38 @@ def pytest_configure(config: pytest.Config) -> None:
         config.stash[CHOSEN] = brokers.embedded()
     else:
         config.stash[CHOSEN] = brokers.first_available(only_maven=bool(version))
+    worker = getattr(config, "workerinput", None)
+    if worker:
+        config.stash[FOLDER], config.stash[SEED] = Path(worker["folder"]), worker["seed"]
+    else:
+        folder = tempfile.TemporaryDirectory(prefix="kafka-state-tests-")
+        config.add_cleanup(folder.cleanup)
+        config.stash[FOLDER], config.stash[SEED] = Path(folder.name), random.randrange(10**6)
+    config.stash[TURNS] = Turns(config.stash[FOLDER])
     # the tests choose their own settings, and run make as a person does and not as make does
     for name in [name for name in os.environ if name.startswith(CALLERS_OWN)]:
         del os.environ[name]
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell one of pytest-xdist's workers what all of them have in common."""
+    node.workerinput["folder"] = str(node.config.stash[FOLDER])
+    node.workerinput["seed"] = node.config.stash[SEED]
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> Iterator[None]:
+    turns = item.config.stash[TURNS]
+    turns.begin(_is_alone(item))
+    try:
+        return (yield)
+    finally:
+        turns.end(nextitem is not None and _is_alone(nextitem))
+
+
+def _is_alone(item: pytest.Item) -> bool:
+    return item.get_closest_marker("alone") is not None
 
 
 def pytest_report_header(config: pytest.Config) -> str:
@@ -108,7 +146,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     seconds = metafunc.config.getoption(f"--{what}-seconds")
     seed = metafunc.config.getoption(f"--{what}-seed")
     if seed is None:
-        seed = random.randrange(10**6)
+        seed = metafunc.config.stash[SEED]
     run = pytest.param(
         seconds,
         seed,

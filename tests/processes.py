@@ -6,7 +6,6 @@ import contextlib
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,6 +15,7 @@ from typing import Any
 import psutil
 import requests
 
+from dev.ports import free_ports
 from tests.topics import Topic
 from tests.waiting import eventually
 
@@ -23,8 +23,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return server.getsockname()[1]
+    return next(free_ports)
 
 
 class Program:

@@ -150,6 +150,7 @@ def test_workers_of_another_user_share_their_metrics(topic, tmp_path, preload):
         assert not metrics_folders(tmp_path)
 
 
+@pytest.mark.alone
 @of_table("--max-requests")
 def test_a_worker_that_has_answered_enough_ends_its_streams_properly(topic, serving, streaming):
     topic.send_state(1)
@@ -330,6 +331,7 @@ def test_a_daemon_serves_and_leaves_nothing_behind(topic, tmp_path):
                 process.kill()
 
 
+@pytest.mark.alone
 @of_table("--certfile", "--keyfile")
 def test_a_thousand_clients_that_begin_a_handshake_hold_nobody_up(topic, serving, tmp_path):
     topic.send_state(1)

@@ -114,6 +114,7 @@ def answer_to(client: socket.socket) -> bytes:
     return received
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize(
     ("sent", "count"),
     [
@@ -177,6 +178,7 @@ def test_answers_where_hardly_any_files_may_be_open(serving):
         assert program.get("/healthz").status_code == 200
 
 
+@pytest.mark.alone
 def test_answers_others_within_a_second_while_many_do_not_read(serving, connect):
     with serving(state=LARGE_STATE) as program:
         memory = worker(program).memory_info().rss

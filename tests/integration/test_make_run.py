@@ -21,6 +21,7 @@ from tests.waiting import eventually
 EMBEDDED_PORT = 9092
 WITHIN_SECONDS = 5
 
+pytestmark = pytest.mark.xdist_group("port 9092")
 needs_embedded = pytest.mark.skipif(
     IS_KAFKA_PYTHON_3, reason="the embedded broker does not answer kafka-python 3"
 )

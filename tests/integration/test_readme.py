@@ -16,6 +16,7 @@ README = (ROOT / "README.md").read_text()
 STREAM_SECONDS = 2
 
 pytestmark = [
+    pytest.mark.xdist_group("port 9092"),
     pytest.mark.skipif(
         IS_KAFKA_PYTHON_3, reason="the embedded broker does not answer kafka-python 3"
     ),

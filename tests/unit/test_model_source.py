@@ -9,6 +9,7 @@ import io
 import logging
 import os
 import posixpath
+import random
 import subprocess
 import sys
 import threading
@@ -348,7 +349,7 @@ def test_an_answer_that_is_compressed_all_the_same_is_not_unpacked():
     [
         b"",
         b"garbage",
-        os.urandom(100_000),
+        random.Random(1).randbytes(100_000),
         b"HTTP/1.1 200 OK\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nContent-Length: 9x\r\n\r\nabc",
