@@ -56,7 +56,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         f"({apache_kafka.version()})",
     )
     parser.addoption(
-        "--soak-seconds", type=float, default=60, help="how long faults come at random (60)"
+        "--soak-seconds", type=float, default=15, help="how long faults come at random (15)"
     )
     parser.addoption(
         "--soak-seed", type=int, help="which faults; the name of a failed test has its seed"
@@ -135,6 +135,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         for marker, reason in skips.items():
             if item.get_closest_marker(marker):
                 item.add_marker(pytest.mark.skip(reason=reason))
+    # the longest first, for others run beside them, and last those beside which none does
+    items.sort(
+        key=lambda item: (_is_alone(item), item.get_closest_marker("drawn_at_random") is None)
+    )
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -315,7 +315,7 @@ def test_check_goes_on_where_the_group_is_forbidden(environ, broker):
     }
     said = check(environ("SASL_PLAINTEXT", "SCRAM-SHA-256", **bob))
     assert said.returncode == 0, said.stdout
-    assert "wrong  ACLs of the groups group-*: they are refused" in said.stdout
+    assert "note   ACLs of the groups group-*: they are refused" in said.stdout
     assert broker.users["bob"] not in said.stdout
 
 
