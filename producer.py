@@ -2,7 +2,13 @@
 
 import sys
 
-from kafka_state import main
+try:
+    from kafka_state import main
+except ModuleNotFoundError as error:
+    sys.exit(
+        f"Error: {error}, which comes with the service: make install, then "
+        ".venv/bin/python producer.py"
+    )
 
 if __name__ == "__main__":
     main(["produce", *sys.argv[1:]], prog_name="kafka-state")

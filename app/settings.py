@@ -109,7 +109,9 @@ def _readable_file(given: str) -> None:
 
 def _loader(given: str) -> None:
     if given == ONNX and not find_spec("onnxruntime"):
-        raise ValidationError("accepted where onnxruntime is installed: pip install '.[onnx]'")
+        raise ValidationError(
+            "accepted where onnxruntime is installed: in the clone, pip install -c constraints.txt '.[onnx]'"
+        )
     if given not in ("json", ONNX) and not LOADER.fullmatch(given):
         raise ValidationError(
             "accepted are json, onnx, and the dotted path of a callable: package.module.name"

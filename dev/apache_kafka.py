@@ -89,9 +89,18 @@ def libs() -> Path:
 def fetch() -> None:
     """Bring the jars that the pom names."""
     if not (libs() / f"kafka_2.13-{version()}.jar").exists():
-        command = ["mvn", "-B", "-q", "-Dstyle.color=never", "-f", str(HOME / "pom.xml")]
+        command = ["mvn", "-B", "-q", "-f", str(HOME / "pom.xml")]
         command += [f"-Dkafka.version={version()}", "dependency:copy-dependencies"]
-        subprocess.run(command, check=True, timeout=FETCH_SECONDS)
+        done = subprocess.run(
+            command,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+            timeout=FETCH_SECONDS,
+        )
+        if done.returncode:
+            raise RuntimeError(f"mvn cannot fetch Apache Kafka {version()}:\n{done.stdout}")
 
 
 def java(main_class: str, *arguments: str, heap: str = "256m") -> list[str]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import trustme
+from confluent_kafka import Consumer, TopicPartition
 from confluent_kafka.admin import (
     AclBinding,
     AclBindingFilter,
@@ -156,6 +157,7 @@ def running(overrides: Mapping[str, str] | None = None) -> Iterator[SecureBroker
                 USERS,
             )
             _add_scram_users(broker.admin)
+            _await_coordinator(kafka.address)
             yield broker
 
 
@@ -216,3 +218,10 @@ def _add_scram_users(admin: AdminClient) -> None:
         ]
         for added in admin.alter_user_scram_credentials(upsertions).values():
             added.result(WITHIN_SECONDS)
+
+
+def _await_coordinator(address: str) -> None:
+    """Of groups; a new broker has none yet, which the service would tell of."""
+    consumer = Consumer({"bootstrap.servers": address, "group.id": "nobody"})
+    consumer.committed([TopicPartition("nothing", 0)], timeout=WITHIN_SECONDS)
+    consumer.close()

@@ -7,6 +7,7 @@ import logging
 import os
 import sys
 import time
+import traceback
 from collections.abc import Mapping
 from datetime import datetime, timezone
 from typing import NoReturn
@@ -71,9 +72,15 @@ def _settings() -> tuple[Settings, Loader]:
         variables.check(os.environ)
         settings = Settings.from_environ(os.environ)
         variables.check_waiting(settings.max_waiting, variables.threads(os.environ))
+    except SettingsError as error:
+        _give_up("settings", str(error))
+    try:
         loader = find_loader(settings)
     except SettingsError as error:
         _give_up("settings", str(error))
+    except Exception as error:  # noqa: BLE001  # of a module that is somebody else's
+        traceback.print_exc()
+        _give_up("settings", f"STATE_LOADER cannot be imported: {error!r}")
     for line in unknown_names(os.environ):
         _note("settings", line)
     _good("settings", str(settings))

@@ -135,6 +135,9 @@ def produce(
     except SettingsError as error:
         raise click.ClickException(str(error)) from error
     logging.getLogger("kafka").setLevel(logging.CRITICAL)  # what matters of it is said below
+    service = Service(wait) if wait else None
+    if service:
+        _require_following(service, settings.topic)
 
     if model:
         state = [_model_state(model, uri, name, version)]
@@ -152,10 +155,10 @@ def produce(
         raise click.ClickException(explain(error, settings)) from error
     trouble = _send(delivery, _paced(messages, rate), total, settings.topic, lines)
     if trouble:
-        not_waited = f"; {wait} is not asked whether it serves them" if wait else ""
+        not_waited = f"; {service.url} is not asked whether it serves them" if service else ""
         raise click.ClickException(f"{trouble}{not_waited}")
-    if wait:
-        _wait_until_served(Service(wait), delivery.ends, settings.topic)
+    if service:
+        _wait_until_served(service, delivery.ends)
 
 
 def _earlier_message(settings: Settings, partition: int, offset: int) -> Outgoing:
@@ -235,7 +238,22 @@ def _send_many(
     click.echo(f"Delivered {delivery.acknowledged} messages to {topic}")
 
 
-def _wait_until_served(service: Service, ends: Mapping[int, int], topic: str) -> None:
+def _require_following(service: Service, topic: str) -> None:
+    """
+    Raises:
+        click.ClickException: nobody would serve what is sent there.
+    """
+    try:
+        followed = service.status()["topic"]
+    except NoService as error:
+        raise click.ClickException(f"Nothing is sent: {error}") from error
+    if followed != topic:
+        raise click.ClickException(
+            f"Nothing is sent: {service.url} follows {followed}, not {topic}"
+        )
+
+
+def _wait_until_served(service: Service, ends: Mapping[int, int]) -> None:
     """
     Args:
         ends: by partition, the last offset that is to be served.
@@ -244,9 +262,6 @@ def _wait_until_served(service: Service, ends: Mapping[int, int], topic: str) ->
         click.ClickException: one of them is refused, or it cannot be found out.
     """
     try:
-        asked = service.status()["topic"]
-        if asked != topic:
-            raise click.ClickException(f"{service.url} follows {asked}, not {topic}")
         for partition, offset in ends.items():
             _wait_for(service, partition, offset)
     except NoService as error:

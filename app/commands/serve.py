@@ -24,7 +24,7 @@ def serve(options: tuple[str, ...]) -> None:
     """Serve the state by gunicorn, with the configuration that comes with this package.
 
     Works in any folder. gunicorn's own options and variables come on top: --bind, --workers,
-    PORT, WEB_CONCURRENCY and all others.
+    PORT, WEB_CONCURRENCY and all others that gunicorn --help lists.
     """
     try:
         variables.check(os.environ)

@@ -43,7 +43,10 @@ class Service:
         """
         answer = self.get("/status")
         if answer.status != OK or "partitions" not in answer.body:
-            raise NoService(f"{self.url}/status answers {answer.status}: {_detail(answer)}")
+            raise NoService(
+                f"{self.url}/status answers {answer.status}: {_detail(answer)} (wanted is the "
+                "address that /status is below)"
+            )
         return answer.body
 
     def get(self, path: str, wait: int = 0) -> Answer:

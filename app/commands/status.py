@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from datetime import datetime
+from datetime import datetime, timezone
 from typing import Any
 
 import click
@@ -32,7 +32,7 @@ def status(url: str, watch: bool) -> None:
             text = _text_or_trouble(service)
             if sys.stdout.isatty():
                 click.clear()
-            click.echo(text)
+            click.echo(f"looked at   {shown_time(datetime.now(timezone.utc))}\n{text}")
             time.sleep(WATCH_SECONDS)
     except KeyboardInterrupt:
         return

@@ -26,7 +26,7 @@ class ModelSchema(Schema):
     class Meta:
         unknown = INCLUDE
 
-    error_messages = {"type": "accepted is a JSON object"}  # noqa: RUF012  # marshmallow's own form
+    error_messages = {"type": "no JSON object"}  # noqa: RUF012  # marshmallow's own form
 
     name = fields.String(required=True, validate=NAME, error_messages=FAULTS)
     version = fields.String(required=True, validate=NAME, error_messages=FAULTS)

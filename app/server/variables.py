@@ -26,11 +26,20 @@ class _Variables(Schema):
 
 
 def threads(environ: Mapping[str, str]) -> int:
-    """How many threads a worker has, by what gunicorn reads from the environment."""
+    """How many threads a worker has, by what gunicorn reads from the environment.
+
+    Raises:
+        SettingsError: gunicorn does not know an option.
+    """
     from gunicorn.config import Config  # as it is imported it takes WEB_CONCURRENCY for a number
 
     options = shlex.split(environ.get("GUNICORN_CMD_ARGS", ""))
-    given, _ = Config().parser().parse_known_args(options)
+    given, unknown = Config().parser().parse_known_args(options)
+    if unknown:
+        raise SettingsError(
+            f"GUNICORN_CMD_ARGS has {' '.join(unknown)}: accepted are gunicorn's options, which "
+            "gunicorn --help lists"
+        )
     return int(given.threads or THREADS)
 
 

@@ -154,6 +154,15 @@ def test_check_finds_a_loader_in_the_folder_that_it_is_run_in(topic, tmp_path):
     assert said_of("last valid message", said).endswith(': "KNOWN"')
 
 
+def test_check_shows_why_a_loader_cannot_be_imported(topic, tmp_path):
+    (tmp_path / "broken.py").write_text("import nowhere_to_be_found\n")
+    environ = {**topic.environ, "STATE_LOADER": "broken.load"}
+    said = ended([*KAFKA_STATE, "check"], cwd=tmp_path, **environ)
+    assert said.returncode == 1
+    assert said_of("settings", said).startswith("wrong  settings: STATE_LOADER cannot be imported")
+    assert "broken.py" in said.stderr
+
+
 def test_check_asks_about_a_name_that_is_like_a_known_one(topic):
     said = check(topic, KAFKA_BROKERS="x")
     assert said.returncode == 0
@@ -168,6 +177,8 @@ def test_check_counts_gunicorns_threads_as_serve_does(topic):
     assert said_of("settings", said).endswith("and less than gunicorn's threads, 1000")
     more = {"STATE_MAX_WAITING": "1000", "GUNICORN_CMD_ARGS": "--bind :0 --threads=1001"}
     assert check(topic, **more).returncode == 0
+    said = check(topic, GUNICORN_CMD_ARGS="--bogus")
+    assert said_of("settings: GUNICORN_CMD_ARGS has --bogus", said).startswith("wrong")
 
 
 def test_nothing_is_coloured_where_there_is_no_terminal(topic):

@@ -130,8 +130,9 @@ def test_workers_of_another_user_share_their_metrics(topic, tmp_path, preload):
         pytest.skip("only root may become another user, who has to be able to read Python")
     topic.send_state(1)
     nobody = pwd.getpwnam(NOBODY)
-    for folder in (tmp_path, *tmp_path.parents[:2]):
-        folder.chmod(0o755)
+    for folder in (tmp_path, *tmp_path.parents):
+        if folder.stat().st_mode & 0o777 == 0o700:
+            folder.chmod(0o755)
     options = ["--user", NOBODY, "--group", str(nobody.pw_gid), "--workers", "2", *preload]
     command = [python, *gunicorn(*options)[1:]]
     with running_on(topic, command, tmp_path / "output", PYTHONPATH=SITE_PACKAGES) as program:

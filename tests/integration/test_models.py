@@ -202,6 +202,7 @@ def test_two_hundred_swaps_fail_no_request_and_mix_no_versions(topic, serving):
         assert "kafka_state_model_swaps_total 200.0" in program.get("/metrics").text
 
 
+@pytest.mark.alone
 @pytest.mark.apache_kafka
 @pytest.mark.timeout(300)
 def test_fifty_swaps_of_a_large_model_leave_no_more_memory_taken_than_five(topic, serving, stored):

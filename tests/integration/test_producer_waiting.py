@@ -85,8 +85,8 @@ def test_many_of_which_the_last_is_refused_end_with_1(produce, service):
     assert "partition 0, offset 500: number: accepted is a number" in sent.stderr
 
 
-def test_a_line_that_is_not_sent_says_that_nothing_was_waited_for(topic):
-    url = f"localhost:{free_port()}"
+def test_a_line_that_is_not_sent_says_that_nothing_was_waited_for(topic, service):
+    url = f"http://localhost:{service.port}"
     sent = producer("--stdin", "--wait", url, stdin='{"state": 2}\nnope', **topic.environ)
     assert sent.returncode == 1
     assert sent.stderr.endswith(
@@ -115,12 +115,15 @@ def test_a_service_of_another_topic_is_named(topic, make_topic, service):
     assert f"follows {topic.name}, not {other.name}" in sent.stderr
 
 
-def test_where_nobody_serves_it_says_so_after_the_delivery(produce):
-    sent = produce("--wait", f"localhost:{free_port()}")
-    assert sent.returncode == 1
-    assert "Delivered to " in sent.stdout
-    assert "cannot be waited for: http://localhost:" in sent.stderr
-    assert sent.stderr.count("\n") == 1
+def test_nothing_is_sent_where_nobody_would_serve_it(topic, produce, service):
+    nobody = f"localhost:{free_port()}"
+    for url, said in ((nobody, "does not answer"), (f"localhost:{service.port}/state", "404")):
+        sent = produce("--wait", url)
+        assert sent.returncode == 1
+        assert sent.stderr.startswith(f"Error: Nothing is sent: http://{url}")
+        assert said in sent.stderr
+        assert sent.stderr.count("\n") == 1
+    assert offsets_of(topic)[1] == 1
 
 
 def test_an_earlier_message_sent_again_is_the_state(topic, produce, service):
