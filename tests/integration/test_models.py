@@ -87,7 +87,10 @@ def client():
 def serves(program, version: str) -> None:
     def is_served() -> bool:
         answer = program.get()
-        return answer is not None and answer.ok and answer.json()["state"].get("version") == version
+        if answer is None or not answer.ok:
+            return False
+        state = answer.json()["state"]
+        return isinstance(state, dict) and state["version"] == version  # or the initial one
 
     eventually(is_served)
 
