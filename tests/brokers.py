@@ -70,6 +70,7 @@ def maven() -> Broker | None:
 
 @contextlib.contextmanager
 def _maven_running() -> Iterator[str]:
+    apache_kafka.prepare()
     with apache_kafka.running() as kafka:
         yield kafka.address
 

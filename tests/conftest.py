@@ -96,7 +96,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_configure_node(node: Any) -> None:
-    """Tell one of pytest-xdist's workers what all of them have in common."""
+    """Tell one of pytest-xdist's workers what all of them have in common, and make it once."""
+    if node.config.stash[CHOSEN].is_apache_kafka and apache_kafka.available():
+        apache_kafka.prepare()
     node.workerinput["folder"] = str(node.config.stash[FOLDER])
     node.workerinput["seed"] = node.config.stash[SEED]
 
