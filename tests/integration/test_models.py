@@ -544,13 +544,12 @@ def test_workers_of_a_preloaded_application_share_what_one_has_fetched(
     topic.send_state(models.message(models.adding(2), "1", uri=uri))
     with serving("--preload", "--workers", "2") as program:
         serves(program, "1")
-        answers = [
-            requests.post(
-                f"http://127.0.0.1:{program.port}/v2/models/m/infer",
-                json={"inputs": [X]},
-                timeout=5,
-            )
-            for _ in range(20)
-        ]
-        assert [answer.status_code for answer in answers] == [200] * 20
+
+        def are_all_answered() -> bool:
+            """By both workers, of which one may be ready before the other."""
+            url = f"http://127.0.0.1:{program.port}/v2/models/m/infer"
+            answers = [requests.post(url, json={"inputs": [X]}, timeout=5) for _ in range(20)]
+            return [answer.status_code for answer in answers] == [200] * 20
+
+        eventually(are_all_answered)
         assert [path.name for path in (tmp_path / "cache").rglob("*.onnx")] == ["model.onnx"]
