@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import pty
 import signal
 import subprocess
 
@@ -9,7 +12,7 @@ import pytest
 from confluent_kafka.admin import AdminClient
 
 from dev import apache_kafka
-from tests.processes import ended, free_port, kafka_state, running_on
+from tests.processes import ROOT, ended, free_port, kafka_state, running_on
 from tests.topics import Topic, new_topic
 from tests.waiting import eventually
 
@@ -181,8 +184,28 @@ def test_check_counts_gunicorns_threads_as_serve_does(topic):
     assert said_of("settings: GUNICORN_CMD_ARGS has --bogus", said).startswith("wrong")
 
 
-def test_nothing_is_coloured_where_there_is_no_terminal(topic):
-    assert "\x1b" not in check(topic).stdout
+def on_a_terminal(*command: str, **environ: str) -> str:
+    """What a command says where its output is a terminal."""
+    ours, its = pty.openpty()
+    with open(ours, "rb", buffering=0) as screen:
+        said = subprocess.Popen(command, stdout=its, cwd=ROOT, env={**os.environ, **environ})
+        os.close(its)
+        shown = b""
+        with contextlib.suppress(OSError):  # as a terminal ends
+            while more := screen.read(4096):
+                shown += more
+        assert said.wait(60) == 0
+    return shown.decode()
+
+
+def test_colours_and_progress_are_for_terminals_only(topic):
+    sending = [*KAFKA_STATE, "produce", "--count", "50"]
+    piped = ended(sending, **topic.environ)
+    assert piped.stdout == f"Delivered 50 messages to {topic.name}\n"
+    assert "Sending" in on_a_terminal(*sending, **topic.environ)
+    checking = [*KAFKA_STATE, "check"]
+    assert "\x1b" not in ended(checking, **topic.environ).stdout
+    assert "\x1b[32mok" in on_a_terminal(*checking, **topic.environ)
 
 
 def test_status_is_for_eyes(topic, serving):
