@@ -21,7 +21,7 @@ from tests.processes import Program, assert_all_ended, following, free_port
 from tests.topics import Topic, new_topic
 from tests.waiting import eventually
 
-pytestmark = pytest.mark.own_kafka
+pytestmark = [pytest.mark.own_kafka, pytest.mark.xdist_group("brokers_in_trouble")]
 
 RETURN_SECONDS = 5.0
 FAILOVER_SECONDS = 10.0

@@ -13,7 +13,7 @@ from tests.processes import Program, following, producer
 from tests.topics import Topic, new_topic
 from tests.waiting import eventually
 
-pytestmark = pytest.mark.own_kafka
+pytestmark = [pytest.mark.own_kafka, pytest.mark.xdist_group("connectivity")]
 
 START_SECONDS = 3.0
 OWN_LISTENERS = ["PLAINTEXT", "CONTROLLER"]

@@ -14,6 +14,8 @@ from app.settings import Settings, unknown_names
 from tests.processes import ROOT, copy_program, ended, free_port, running
 from tests.topics import Topic
 
+pytestmark = pytest.mark.xdist_group("installed")
+
 INSTALL_SECONDS = 300
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
 

@@ -219,6 +219,8 @@ def test_steps_over_messages_that_the_client_cannot_decode(make_topic, serve):
     service = serve(topic)
     assert service.first_state() == "after"
     send_undecodable(topic, count=5, partition=1)
+    # before the next one is there, for then they would be passed over
+    eventually(lambda: service.status["invalid_messages"] == {"unreadable": 28})
     topic.send_state("next", partition=1)
     assert service.comes_to("next")
     assert service.status["invalid_messages"] == {"unreadable": 28}

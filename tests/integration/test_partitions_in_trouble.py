@@ -17,7 +17,7 @@ from tests.integration.conftest import Service
 from tests.topics import Topic, new_topic
 from tests.waiting import eventually
 
-pytestmark = pytest.mark.own_kafka
+pytestmark = [pytest.mark.own_kafka, pytest.mark.xdist_group("partitions_in_trouble")]
 
 NOW = int(time.time() * 1000)
 SOON_SECONDS = 1.0

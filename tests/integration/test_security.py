@@ -16,7 +16,7 @@ from tests.integration.conftest import Service
 from tests.processes import ended, free_port, gunicorn, kafka_state, producer, running
 from tests.waiting import eventually
 
-pytestmark = pytest.mark.own_kafka
+pytestmark = [pytest.mark.own_kafka, pytest.mark.xdist_group("security")]
 
 MECHANISMS = ["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"]
 WRONG = "wr0ng: secret's \\ one"
