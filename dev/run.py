@@ -16,11 +16,10 @@ from app.environment import SettingsError
 from app.server import variables
 from app.settings import Settings
 from dev.broker import EmbeddedBroker, answers, forwarding
-from dev.ports import is_free
+from dev.ports import is_free, of_service
 
 PORT = 9092
 LOCAL = f"localhost:{PORT}"
-GUNICORN_PORT = 8000
 LOOK_SECONDS = 0.1
 STOP_SECONDS = 4.5
 
@@ -46,7 +45,7 @@ def _require_free_port(environ: Mapping[str, str]) -> None:
     """gunicorn tries five times, and does not say how to choose another."""
     if environ.get("GUNICORN_CMD_ARGS"):
         return  # there may be another in it
-    port = int(environ.get("PORT") or GUNICORN_PORT)
+    port = int(of_service(environ))
     if port and not is_free(port):
         raise CannotRun(
             f"port {port} is in use, or not to be had; choose another, as in PORT=8001 make run "

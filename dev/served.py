@@ -7,11 +7,12 @@ import os
 import sys
 
 from app.commands.service import NoService, Service
+from dev.ports import of_service
 
 
 def main() -> None:
     """Become producer.py, with the options that are given."""
-    service = Service(f"localhost:{os.environ.get('PORT', '8000')}")
+    service = Service(f"localhost:{of_service(os.environ)}")
     try:
         is_served = service.status()["topic"] == os.environ["KAFKA_TOPIC"]
     except NoService:

@@ -54,8 +54,7 @@ def test_exactly_one_client_is_there_and_nothing_is_missing(installed):
 def test_it_serves_in_a_folder_that_has_nothing_of_it(installed, topic: Topic, tmp_path):
     client, bin = installed
     environ = {
-        "KAFKA_TOPIC": topic.name,
-        "KAFKA_BOOTSTRAP_SERVERS": topic.servers,
+        **topic.environ,
         "PYTHONPATH": "",
     }
     kafka_state = str(bin / "kafka-state")
