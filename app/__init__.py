@@ -5,18 +5,15 @@ from __future__ import annotations
 import atexit
 import logging
 import os
-from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from flask import Flask
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
-from app import description, logs, problems, protection, views
-from app.consumer import Consumer
-from app.loaders import find_loader
-from app.metrics import Metrics
-from app.settings import Settings, unknown_names
-from app.state import State
-from app.status import Status
-from app.waiting import WaitingRoom
+    from flask import Flask
+
+    from app.settings import Settings
+    from app.status import Status
 
 log = logging.getLogger(__name__)
 
@@ -30,6 +27,17 @@ def create_app(settings: Settings | None = None, *, starts_consumer: bool = True
     Raises:
         SettingsError: a variable of the environment makes no sense.
     """
+    # here, for a command or a model's first load imports a part of this package and not all of it
+    from flask import Flask
+
+    from app import description, logs, problems, protection, views
+    from app.consumer import Consumer
+    from app.loaders import find_loader
+    from app.metrics import Metrics
+    from app.settings import Settings, unknown_names
+    from app.state import State
+    from app.waiting import WaitingRoom
+
     settings = settings or Settings.from_environ(os.environ)
     logs.configure(settings)
     state = State()

@@ -13,7 +13,7 @@ from tests.processes import ended
 NONE = """
 import sys
 sys.modules["kafka"] = None
-import app
+import wsgi
 """
 
 
@@ -36,7 +36,7 @@ def both_clients(folder: Path) -> None:
 
 def test_with_both_clients_a_start_says_what_to_do(tmp_path):
     both_clients(tmp_path)
-    said = ended([sys.executable, "-c", "import app"], PYTHONPATH=str(tmp_path))
+    said = ended([sys.executable, "-c", "import wsgi"], PYTHONPATH=str(tmp_path))
     assert said.returncode == 4
     assert said.stderr.startswith(f"Error: both Kafka clients are in {tmp_path}")
     assert "pip uninstall --yes kafka-python kafka-python-ng; pip install" in said.stderr
