@@ -156,6 +156,9 @@ class _Environment(Schema):
         error_messages={"invalid": "accepted are true and false"},
     )
     metadata_max_age_ms = milliseconds("KAFKA_METADATA_MAX_AGE_MS", default=30_000, least=100)
+    request_timeout_ms = milliseconds(
+        "KAFKA_REQUEST_TIMEOUT_MS", default=15_000, least=1_000, most=300_000
+    )
     conflate_ms = milliseconds("KAFKA_CONFLATE_MS", default=50, most=10_000)
     initial = _Json(load_default="0", data_key="STATE_INITIAL")
     loader = fields.String(load_default="json", data_key="STATE_LOADER", validate=_loader)
@@ -263,6 +266,7 @@ class Settings:
     group_prefix: str = "group"
     topic_auto_create: bool = True
     metadata_max_age_ms: int = 30_000
+    request_timeout_ms: int = 15_000
     conflate_ms: int = 50
     initial: str = "0"
     max_waiting: int | None = None

@@ -16,7 +16,6 @@ from kafka.errors import (
 )
 
 from app.topic_log.client import (
-    REQUEST_TIMEOUT_MS,
     NotAllowed,
     TopicLogError,
     connection_options,
@@ -37,7 +36,7 @@ if not IS_KAFKA_PYTHON_3:
         """kafka-python-ng's admin client polls until a node is ready, be it gone for good."""
 
         def __init__(self, **config: Any) -> None:
-            self._deadline = time.monotonic() + REQUEST_TIMEOUT_MS / 1000
+            self._deadline = time.monotonic() + config["request_timeout_ms"] / 1000
             super().__init__(**config)
 
         def poll(self, timeout_ms: float | None = None, future: Any = None) -> Any:

@@ -14,7 +14,6 @@ from app.topic_log.installed import IS_KAFKA_PYTHON_3
 if TYPE_CHECKING:
     from app.settings import Settings
 
-REQUEST_TIMEOUT_MS = 15_000
 BOOTSTRAP_TIMEOUT_MS = 5_000
 LONGEST_RECONNECT_PAUSE_MS = 1_000
 # at a time; the clients' own choice is 4 KiB, and they let go of the GIL for each
@@ -51,7 +50,7 @@ def connection_options(settings: Settings, server: str) -> dict[str, Any]:
     """
     options = {
         "bootstrap_servers": [server],
-        "request_timeout_ms": REQUEST_TIMEOUT_MS,
+        "request_timeout_ms": settings.request_timeout_ms,
         "reconnect_backoff_max_ms": LONGEST_RECONNECT_PAUSE_MS,
         "metadata_max_age_ms": settings.metadata_max_age_ms,
         "security_protocol": settings.security_protocol,

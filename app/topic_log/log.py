@@ -70,6 +70,8 @@ class TopicLog:
             if "group_id" not in options:  # a group's commits are not waited for
                 options["kafka_client"] = ThreadlessClient
         else:
+            # a request's must be longer; the group has no members, and no sessions
+            options["session_timeout_ms"] = self._settings.request_timeout_ms - 1
             options["kafka_client"] = MetadataClient
             options["sock_chunk_bytes"] = RECEIVE_BYTES
         with reaching(self._settings) as server:

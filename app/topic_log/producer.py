@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from app.settings import Settings
 
 SEND_SECONDS = 5.0
-REQUEST_TIMEOUT_MS = 8_000
-ACKNOWLEDGE_SECONDS = 15.0
 CLOSE_SECONDS = 1.0
 READ_SECONDS = 10.0
 STEP_MS = 200
@@ -67,12 +65,15 @@ class Delivery:
         self.acknowledged = 0
         self.ends: dict[int, int] = {}
         self._trouble: Exception | None = None
+        self._acknowledge_seconds = settings.request_timeout_ms / 1000
+        # one that is lost is sent again in time
+        request_timeout_ms = settings.request_timeout_ms // 2
         options = {
-            "request_timeout_ms": REQUEST_TIMEOUT_MS,
+            "request_timeout_ms": request_timeout_ms,
             "max_request_size": 2**31 - 1,  # what is too large is for the brokers to say
         }
         if "delivery_timeout_ms" in KafkaProducer.DEFAULT_CONFIG:  # kafka-python 3
-            options["delivery_timeout_ms"] = REQUEST_TIMEOUT_MS
+            options["delivery_timeout_ms"] = request_timeout_ms
             # with it, a message that is refused takes the next one with it
             options["enable_idempotence"] = False
         with reaching(settings) as server:
@@ -90,7 +91,7 @@ class Delivery:
             KafkaError: the brokers are away.
         """
         try:
-            placed = self._send(message).get(timeout=ACKNOWLEDGE_SECONDS)
+            placed = self._send(message).get(timeout=self._acknowledge_seconds)
         except RequestTimedOutError as error:
             raise Refused(f"Not acknowledged: {self.explain(error)}") from error
         except BrokerResponseError as error:
@@ -113,7 +114,7 @@ class Delivery:
         Raises:
             KafkaError: the brokers are away.
         """
-        self._producer.flush(timeout=ACKNOWLEDGE_SECONDS)
+        self._producer.flush(timeout=self._acknowledge_seconds)
         self._raise_trouble()
 
     def explain(self, error: KafkaError) -> str:

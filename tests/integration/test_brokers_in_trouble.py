@@ -12,7 +12,6 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from app import create_app
 from app.settings import Settings
-from app.topic_log.client import REQUEST_TIMEOUT_MS
 from dev import apache_kafka
 from dev.apache_kafka import ApacheKafka
 from dev.broker import forwarding
@@ -26,6 +25,8 @@ pytestmark = [pytest.mark.own_kafka, pytest.mark.xdist_group("brokers_in_trouble
 RETURN_SECONDS = 5.0
 FAILOVER_SECONDS = 10.0
 AWAY_SECONDS = 8.0
+# the longest of all time-outs, where it is set to this
+REQUEST_SECONDS = 5
 CORE_SHARE = 0.05
 FEW_LINES = 8
 
@@ -52,9 +53,9 @@ def topic(kafka):
 
 @pytest.fixture
 def serve(tmp_path):
-    def serve(topic: Topic, servers: str = ""):
-        servers = servers or topic.servers
-        return following(topic, tmp_path / "output", KAFKA_BOOTSTRAP_SERVERS=servers)
+    def serve(topic: Topic, servers: str = "", **environ: str):
+        environ["KAFKA_BOOTSTRAP_SERVERS"] = servers or topic.servers
+        return following(topic, tmp_path / "output", **environ)
 
     return serve
 
@@ -132,11 +133,11 @@ def test_serves_on_while_the_broker_is_killed_and_restarted(kafka, topic, serve)
 
 def test_serves_on_while_the_broker_is_frozen_for_longer_than_every_time_out(kafka, topic, serve):
     topic.send_state("before")
-    with serve(topic) as program:
+    with serve(topic, KAFKA_REQUEST_TIMEOUT_MS=str(REQUEST_SECONDS * 1000)) as program:
         program.comes_to("before")
         with Watched(program, "before"):
             kafka.freeze()
-            threading.Event().wait(REQUEST_TIMEOUT_MS / 1000 + 1)
+            threading.Event().wait(REQUEST_SECONDS + 1)
             wait_for_failure(program, "no answer within")
         kafka.thaw()
         assert_current_again(program, topic, "after")

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import socket
+import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -16,6 +18,7 @@ from tests.waiting import eventually
 pytestmark = [pytest.mark.own_kafka, pytest.mark.xdist_group("connectivity")]
 
 START_SECONDS = 3.0
+Ended = subprocess.CompletedProcess[str]
 OWN_LISTENERS = ["PLAINTEXT", "CONTROLLER"]
 
 
@@ -71,21 +74,37 @@ def astray() -> Iterator[dict[str, tuple[str, str, Topic]]]:
         }
 
 
+@pytest.fixture(scope="module")
+def told(astray, tmp_path_factory) -> Iterator[dict[str, tuple[Program, Ended]]]:
+    """By listener: a service that asks there, and a producer that has; all at once, for they wait."""
+
+    def produce(servers: str, topic: Topic) -> Ended:
+        settings = {"KAFKA_BOOTSTRAP_SERVERS": servers, "KAFKA_REQUEST_TIMEOUT_MS": "2000"}
+        return producer(**topic.environ | settings)
+
+    with contextlib.ExitStack() as running, ThreadPoolExecutor() as pool:
+        programs, produced = {}, {}
+        for listener, (_, servers, topic) in astray.items():
+            output = tmp_path_factory.mktemp(listener) / "output"
+            programs[listener] = running.enter_context(
+                following(Topic(topic.name, servers), output)
+            )
+            produced[listener] = pool.submit(produce, servers, topic)
+        yield {listener: (programs[listener], produced[listener].result()) for listener in astray}
+
+
 @pytest.mark.parametrize("listener", WAYS)
-def test_a_broker_that_is_said_to_be_elsewhere_is_named_with_that_address(
-    astray, tmp_path, listener
-):
-    address, servers, topic = astray[listener]
+def test_a_broker_that_is_said_to_be_elsewhere_is_named_with_that_address(astray, told, listener):
+    address, _, topic = astray[listener]
+    program, produced = told[listener]
     _, why = WAYS[listener]
     expected = (
         f"the cluster says that its broker 1 is at {address} (advertised.listeners), "
         f"which does not answer from here: {why}"
     )
-    with following(Topic(topic.name, servers), tmp_path / "output") as program:
-        eventually(lambda: detail(program) == expected)
-        assert program.get("/status").json()["last_error"]["error"] == expected
-        assert f"Not following {topic.name}: {expected}" in program.output
-    produced = producer(KAFKA_TOPIC=topic.name, KAFKA_BOOTSTRAP_SERVERS=servers)
+    eventually(lambda: detail(program) == expected)
+    assert program.get("/status").json()["last_error"]["error"] == expected
+    assert f"Not following {topic.name}: {expected}" in program.output
     assert produced.returncode == 1
     assert expected in produced.stderr
 

@@ -25,7 +25,6 @@ import requests
 from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
-from app.topic_log.client import REQUEST_TIMEOUT_MS
 from dev import apache_kafka
 from dev.apache_kafka import ApacheKafka
 from dev.broker import forwarding
@@ -43,7 +42,8 @@ HALF_SENT = 300
 HALF_A_HEAD = b"GET /state HTTP/1.1\r\nHost: localhost\r\nX-Half: "
 
 LONGEST_PAUSE_SECONDS = 2.0
-LONGEST_FREEZE_SECONDS = REQUEST_TIMEOUT_MS / 1000 + 5
+REQUEST_SECONDS = 5
+LONGEST_FREEZE_SECONDS = REQUEST_SECONDS + 5.0
 # the start, the last fault and the end come on top of what is asked for
 SECONDS_ON_TOP = 300
 # far more than it takes: what is not there by then does not come by itself
@@ -241,6 +241,7 @@ class Soak:
             "KAFKA_TOPIC": TOPIC,
             "KAFKA_BOOTSTRAP_SERVERS": f"localhost:{self._port}",
             "KAFKA_METADATA_MAX_AGE_MS": "1000",
+            "KAFKA_REQUEST_TIMEOUT_MS": str(REQUEST_SECONDS * 1000),
             "PORT": str(port),
         }
         command = gunicorn("--workers", str(WORKERS))
