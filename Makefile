@@ -7,6 +7,8 @@ override STATE := $(value STATE)
 override COUNT := $(value COUNT)
 override ONLY := $(value ONLY)
 export STATE COUNT ONLY
+# what is used is compiled once, whatever the shell says
+unexport PYTHONDONTWRITEBYTECODE
 
 PYTHON ?= python3
 BIN := .venv/bin

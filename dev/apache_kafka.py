@@ -14,6 +14,7 @@ import xml.etree.ElementTree
 from collections.abc import Collection, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import IO
 
 from dev.broker import brokers
 from dev.ports import free_ports
@@ -237,18 +238,7 @@ class ApacheKafka:
             time.sleep(max(self._killed_at + SESSION_ENDS_SECONDS - time.monotonic(), 0))
         with (self._folder / "output").open("a") as out:
             if not self._zookeeper and not self._disk.exists():
-                format_command = java(
-                    "kafka.tools.StorageTool",
-                    "format",
-                    # with "=", for a cluster id may begin with "-"
-                    f"--cluster-id={self._cluster_id}",
-                    f"--config={config}",
-                )
-                formatted = subprocess.run(
-                    format_command, check=False, stdout=out, stderr=out, timeout=START_SECONDS
-                )
-                if formatted.returncode:
-                    raise self._failure("Kafka did not format its disk")
+                self._format_disk(config, out)
             command = java(BROKER, str(config), heap=self._heap)
             self.process = subprocess.Popen(command, stdout=out, stderr=out, start_new_session=True)
         self.wait_to_see({self._elsewhere.get("PLAINTEXT", self.address)})
@@ -324,6 +314,32 @@ class ApacheKafka:
             properties["advertised.listeners"] = _listeners(own | self._elsewhere)
         return _write_properties(self._folder / "server.properties", properties)
 
+    def _format_disk(self, config: Path, out: IO[str]) -> None:
+        """Have Kafka do it once, for it takes a second of a core, and copy that from then on."""
+        formatted = libs() / "formatted"
+        if not formatted.exists():
+            command = java(
+                "kafka.tools.StorageTool",
+                "format",
+                # with "=", for a cluster id may begin with "-"
+                f"--cluster-id={self._cluster_id}",
+                f"--config={config}",
+            )
+            done = subprocess.run(
+                command, check=False, stdout=out, stderr=out, timeout=START_SECONDS
+            )
+            if done.returncode:
+                raise self._failure("Kafka did not format its disk")
+            _keep(self._disk, formatted)
+        else:
+            shutil.copytree(formatted, self._disk)
+            own = {
+                "node.id": self._properties["node.id"],
+                "cluster.id": self._cluster_id,
+                "directory.id": secrets.token_urlsafe(16),
+            }
+            _change_properties(self._disk / "meta.properties", own)
+
     def _failure(self, what: str) -> RuntimeError:
         output = (self._folder / "output").read_text(errors="replace")
         return RuntimeError(f"{what}:\n{output[-OUTPUT_CHARACTERS:]}")
@@ -336,6 +352,23 @@ def _listeners(addresses: Mapping[str, str]) -> str:
 def _write_properties(path: Path, properties: Mapping[str, object]) -> Path:
     path.write_text("".join(f"{name}={value}\n" for name, value in properties.items()))
     return path
+
+
+def _change_properties(path: Path, changes: Mapping[str, str]) -> None:
+    """Those that are there."""
+    properties = dict(line.split("=", 1) for line in path.read_text().splitlines() if "=" in line)
+    _write_properties(path, properties | {n: v for n, v in changes.items() if n in properties})
+
+
+def _keep(folder: Path, copy: Path) -> None:
+    """Copy it, at once and whole, for another process may do the same."""
+    with tempfile.TemporaryDirectory(dir=copy.parent) as beside:
+        shutil.copytree(folder, Path(beside) / "copy")
+        try:
+            (Path(beside) / "copy").rename(copy)
+        except OSError:
+            if not copy.exists():
+                raise
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import psutil
 import requests
 
 from dev.ports import free_ports
+from tests import warm
 from tests.topics import Topic
 from tests.waiting import eventually
 
@@ -34,17 +36,10 @@ class Program:
     ) -> None:
         self.port = port
         self._log = log
-        with log.open("w") as output:
-            self.process = subprocess.Popen(
-                command,
-                cwd=cwd,
-                # one that is killed leaves the folder of its metrics
-                env={**os.environ, "TMPDIR": str(log.parent), **environ},
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
+        # one that is killed leaves the folder of its metrics
+        environ = {**os.environ, "TMPDIR": str(log.parent), **environ}
+        with log.open("w") as output, Path(os.devnull).open() as nothing:
+            self.process = warm.popen(command, cwd, environ, nothing, output, output)
 
     @property
     def output(self) -> str:
@@ -127,16 +122,21 @@ def ended(
     command: Sequence[str], cwd: Path = ROOT, stdin: str = "", **environ: str
 ) -> subprocess.CompletedProcess[str]:
     """Run a command that ends by itself; `environ` comes on top."""
-    return subprocess.run(
-        command,
-        cwd=cwd,
-        env={**os.environ, **environ},
-        input=stdin,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    with (
+        tempfile.TemporaryFile("w+") as given,
+        tempfile.TemporaryFile("w+") as output,
+        tempfile.TemporaryFile("w+") as errors,
+    ):
+        given.write(stdin)
+        given.seek(0)
+        process = warm.popen(command, cwd, {**os.environ, **environ}, given, output, errors)
+        try:
+            status = process.wait(60)
+        finally:
+            process.kill()
+        output.seek(0)
+        errors.seek(0)
+        return subprocess.CompletedProcess(command, status, output.read(), errors.read())
 
 
 def kafka_state() -> list[str]:

@@ -104,7 +104,7 @@ def delete_before(admin: AdminClient, topic: Topic, offset: int, partition: int 
     admin.delete_records([upto])[upto].result(30)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def admin(bootstrap_servers: str) -> AdminClient:
     return AdminClient({"bootstrap.servers": bootstrap_servers})
 
@@ -121,7 +121,7 @@ def topic_name() -> str:
     return f"test-{uuid.uuid4().hex}"
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def make_topic(
     pytestconfig: pytest.Config, bootstrap_servers: str, admin: AdminClient
 ) -> Callable[..., Topic]:

@@ -9,13 +9,19 @@ from typing import TypeVar
 
 T = TypeVar("T")
 
+# the pause between two looks grows, for each may cost what is waited for some of its time
+FIRST_PAUSE_SECONDS = 0.005
+LONGEST_PAUSE_SECONDS = 0.05
+
 
 def eventually(condition: Callable[[], T], within: float = 20.0) -> T:
     """Give the first true result of `condition`; fail after `within` seconds without one."""
     deadline = time.monotonic() + within
+    pause = FIRST_PAUSE_SECONDS
     while not (result := condition()):
         assert time.monotonic() < deadline, f"not within {within} s: last seen {result!r}"
-        time.sleep(0.01)
+        time.sleep(pause)
+        pause = min(pause * 1.5, LONGEST_PAUSE_SECONDS)
     return result
 
 

@@ -95,12 +95,6 @@ def serving(tmp_path: Path) -> Callable[..., contextlib.AbstractContextManager[P
 
 
 @pytest.fixture
-def program(topic: Topic, serving) -> Iterator[Program]:
-    with serving(topic) as program:
-        yield program
-
-
-@pytest.fixture
 def picture(pytestconfig: pytest.Config, tmp_path: Path) -> Callable[[Page, str], None]:
     """Leave a picture of a page, for people to look at."""
     folder = pytestconfig.getoption("screenshots") or tmp_path

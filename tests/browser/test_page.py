@@ -11,12 +11,25 @@ from playwright.sync_api import expect
 
 from dev import apache_kafka
 from tests.browser.network import network
-from tests.processes import free_port
+from tests.processes import following, free_port
 from tests.topics import new_topic
 from tests.waiting import eventually
 
 LIVE = "Live"
 expect.set_options(timeout=20_000)
+
+
+@pytest.fixture(scope="module")
+def topic(make_topic):
+    return make_topic()
+
+
+@pytest.fixture(scope="module")
+def program(topic, tmp_path_factory):
+    """One for all that see no more of what the others sent than that there was something."""
+    with following(topic, tmp_path_factory.mktemp("program") / "output") as program:
+        eventually(lambda: program.get("/healthz"))
+        yield program
 
 
 def state_of(page):
@@ -28,19 +41,21 @@ def connection_of(page):
 
 
 def test_shows_the_state_and_where_it_came_from_and_complains_of_nothing(
-    topic, program, visit, complaints, picture
+    make_topic, serving, visit, complaints, picture
 ):
+    topic = make_topic()
     topic.send_state(*range(60, 78))
-    program.comes_to(77)
-    page = visit(program, viewport={"width": 1920, "height": 1080})
-    expect(state_of(page)).to_have_text("77")
-    expect(connection_of(page)).to_have_text(LIVE)
-    expect(page.locator("#topic")).to_have_text(topic.name)
-    expect(page.locator("#origin")).to_contain_text("partition 0, offset 17")
-    expect(page.locator("#origin")).to_contain_text(re.compile("just now|[0-9]+ s ago"))
-    expect(page.locator("#partitions tr").first).to_have_text("018180")
-    expect(page).to_have_title(f"77 · {topic.name}")
-    picture(page, "state")
+    with serving(topic) as program:
+        program.comes_to(77)
+        page = visit(program, viewport={"width": 1920, "height": 1080})
+        expect(state_of(page)).to_have_text("77")
+        expect(connection_of(page)).to_have_text(LIVE)
+        expect(page.locator("#topic")).to_have_text(topic.name)
+        expect(page.locator("#origin")).to_contain_text("partition 0, offset 17")
+        expect(page.locator("#origin")).to_contain_text(re.compile("just now|[0-9]+ s ago"))
+        expect(page.locator("#partitions tr").first).to_have_text("018180")
+        expect(page).to_have_title(f"77 · {topic.name}")
+        picture(page, "state")
     assert complaints == []
 
 
@@ -122,13 +137,12 @@ def test_shows_every_digit_and_character_of_what_is_served(topic, program, visit
     picture(page, "object")
 
 
-@pytest.mark.parametrize(
-    ("state", "shown"), [(None, "null"), ("", '""'), (False, "false"), ([], "[]"), (" a ", "a")]
-)
-def test_shows_any_json_value(topic, program, visit, complaints, state, shown):
-    topic.send_state(state)
-    program.comes_to(state)
-    expect(state_of(visit(program))).to_have_text(shown)
+def test_shows_any_json_value(topic, program, visit, complaints):
+    page = visit(program)
+    for state, shown in ((None, "null"), ("", '""'), (False, "false"), ([], "[]"), (" a ", "a")):
+        expect(connection_of(page)).to_have_text(LIVE)
+        topic.send_state(state)
+        expect(state_of(page)).to_have_text(shown)
     assert complaints == []
 
 
@@ -169,7 +183,6 @@ def test_tells_the_age_by_the_clock_of_the_server(topic, program, visit):
 
 
 def test_comes_to_the_newest_of_many_and_does_not_chatter(topic, program, visit):
-    program.comes_to(0)
     page = visit(program)
     expect(connection_of(page)).to_have_text(LIVE)
     page.evaluate(
@@ -205,19 +218,22 @@ def test_works_under_a_prefix(topic, serving, visit, complaints):
 
 
 def test_says_what_to_do_without_scripts(topic, program, visit):
+    topic.send_state(0)
     program.comes_to(0)
     page = visit(program, java_script_enabled=False)
     page.locator("noscript").get_by_role("link", name="the state").click()
     expect(page.locator("body")).to_have_text('{"state":0}')
 
 
-def test_says_in_words_that_the_state_is_the_initial_one(topic, program, visit):
-    program.comes_to(0)
-    page = visit(program)
-    expect(state_of(page)).to_have_text("0")
-    expect(page.locator("#origin")).to_have_text(
-        f"the initial value: {topic.name} holds no valid message"
-    )
+def test_says_in_words_that_the_state_is_the_initial_one(make_topic, serving, visit):
+    topic = make_topic()
+    with serving(topic) as program:
+        program.comes_to(0)
+        page = visit(program)
+        expect(state_of(page)).to_have_text("0")
+        expect(page.locator("#origin")).to_have_text(
+            f"the initial value: {topic.name} holds no valid message"
+        )
 
 
 @pytest.mark.parametrize("state", [77, "word " * 200, {"key" * 40: ["value" * 100]}])
@@ -231,13 +247,12 @@ def test_fits_a_phone(topic, program, visit, picture, state):
     assert page.evaluate("document.documentElement.scrollWidth") == 360
 
 
-def test_is_light_or_dark_as_its_reader_prefers(topic, program, visit):
+def test_is_light_or_dark_as_its_reader_prefers(program, visit):
     def brightness(scheme: str) -> int:
         page = visit(program, color_scheme=scheme)
         color = page.evaluate("getComputedStyle(document.body).backgroundColor")
         return sum(map(int, re.findall(r"\d+", color)[:3]))
 
-    program.comes_to(0)
     assert brightness("light") > 600
     assert brightness("dark") < 150
 
@@ -344,8 +359,7 @@ def test_says_when_kafka_is_away_and_keeps_the_last_state(serving, visit, compla
     assert complaints == []
 
 
-def test_the_description_is_shown_without_the_internet(topic, program, visit, complaints, picture):
-    program.comes_to(0)
+def test_the_description_is_shown_without_the_internet(program, visit, complaints, picture):
     page = visit(program, "/docs")
     expect(page.get_by_text("/state/stream", exact=True)).to_be_visible()
     expect(page.get_by_text("Errors", exact=False)).to_have_count(0)

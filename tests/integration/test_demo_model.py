@@ -30,7 +30,9 @@ CLOSING_LINE = re.compile(
 @pytest.fixture
 def demo(tmp_path):
     command = [sys.executable, "-m", "examples.model"]
-    with running(command, 0, {}, tmp_path / "output") as program:
+    # those that wait for each other would take the cores of other tests
+    one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+    with running(command, 0, one_thread, tmp_path / "output") as program:
         yield program
 
 

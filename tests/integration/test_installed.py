@@ -11,6 +11,7 @@ import pytest
 import yaml
 
 from app.settings import Settings, unknown_names
+from app.topic_log.installed import IS_KAFKA_PYTHON_3
 from tests.processes import ROOT, copy_program, ended, free_port, running
 from tests.topics import Topic
 
@@ -20,9 +21,10 @@ INSTALL_SECONDS = 300
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
 
 
-@pytest.fixture(scope="module", params=["kafka-python", "kafka-python-ng"])
-def installed(request, tmp_path_factory) -> tuple[str, Path]:
-    """The client, and the folder of the commands."""
+@pytest.fixture(scope="module")
+def installed(tmp_path_factory) -> tuple[str, Path]:
+    """The client, the same as here, and the folder of the commands."""
+    client = "kafka-python" if IS_KAFKA_PYTHON_3 else "kafka-python-ng"
     folder = tmp_path_factory.mktemp("installed")
     source = folder / "source"
     source.mkdir()
@@ -33,11 +35,11 @@ def installed(request, tmp_path_factory) -> tuple[str, Path]:
     for command in (
         [sys.executable, "-m", "venv", str(bin.parent)],
         # as the README says it, in the folder of the clone
-        [str(bin / "pip"), "install", "-q", "-c", "constraints.txt", f".[{request.param}]"],
+        [str(bin / "pip"), "install", "-q", "-c", "constraints.txt", f".[{client}]"],
     ):
         subprocess.run(command, cwd=source, check=True, timeout=INSTALL_SECONDS)
     shutil.rmtree(source)
-    return request.param, bin
+    return client, bin
 
 
 @pytest.mark.timeout(INSTALL_SECONDS + 60)

@@ -11,18 +11,18 @@ import httpx
 import pytest
 import requests
 
-from tests.processes import Program
+from tests.processes import Program, following
 from tests.proxies import PROXIES, proxy
 
-CLIENTS = 30
-REQUESTS = 5  # of each client
+CLIENTS = 60
+REQUESTS = 3  # of each client
 # gunicorn closes after two by its default: as they ask again, which is when it hurts
 IDLE_SECONDS = 1.99, 2.01
 
 
-@pytest.fixture
-def program(serving) -> Iterator[Program]:
-    with serving() as program:
+@pytest.fixture(scope="module")
+def program(make_topic, tmp_path_factory) -> Iterator[Program]:
+    with following(make_topic(), tmp_path_factory.mktemp("program") / "output") as program:
         program.comes_to(0)
         yield program
 
@@ -34,13 +34,14 @@ def ask_now_and_then(new_client: Callable[[], contextlib.AbstractContextManager]
 
     def ask() -> None:
         with new_client() as client:
-            for _ in range(REQUESTS):
+            for number in range(REQUESTS):
+                if number:
+                    done.wait(random.uniform(*IDLE_SECONDS))
                 try:
                     answer = client.get(url, timeout=10)
                     (answered if answer.status_code == 200 else failed).append(answer)
                 except (requests.RequestException, httpx.HTTPError) as error:
                     failed.append(error)
-                done.wait(random.uniform(*IDLE_SECONDS))
 
     threads = [threading.Thread(target=ask) for _ in range(CLIENTS)]
     for thread in threads:

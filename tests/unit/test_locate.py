@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from bisect import bisect_left
+from collections import defaultdict
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -17,7 +19,9 @@ class RecordedLog:
     """A log in memory, which offsets may be missing from; it keeps count of what is read."""
 
     def __init__(self, records: list[Record], run_length: int = 3) -> None:
-        self._records = records
+        self._logs: dict[int, list[Record]] = defaultdict(list)
+        for record in records:
+            self._logs[record.partition].append(record)
         self._run_length = run_length
         self.windows = 0
         self.judged: list[tuple[int, int]] = []
@@ -30,14 +34,14 @@ class RecordedLog:
     def _scan(self, partition: int, offsets: range) -> StateMessage | None:
         scan = Scan(offsets, self.judge)
         window = None
+        log = self._logs[partition]
         while not scan.is_done:
             if scan.next.stop != window:
                 self.windows, window = self.windows + 1, scan.next.stop
-            within = [
-                r for r in self._records if r.partition == partition and r.offset in scan.next
-            ]
-            run = within[: self._run_length]
-            stop = run[-1].offset + 1 if run != within else scan.next.stop
+            first = bisect_left(log, scan.next.start, key=_offset)
+            end = bisect_left(log, scan.next.stop, key=_offset)
+            run = log[first : min(first + self._run_length, end)]
+            stop = run[-1].offset + 1 if first + len(run) < end else scan.next.stop
             scan.has_read(stop, reversed(run))
         return scan.found
 
@@ -52,6 +56,10 @@ class RecordedLog:
             )
         except InvalidMessage:
             return None
+
+
+def _offset(record: Record) -> int:
+    return record.offset
 
 
 VALUES = st.sampled_from(
