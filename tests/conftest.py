@@ -115,6 +115,12 @@ def pytest_runtest_protocol(item: pytest.Item, nextitem: pytest.Item | None) -> 
         turns.end(nextitem is not None and _is_alone(nextitem))
 
 
+def _longest_seconds(item: pytest.Item) -> float:
+    marker = item.get_closest_marker("timeout")
+    others = float(item.config.getini("timeout"))
+    return max(float(marker.args[0]), others) if marker else others
+
+
 def _is_alone(item: pytest.Item) -> bool:
     return item.get_closest_marker("alone") is not None
 
@@ -140,9 +146,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             if item.get_closest_marker(marker):
                 item.add_marker(pytest.mark.skip(reason=reason))
     # the longest first, for others run beside them, and last those beside which none does
-    items.sort(
-        key=lambda item: (_is_alone(item), item.get_closest_marker("drawn_at_random") is None)
-    )
+    items.sort(key=lambda item: (_is_alone(item), -_longest_seconds(item)))
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -52,8 +52,10 @@ class Program:
 
     def get(self, path: str = "/state") -> requests.Response | None:
         """The answer, or None while nothing listens."""
+        url = f"http://127.0.0.1:{self.port}{path}"
         try:
-            return requests.get(f"http://127.0.0.1:{self.port}{path}", timeout=5)
+            # whoever holds the answer would hold its connection too, which a stop waits for
+            return requests.get(url, timeout=5, headers={"Connection": "close"})
         except requests.ConnectionError:
             assert self.process.poll() is None, self.output
             return None

@@ -170,7 +170,8 @@ def test_few_open_files_are_enough_to_answer(serving, connect):
 
 def test_connections_are_kept_alive_where_few_files_may_be_open(serving):
     with serving(files="-n 1024") as program:
-        assert program.get().headers["Connection"] == "keep-alive"
+        answer = requests.get(f"http://127.0.0.1:{program.port}/state", timeout=5)
+        assert answer.headers["Connection"] == "keep-alive"
 
 
 def test_answers_where_hardly_any_files_may_be_open(serving):
