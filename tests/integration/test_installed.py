@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 import sys
@@ -37,7 +38,8 @@ def installed(tmp_path_factory) -> tuple[str, Path]:
         # as the README says it, in the folder of the clone
         [str(bin / "pip"), "install", "-q", "-c", "constraints.txt", f".[{client}]"],
     ):
-        subprocess.run(command, cwd=source, check=True, timeout=INSTALL_SECONDS)
+        environ = {**os.environ, "PYTHONPATH": ""}
+        subprocess.run(command, cwd=source, env=environ, check=True, timeout=INSTALL_SECONDS)
     shutil.rmtree(source)
     return client, bin
 
