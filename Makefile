@@ -78,7 +78,7 @@ lint: install .venv/with-dev ## Check style and types
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 
-bench: .venv-bench/installed ## Measure, side by side with peers; QUICK=1 for three minutes, ONLY=lone for a part
+bench: .venv-bench/installed ## Measure, side by side with peers; QUICK=1 for four minutes, ONLY=lone for a part
 	@exec .venv-bench/bin/python -m bench $(if $(QUICK),--quick) $(if $(ONLY),--only "$$ONLY")
 
 # in an environment of its own, which has both clients: the one is chosen by PYTHONPATH

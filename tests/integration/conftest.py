@@ -11,6 +11,8 @@ from flask import Flask
 
 from app import create_app
 from app.settings import Settings
+from dev import apache_kafka
+from dev.apache_kafka import ApacheKafka
 from tests.processes import following
 from tests.topics import Topic
 from tests.waiting import eventually
@@ -58,6 +60,26 @@ def serve(bootstrap_servers: str) -> Iterator[Callable[..., Service]]:
             return service
 
         yield start
+
+
+@pytest.fixture(scope="session")
+def shared_cluster() -> Iterator[list[ApacheKafka]]:
+    overrides = {"default.replication.factor": "1", "min.insync.replicas": "1"}
+    with apache_kafka.running_cluster(overrides=overrides) as nodes:
+        yield nodes
+
+
+@pytest.fixture
+def cluster(shared_cluster: list[ApacheKafka]) -> Iterator[list[ApacheKafka]]:
+    """Three brokers for a test to break, which is in the group `cluster`; each topic is on one of
+    them, unless it asks for more. The next test gets them whole."""
+    yield shared_cluster
+    for node in shared_cluster:
+        node.thaw()
+        if node.process.poll() is not None:
+            node.start()
+    for node in shared_cluster:
+        node.wait_to_see({other.address for other in shared_cluster})
 
 
 @pytest.fixture

@@ -23,7 +23,6 @@ from tests.waiting import eventually
 pytestmark = [pytest.mark.own_kafka, pytest.mark.xdist_group("brokers_in_trouble")]
 
 RETURN_SECONDS = 5.0
-FAILOVER_SECONDS = 10.0
 AWAY_SECONDS = 8.0
 # the longest of all time-outs, where it is set to this
 REQUEST_SECONDS = 5
@@ -258,68 +257,4 @@ def test_waits_for_a_deleted_topic_that_it_may_not_create(kafka, topic):
         new_topic(kafka.address, topic.name).send_state("after")
         service.comes_to("after")
     finally:
-        service.consumer.stop(10)
-
-
-def test_moves_on_when_the_leader_is_killed_under_load_and_applies_nothing_twice():
-    with apache_kafka.running_cluster() as cluster:
-        topic = new_topic(cluster[0].address, replication_factor=3)
-        servers = ",".join(node.address for node in cluster)
-        topic = Topic(topic.name, servers)
-        published = []
-        settings = Settings(topic=topic.name, bootstrap_servers=servers)
-        service = Service(create_app(settings))
-        publish = service.app.extensions["state"].publish
-
-        def note(snapshot, positions) -> None:
-            if published[-1:] != [snapshot.offset]:  # and not only the positions are news
-                published.append(snapshot.offset)
-            publish(snapshot, positions)
-
-        service.app.extensions["state"].publish = note
-        stopping = threading.Event()
-
-        def load() -> None:
-            producer = topic.new_producer(**{"acks": "all", "enable.idempotence": True})
-            number = 0
-            while not stopping.wait(0.01):
-                number += 1
-                producer.produce(topic.name, b'{"state":%d}' % number, partition=0)
-                producer.poll(0)
-            producer.flush(30)
-
-        loading = threading.Thread(target=load)
-        loading.start()
-        try:
-            eventually(lambda: len(published) > 10)
-            leader = cluster[topic.leader(0) - 1]
-            leader.kill()
-            reached = published[-1]
-            eventually(lambda: published[-1] > reached + 100, within=FAILOVER_SECONDS)
-        finally:
-            stopping.set()
-            loading.join()
-        topic.send_state("last", producer=topic.new_producer())
-        assert service.comes_to("last")
-        service.consumer.stop(10)
-        offsets = [offset for offset in published if offset is not None]
-        assert offsets == sorted(set(offsets))
-
-
-def test_follows_the_other_partitions_while_the_only_broker_of_one_is_dead():
-    overrides = {"default.replication.factor": "1", "min.insync.replicas": "1"}
-    with apache_kafka.running_cluster(overrides=overrides) as cluster:
-        servers = ",".join(node.address for node in cluster)
-        topic = Topic(
-            new_topic(cluster[0].address, num_partitions=3, replication_factor=1).name, servers
-        )
-        service = Service(create_app(Settings(topic=topic.name, bootstrap_servers=servers)))
-        topic.send_state("before", partition=0)
-        assert service.comes_to("before")
-        leaders = {partition: node - 1 for partition, node in topic.leaders().items()}
-        partition = next(n for n, leader in leaders.items() if leader != leaders[0])
-        cluster[leaders[0]].kill()
-        for number in range(10):
-            topic.send_state(number, partition=partition)
-            eventually(lambda n=number: service.get().json == {"state": n}, FAILOVER_SECONDS)
         service.consumer.stop(10)

@@ -15,7 +15,7 @@ from tests.processes import Program, following, producer
 from tests.topics import Topic, new_topic
 from tests.waiting import eventually
 
-pytestmark = [pytest.mark.own_kafka, pytest.mark.xdist_group("connectivity")]
+pytestmark = pytest.mark.own_kafka
 
 START_SECONDS = 3.0
 Ended = subprocess.CompletedProcess[str]
@@ -93,6 +93,7 @@ def told(astray, tmp_path_factory) -> Iterator[dict[str, tuple[Program, Ended]]]
         yield {listener: (programs[listener], produced[listener].result()) for listener in astray}
 
 
+@pytest.mark.xdist_group("connectivity")
 @pytest.mark.parametrize("listener", WAYS)
 def test_a_broker_that_is_said_to_be_elsewhere_is_named_with_that_address(astray, told, listener):
     address, _, topic = astray[listener]
@@ -109,23 +110,27 @@ def test_a_broker_that_is_said_to_be_elsewhere_is_named_with_that_address(astray
     assert expected in produced.stderr
 
 
-def test_a_partitions_leader_that_is_said_to_be_elsewhere_is_named_with_that_address(tmp_path):
+@pytest.mark.xdist_group("cluster")
+def test_a_partitions_leader_that_is_said_to_be_elsewhere_is_named_with_that_address(
+    cluster, tmp_path
+):
     """One of three, so that the others answer for the cluster."""
-    with apache_kafka.running_cluster() as cluster:
-        topic = new_topic(cluster[0].address, num_partitions=3, replication_factor=1)
-        leader = topic.leader(1)
-        astray = cluster[leader - 1]
-        others = ",".join(node.address for node in cluster if node is not astray)
-        with nobody() as address:
-            astray.stop()
-            astray.advertise(address)
-            astray.start()
-            expected = (
-                f"partition 1 cannot be read: NO_CONNECTION: the cluster says that its broker "
-                f"{leader} is at {address} (advertised.listeners), which does not answer from here"
-            )
-            with following(Topic(topic.name, others), tmp_path / "output") as program:
-                eventually(lambda: detail(program).endswith(expected))
+    topic = new_topic(cluster[0].address, num_partitions=3, replication_factor=1)
+    leader = topic.leader(1)
+    astray = cluster[leader - 1]
+    others = ",".join(node.address for node in cluster if node is not astray)
+    with nobody() as address, contextlib.ExitStack() as whole:
+        astray.stop()
+        astray.advertise(address)
+        whole.callback(astray.advertise, astray.address)
+        whole.callback(astray.stop)
+        astray.start()
+        expected = (
+            f"partition 1 cannot be read: NO_CONNECTION: the cluster says that its broker "
+            f"{leader} is at {address} (advertised.listeners), which does not answer from here"
+        )
+        with following(Topic(topic.name, others), tmp_path / "output") as program:
+            eventually(lambda: detail(program).endswith(expected))
 
 
 @pytest.mark.parametrize("is_first", [True, False])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 import time
 from collections.abc import Callable, Iterator
 
@@ -11,44 +12,24 @@ from confluent_kafka.admin import AdminClient
 
 from app import create_app
 from app.settings import Settings
-from dev import apache_kafka
 from dev.apache_kafka import ApacheKafka
 from tests.integration.conftest import Service
 from tests.topics import Topic, new_topic
 from tests.waiting import eventually
 
-pytestmark = [pytest.mark.own_kafka, pytest.mark.xdist_group("partitions_in_trouble")]
+pytestmark = [pytest.mark.own_kafka, pytest.mark.xdist_group("cluster")]
 
 NOW = int(time.time() * 1000)
 SOON_SECONDS = 1.0
+FAILOVER_SECONDS = 10.0
 # an election, and what a start waits for one
 READY_SECONDS = 15.0
 
 
-@pytest.fixture(scope="module")
-def cluster() -> Iterator[list[ApacheKafka]]:
-    """Three brokers, each partition on one of them."""
-    overrides = {"default.replication.factor": "1", "min.insync.replicas": "1"}
-    with apache_kafka.running_cluster(overrides=overrides) as nodes:
-        yield nodes
-
-
 @pytest.fixture
-def whole_cluster(cluster):
-    """For tests that stop a node; the next one gets it whole."""
-    yield cluster
-    for node in cluster:
-        node.thaw()
-        if node.process.poll() is not None:
-            node.start()
-    for node in cluster:
-        node.wait_to_see({other.address for other in cluster})
-
-
-@pytest.fixture
-def topic(whole_cluster) -> Topic:
-    servers = ",".join(node.address for node in whole_cluster)
-    name = new_topic(whole_cluster[0].address, num_partitions=3, replication_factor=1).name
+def topic(cluster) -> Topic:
+    servers = ",".join(node.address for node in cluster)
+    name = new_topic(cluster[0].address, num_partitions=3, replication_factor=1).name
     return Topic(name, servers)
 
 
@@ -66,7 +47,7 @@ def start(topic) -> Iterator[Callable[..., Service]]:
 
 
 @pytest.fixture
-def victim(topic, whole_cluster) -> tuple[int, ApacheKafka]:
+def victim(topic, cluster) -> tuple[int, ApacheKafka]:
     """A partition, and the only broker that has it, and that leads no other one of the topic."""
     # a broker tells of the partitions of a new topic as it learns of them
     led: dict[int, int] = {}
@@ -76,7 +57,7 @@ def victim(topic, whole_cluster) -> tuple[int, ApacheKafka]:
         return len(set(led.values()) - {-1}) == 3
 
     eventually(all_are_led)
-    return 1, whole_cluster[led[1] - 1]
+    return 1, cluster[led[1] - 1]
 
 
 def send(topic: Topic, state: object, partition: int, timestamp: int) -> None:
@@ -205,9 +186,9 @@ def test_a_partition_that_was_lost_and_has_grown_to_the_same_end_is_read_anew(to
 
 
 def test_what_an_unclean_election_has_cut_off_is_not_served_though_the_end_is_the_same(
-    whole_cluster, start
+    cluster, start
 ):
-    servers = ",".join(node.address for node in whole_cluster)
+    servers = ",".join(node.address for node in cluster)
     name = new_topic(
         servers,
         replication_factor=2,
@@ -219,8 +200,8 @@ def test_what_an_unclean_election_has_cut_off_is_not_served_though_the_end_is_th
     assert service.comes_to("kept")
     metadata = AdminClient({"bootstrap.servers": servers}).list_topics(name, timeout=10)
     at = metadata.topics[name].partitions[0]
-    leader = whole_cluster[at.leader - 1]
-    (follower,) = (whole_cluster[node - 1] for node in at.replicas if node != at.leader)
+    leader = cluster[at.leader - 1]
+    (follower,) = (cluster[node - 1] for node in at.replicas if node != at.leader)
     follower.stop()
     send(topic, "cut off", 0, NOW + 1)
     send(topic, "cut off too", 0, NOW + 2)
@@ -231,3 +212,64 @@ def test_what_an_unclean_election_has_cut_off_is_not_served_though_the_end_is_th
     assert service.comes_to("kept")
     eventually(lambda: service.status["partitions"]["0"]["lag"] == 0)
     assert service.status["partitions"]["0"]["end"] == 3
+
+
+def test_moves_on_when_the_leader_is_killed_under_load_and_applies_nothing_twice(cluster):
+    topic = new_topic(cluster[0].address, replication_factor=3)
+    servers = ",".join(node.address for node in cluster)
+    topic = Topic(topic.name, servers)
+    published = []
+    settings = Settings(topic=topic.name, bootstrap_servers=servers)
+    service = Service(create_app(settings))
+    publish = service.app.extensions["state"].publish
+
+    def note(snapshot, positions) -> None:
+        if published[-1:] != [snapshot.offset]:  # and not only the positions are news
+            published.append(snapshot.offset)
+        publish(snapshot, positions)
+
+    service.app.extensions["state"].publish = note
+    stopping = threading.Event()
+
+    def load() -> None:
+        producer = topic.new_producer(**{"acks": "all", "enable.idempotence": True})
+        number = 0
+        while not stopping.wait(0.01):
+            number += 1
+            producer.produce(topic.name, b'{"state":%d}' % number, partition=0)
+            producer.poll(0)
+        producer.flush(30)
+
+    loading = threading.Thread(target=load)
+    loading.start()
+    try:
+        eventually(lambda: len(published) > 10)
+        leader = cluster[topic.leader(0) - 1]
+        leader.kill()
+        reached = published[-1]
+        eventually(lambda: published[-1] > reached + 100, within=FAILOVER_SECONDS)
+    finally:
+        stopping.set()
+        loading.join()
+    topic.send_state("last", producer=topic.new_producer())
+    assert service.comes_to("last")
+    service.consumer.stop(10)
+    offsets = [offset for offset in published if offset is not None]
+    assert offsets == sorted(set(offsets))
+
+
+def test_follows_the_other_partitions_while_the_only_broker_of_one_is_dead(cluster):
+    servers = ",".join(node.address for node in cluster)
+    topic = Topic(
+        new_topic(cluster[0].address, num_partitions=3, replication_factor=1).name, servers
+    )
+    service = Service(create_app(Settings(topic=topic.name, bootstrap_servers=servers)))
+    topic.send_state("before", partition=0)
+    assert service.comes_to("before")
+    leaders = {partition: node - 1 for partition, node in topic.leaders().items()}
+    partition = next(n for n, leader in leaders.items() if leader != leaders[0])
+    cluster[leaders[0]].kill()
+    for number in range(10):
+        topic.send_state(number, partition=partition)
+        eventually(lambda n=number: service.get().json == {"state": n}, FAILOVER_SECONDS)
+    service.consumer.stop(10)
