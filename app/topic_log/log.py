@@ -70,8 +70,10 @@ class TopicLog:
             if "group_id" not in options:  # a group's commits are not waited for
                 options["kafka_client"] = ThreadlessClient
         else:
-            # a request's must be longer; the group has no members, and no sessions
+            # it wants each to be shorter than that of a request, or than the one before; the group
+            # has no members, and thus no sessions
             options["session_timeout_ms"] = self._settings.request_timeout_ms - 1
+            options["heartbeat_interval_ms"] = self._settings.request_timeout_ms - 2
             options["kafka_client"] = MetadataClient
             options["sock_chunk_bytes"] = RECEIVE_BYTES
         with reaching(self._settings) as server:

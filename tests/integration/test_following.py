@@ -135,6 +135,19 @@ def test_kafkas_own_tool_shows_the_group_and_its_lag(topic, serve, bootstrap_ser
 
 
 @pytest.mark.apache_kafka
+def test_follows_and_commits_where_a_request_may_take_no_longer_than_it_has_to(
+    topic, serve, groups
+):
+    topic.send_state(1)
+    service = serve(topic, request_timeout_ms=1000)
+    assert service.first_state() == 1
+    eventually(lambda: service.status["group_id"] in groups())
+    topic.send_state(2)
+    assert service.comes_to(2)
+    assert service.status["failures"] == 0
+
+
+@pytest.mark.apache_kafka
 def test_deletes_its_group_at_a_clean_stop(topic, serve, groups):
     service = serve(topic)
     service.first_state()

@@ -10,7 +10,8 @@ from kafka import KafkaConsumer
 from kafka.admin import KafkaAdminClient
 from kafka.errors import KafkaError
 
-from app.topic_log.client import open_client
+from app.settings import Settings
+from app.topic_log.client import connection_options, open_client
 from app.topic_log.installed import IS_KAFKA_PYTHON_3
 
 PATIENCE = "bootstrap_timeout_ms" if IS_KAFKA_PYTHON_3 else "api_version_auto_timeout_ms"
@@ -28,3 +29,8 @@ def test_a_client_that_does_not_open_leaves_nothing_behind(client):
                 open_client(client, bootstrap_servers=servers, **{PATIENCE: 300})
         gc.collect()
         assert (threading.active_count(), psutil.Process().num_fds()) == before
+
+
+def test_a_request_may_take_as_long_as_is_said():
+    options = connection_options(Settings(topic="t", request_timeout_ms=2000), "localhost:9092")
+    assert options["request_timeout_ms"] == 2000
