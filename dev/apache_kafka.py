@@ -276,6 +276,12 @@ class ApacheKafka:
     def thaw(self) -> None:
         self.process.send_signal(signal.SIGCONT)
 
+    def restore(self) -> None:
+        """Have it run again, if it is frozen or has ended."""
+        self.thaw()
+        if self.process.poll() is not None:
+            self.start()
+
     def wipe(self) -> None:
         """While it is stopped: lose everything it had on its disk, what the cluster knows of its
         topics too; the cluster id stays where there is no ZooKeeper."""

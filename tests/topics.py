@@ -67,7 +67,7 @@ class Topic:
         self.send(*(json.dumps({"state": state}).encode() for state in states), **options)
 
 
-def new_topic(servers: str, name: str = "", **options: int) -> Topic:
+def new_topic(servers: str, name: str = "", **options: Any) -> Topic:
     """Create a topic of one partition, unless `options` say otherwise."""
     name = name or f"test-{uuid.uuid4().hex}"
     admin = AdminClient({"bootstrap.servers": servers})

@@ -206,14 +206,13 @@ def _become(start: Start, files: Sequence[int]) -> None:
 
 
 def _run(command: Sequence[str]) -> None:
-    if command[0] == sys.executable and command[1] == "-m":
-        sys.argv, sys.path[0] = list(command[2:]), os.getcwd()
-        runpy.run_module(command[2], run_name="__main__", alter_sys=True)
-        return
-    script = Path(command[1] if command[0] == sys.executable else command[0])
-    sys.argv = list(command[command.index(str(script)) :])
-    sys.path[0] = str(script.absolute().parent)
-    runpy.run_path(str(script), run_name="__main__")
+    arguments = list(command[1:] if command[0] == sys.executable else command)
+    if arguments[0] == "-m":
+        sys.argv, sys.path[0] = arguments[1:], os.getcwd()
+        runpy.run_module(sys.argv[0], run_name="__main__", alter_sys=True)
+    else:
+        sys.argv, sys.path[0] = arguments, str(Path(arguments[0]).absolute().parent)
+        runpy.run_path(sys.argv[0], run_name="__main__")
 
 
 if __name__ == "__main__":

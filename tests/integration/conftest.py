@@ -75,9 +75,7 @@ def cluster(shared_cluster: list[ApacheKafka]) -> Iterator[list[ApacheKafka]]:
     them, unless it asks for more. The next test gets them whole."""
     yield shared_cluster
     for node in shared_cluster:
-        node.thaw()
-        if node.process.poll() is not None:
-            node.start()
+        node.restore()
     for node in shared_cluster:
         node.wait_to_see({other.address for other in shared_cluster})
 

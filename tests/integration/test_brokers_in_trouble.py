@@ -40,9 +40,7 @@ def shared_kafka():
 def kafka(shared_kafka):
     """A broker to break; the next test gets it whole."""
     yield shared_kafka
-    shared_kafka.thaw()
-    if shared_kafka.process.poll() is not None:
-        shared_kafka.start()
+    shared_kafka.restore()
 
 
 @pytest.fixture

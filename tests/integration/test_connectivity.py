@@ -77,19 +77,15 @@ def astray() -> Iterator[dict[str, tuple[str, str, Topic]]]:
 @pytest.fixture(scope="module")
 def told(astray, tmp_path_factory) -> Iterator[dict[str, tuple[Program, Ended]]]:
     """By listener: a service that asks there, and a producer that has; all at once, for they wait."""
-
-    def produce(servers: str, topic: Topic) -> Ended:
-        settings = {"KAFKA_BOOTSTRAP_SERVERS": servers, "KAFKA_REQUEST_TIMEOUT_MS": "2000"}
-        return producer(**topic.environ | settings)
-
     with contextlib.ExitStack() as running, ThreadPoolExecutor() as pool:
         programs, produced = {}, {}
         for listener, (_, servers, topic) in astray.items():
+            asked = Topic(topic.name, servers)
             output = tmp_path_factory.mktemp(listener) / "output"
-            programs[listener] = running.enter_context(
-                following(Topic(topic.name, servers), output)
+            programs[listener] = running.enter_context(following(asked, output))
+            produced[listener] = pool.submit(
+                producer, **asked.environ, KAFKA_REQUEST_TIMEOUT_MS="2000"
             )
-            produced[listener] = pool.submit(produce, servers, topic)
         yield {listener: (programs[listener], produced[listener].result()) for listener in astray}
 
 

@@ -27,10 +27,13 @@ READY_SECONDS = 15.0
 
 
 @pytest.fixture
-def topic(cluster) -> Topic:
-    servers = ",".join(node.address for node in cluster)
-    name = new_topic(cluster[0].address, num_partitions=3, replication_factor=1).name
-    return Topic(name, servers)
+def servers(cluster) -> str:
+    return ",".join(node.address for node in cluster)
+
+
+@pytest.fixture
+def topic(servers) -> Topic:
+    return new_topic(servers, num_partitions=3, replication_factor=1)
 
 
 @pytest.fixture
@@ -186,20 +189,18 @@ def test_a_partition_that_was_lost_and_has_grown_to_the_same_end_is_read_anew(to
 
 
 def test_what_an_unclean_election_has_cut_off_is_not_served_though_the_end_is_the_same(
-    cluster, start
+    cluster, servers, start
 ):
-    servers = ",".join(node.address for node in cluster)
-    name = new_topic(
+    topic = new_topic(
         servers,
         replication_factor=2,
         config={"unclean.leader.election.enable": "true", "min.insync.replicas": "1"},
-    ).name
-    topic = Topic(name, servers)
+    )
     send(topic, "kept", 0, NOW)
-    service = start(topic=name)
+    service = start(topic=topic.name)
     assert service.comes_to("kept")
-    metadata = AdminClient({"bootstrap.servers": servers}).list_topics(name, timeout=10)
-    at = metadata.topics[name].partitions[0]
+    metadata = AdminClient({"bootstrap.servers": servers}).list_topics(topic.name, timeout=10)
+    at = metadata.topics[topic.name].partitions[0]
     leader = cluster[at.leader - 1]
     (follower,) = (cluster[node - 1] for node in at.replicas if node != at.leader)
     follower.stop()
@@ -214,13 +215,12 @@ def test_what_an_unclean_election_has_cut_off_is_not_served_though_the_end_is_th
     assert service.status["partitions"]["0"]["end"] == 3
 
 
-def test_moves_on_when_the_leader_is_killed_under_load_and_applies_nothing_twice(cluster):
-    topic = new_topic(cluster[0].address, replication_factor=3)
-    servers = ",".join(node.address for node in cluster)
-    topic = Topic(topic.name, servers)
+def test_moves_on_when_the_leader_is_killed_under_load_and_applies_nothing_twice(
+    cluster, servers, start
+):
+    topic = new_topic(servers, replication_factor=3, config={"min.insync.replicas": "2"})
     published = []
-    settings = Settings(topic=topic.name, bootstrap_servers=servers)
-    service = Service(create_app(settings))
+    service = start(topic=topic.name)
     publish = service.app.extensions["state"].publish
 
     def note(snapshot, positions) -> None:
@@ -253,17 +253,13 @@ def test_moves_on_when_the_leader_is_killed_under_load_and_applies_nothing_twice
         loading.join()
     topic.send_state("last", producer=topic.new_producer())
     assert service.comes_to("last")
-    service.consumer.stop(10)
+    service.consumer.stop(10)  # nothing more is published
     offsets = [offset for offset in published if offset is not None]
     assert offsets == sorted(set(offsets))
 
 
-def test_follows_the_other_partitions_while_the_only_broker_of_one_is_dead(cluster):
-    servers = ",".join(node.address for node in cluster)
-    topic = Topic(
-        new_topic(cluster[0].address, num_partitions=3, replication_factor=1).name, servers
-    )
-    service = Service(create_app(Settings(topic=topic.name, bootstrap_servers=servers)))
+def test_follows_the_other_partitions_while_the_only_broker_of_one_is_dead(cluster, topic, start):
+    service = start()
     topic.send_state("before", partition=0)
     assert service.comes_to("before")
     leaders = {partition: node - 1 for partition, node in topic.leaders().items()}
@@ -272,4 +268,3 @@ def test_follows_the_other_partitions_while_the_only_broker_of_one_is_dead(clust
     for number in range(10):
         topic.send_state(number, partition=partition)
         eventually(lambda n=number: service.get().json == {"state": n}, FAILOVER_SECONDS)
-    service.consumer.stop(10)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from bisect import bisect_left
 from collections import defaultdict
+from operator import attrgetter
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -38,8 +39,8 @@ class RecordedLog:
         while not scan.is_done:
             if scan.next.stop != window:
                 self.windows, window = self.windows + 1, scan.next.stop
-            first = bisect_left(log, scan.next.start, key=_offset)
-            end = bisect_left(log, scan.next.stop, key=_offset)
+            first = bisect_left(log, scan.next.start, key=attrgetter("offset"))
+            end = bisect_left(log, scan.next.stop, key=attrgetter("offset"))
             run = log[first : min(first + self._run_length, end)]
             stop = run[-1].offset + 1 if first + len(run) < end else scan.next.stop
             scan.has_read(stop, reversed(run))
@@ -56,10 +57,6 @@ class RecordedLog:
             )
         except InvalidMessage:
             return None
-
-
-def _offset(record: Record) -> int:
-    return record.offset
 
 
 VALUES = st.sampled_from(
