@@ -7,8 +7,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from app.message import InvalidMessage, NotServed, canonical_json
+from app.not_served import InvalidMessage, NotServed, TryAgain
 from app.state import Place, Snapshot
+from app.strict_json import canonical_json
 
 __all__ = [
     "InvalidMessage",
@@ -21,10 +22,6 @@ __all__ = [
     "load",
     "no_checkpoint",
 ]
-
-
-class TryAgain(NotServed):
-    """The message may become the state later: what it needs is not there now."""
 
 
 class Stopping(BaseException):

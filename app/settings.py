@@ -23,9 +23,10 @@ from marshmallow import (
 )
 
 from app.environment import SettingsError, milliseconds, misspelt, one_of, read
-from app.message import InvalidMessage, canonical_json, parse_json
 from app.model.settings import VARIABLES as MODEL_VARIABLES
 from app.model.settings import ModelSettings
+from app.not_served import InvalidMessage
+from app.strict_json import canonical_json, parse_json
 
 WAITING_ACCEPTED = "accepted is a whole number, 0 or more, and less than gunicorn's threads"
 

@@ -22,11 +22,13 @@ from marshmallow import ValidationError
 
 from app.commands.service import BAD_REQUEST, OK, NoService, Service
 from app.environment import SettingsError
-from app.loading import NotServed, no_checkpoint
-from app.message import InvalidMessage, parse_json, parse_message
+from app.loading import no_checkpoint
+from app.message import parse_message
 from app.model.schemas import ModelSchema
+from app.not_served import InvalidMessage, NotServed
 from app.schemas import OFFSET_ACCEPTED, OffsetField
 from app.settings import ONNX, Settings
+from app.strict_json import parse_json
 from app.topic_log import Delivery, KafkaError, Outgoing, Refused, explain, read_message
 
 FEW = 10

@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from app.loading import InvalidMessage, TryAgain
+from app.not_served import InvalidMessage, TryAgain
 
 CHUNK = 2**20
 PAUSE = 0.1  # seconds between two looks whether a lock is free

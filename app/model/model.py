@@ -15,9 +15,9 @@ import numpy as np
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime
 
-from app.loading import InvalidMessage, NotServed, TryAgain
 from app.model.elements import DATATYPE_OF_ONNX, DATATYPES, Array
 from app.model.tensors import TensorSpec
+from app.not_served import InvalidMessage, NotServed, TryAgain
 
 log = logging.getLogger(__name__)
 

@@ -10,7 +10,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from app.message import InvalidMessage, parse_json
 from app.model.elements import (
     DATATYPES,
     Array,
@@ -21,6 +20,8 @@ from app.model.elements import (
     to_binary,
     to_json,
 )
+from app.not_served import InvalidMessage
+from app.strict_json import parse_json
 
 # a shape without elements costs nothing to send, but may have the model make something of its size
 LARGEST_EMPTY = 2**20

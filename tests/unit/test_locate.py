@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from app.loading import StateMessage
 from app.locate import ENOUGH, GROWTH, Scan
-from app.message import InvalidMessage, parse_message
+from app.message import parse_message
+from app.not_served import InvalidMessage
 from app.topic_log.batches import Record
 
 

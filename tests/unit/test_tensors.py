@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
 
-from app.message import DEEPEST_NESTING
 from app.model.elements import DATATYPE_OF_ONNX, DATATYPES, BadRequest, to_binary
 from app.model.tensors import TensorSpec, read_request, write_response
+from app.strict_json import DEEPEST_NESTING
 from tests.json_values import JSON_VALUES
 
 ROWS = TensorSpec("rows", "FP32", (-1, 2))

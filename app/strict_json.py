@@ -1,0 +1,65 @@
+"""JSON of which every instance finds the same valid (RFC 8259)."""
+
+from __future__ import annotations
+
+import json
+import math
+from typing import Any, NoReturn
+
+from app.not_served import InvalidMessage
+
+# below what Python's parser takes, which depends on its version and on who calls it: every
+# instance must find the same messages valid
+DEEPEST_NESTING = 900
+
+
+def parse_json(text: str) -> Any:
+    """Parse RFC 8259 JSON: no NaN, no infinity, nothing that would become one.
+
+    Raises:
+        InvalidMessage: with reason `json`.
+    """
+    try:
+        value = _DECODER.decode(text)
+    except (ValueError, RecursionError) as error:
+        raise InvalidMessage("json", f"not JSON that can be served: {_bounded(error)}") from None
+    if text.count("[") + text.count("{") > DEEPEST_NESTING:
+        _require_shallow(value)
+    return value
+
+
+def canonical_json(value: Any) -> str:
+    """Write a parsed value as compact ASCII, so that any string in it can be sent and logged."""
+    return json.dumps(value, separators=(",", ":"), allow_nan=False)
+
+
+def _require_shallow(value: Any) -> None:
+    level = [value]
+    for _ in range(DEEPEST_NESTING + 1):
+        containers = [inner for inner in level if isinstance(inner, (dict, list))]
+        level = [
+            child
+            for inner in containers
+            for child in (inner.values() if isinstance(inner, dict) else inner)
+        ]
+    if containers:
+        raise InvalidMessage("json", f"nested more than {DEEPEST_NESTING} deep")
+
+
+def _refuse(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not JSON")
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if math.isinf(number):
+        raise ValueError("a number too large for a float")
+    return number
+
+
+# json.loads would make one for each message
+_DECODER = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
+
+
+def _bounded(error: Exception) -> str:
+    return str(error)[:100]
