@@ -11,6 +11,7 @@ from kafka.admin import KafkaAdminClient, NewTopic
 from kafka.errors import (
     ClusterAuthorizationFailedError,
     KafkaTimeoutError,
+    NodeNotReadyError,
     TopicAlreadyExistsError,
     TopicAuthorizationFailedError,
 )
@@ -52,6 +53,8 @@ if not IS_KAFKA_PYTHON_3:
                 return super().check_version(node_id, timeout, strict)
             if node_id is not None:  # the controller, as the metadata has it
                 self._maybe_connect(node_id)
+                if not self._conns[node_id].connect_blocking(timeout):
+                    raise NodeNotReadyError(f"the cluster's controller, {node_id}, is away")
             return self.config["api_version"]
 
 

@@ -62,22 +62,41 @@ def serve(bootstrap_servers: str) -> Iterator[Callable[..., Service]]:
         yield start
 
 
-@pytest.fixture(scope="session")
-def shared_cluster() -> Iterator[list[ApacheKafka]]:
-    overrides = {"default.replication.factor": "1", "min.insync.replicas": "1"}
-    with apache_kafka.running_cluster(overrides=overrides) as nodes:
-        yield nodes
-
-
 @pytest.fixture
-def cluster(shared_cluster: list[ApacheKafka]) -> Iterator[list[ApacheKafka]]:
+def cluster(pytestconfig: pytest.Config) -> list[ApacheKafka]:
     """Three brokers for a test to break, which is in the group `cluster`; each topic is on one of
-    them, unless it asks for more. The next test gets them whole."""
-    yield shared_cluster
-    for node in shared_cluster:
+    them, unless it asks for more."""
+    if CLUSTER not in pytestconfig.stash:
+        pytestconfig.stash[CLUSTER] = _Cluster()
+    nodes = pytestconfig.stash[CLUSTER].nodes
+    for node in nodes:
         node.restore()
-    for node in shared_cluster:
-        node.wait_to_see({other.address for other in shared_cluster})
+    for node in nodes:
+        node.wait_to_see({other.address for other in nodes})
+    return nodes
+
+
+class _Cluster:
+    def __init__(self) -> None:
+        self._running = contextlib.ExitStack()
+        overrides = {"default.replication.factor": "1", "min.insync.replicas": "1"}
+        self.nodes = self._running.enter_context(apache_kafka.running_cluster(overrides=overrides))
+        self.close = self._running.close
+
+
+CLUSTER = pytest.StashKey[_Cluster]()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(item: pytest.Item, nextitem: Any) -> Iterator[None]:
+    """End the three with the last test that needs them: while nobody asks, they take a tenth of a
+    core."""
+    try:
+        return (yield)
+    finally:
+        if CLUSTER in item.config.stash and "cluster" not in getattr(nextitem, "fixturenames", ()):
+            item.config.stash[CLUSTER].close()
+            del item.config.stash[CLUSTER]
 
 
 @pytest.fixture

@@ -38,9 +38,9 @@ def shared_kafka():
 
 @pytest.fixture
 def kafka(shared_kafka):
-    """A broker to break; the next test gets it whole."""
-    yield shared_kafka
+    """A broker to break, whole whatever the test before did."""
     shared_kafka.restore()
+    return shared_kafka
 
 
 @pytest.fixture
