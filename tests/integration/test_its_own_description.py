@@ -38,6 +38,8 @@ def keeps_its_word(tmp_path):
             f"http://127.0.0.1:{program.port}/openapi.json",
         ]
         command += ["--generation-deterministic", "--continue-on-failure", "--no-color"]
+        # no operation has a link to another, which the phase `stateful` would follow
+        command += ["--phases", "examples,coverage,fuzzing"]
         # it has no end
         command += ["--exclude-path", "/state/stream", "--request-timeout", "10", *options]
         asked = subprocess.run(
