@@ -22,8 +22,9 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 pytest_plugins = ["tests.topics"]
 
 # how long a test takes says more of the machine than of the code
-hypothesis.settings.register_profile("any machine", deadline=None)
-hypothesis.settings.load_profile("any machine")
+hypothesis.settings.register_profile("few", max_examples=30, deadline=None)
+hypothesis.settings.register_profile("many", max_examples=100, deadline=None)
+hypothesis.settings.load_profile("few")
 
 # the first has no windows, and takes a fifth of the time
 CHROMIUMS = ("chromium-headless-shell", "chromium", "chromium-browser")

@@ -219,7 +219,7 @@ def wire_formats(draw, depth=6) -> bytes:
     return data
 
 
-@settings(max_examples=500)
+@settings(max_examples=5 * settings().max_examples)
 @given(st.one_of(damaged_models(), wire_formats(), st.binary()))
 def test_what_onnx_would_read_from_another_file_is_never_missed(says, data):
     said = says(data)

@@ -117,7 +117,7 @@ def test_stays_within_the_given_ranges(log, cut):
     assert {partition: tail.offset for partition, tail in tails.items()} == expected
 
 
-@settings(max_examples=20)
+@settings(max_examples=settings().max_examples // 5)
 @given(st.integers(0, 50_000))
 def test_reads_little_more_than_the_invalid_messages_at_the_end(invalid):
     records = [Record(0, offset, 0, b'{"state":1}') for offset in range(60_000 - invalid)]

@@ -114,7 +114,7 @@ def onnx_type_of(datatype: str) -> int:
 
 @in_json_and_binary
 @each_datatype
-@settings(max_examples=30)  # of each of 26
+@settings(max_examples=settings().max_examples // 3)  # of each of 26
 @given(data=st.data())
 def test_what_a_client_sends_is_read(datatype, binary, data):
     array = data.draw(arrays_of(datatype, finite=not binary))
@@ -128,7 +128,7 @@ def test_what_a_client_sends_is_read(datatype, binary, data):
 
 @in_json_and_binary
 @each_datatype
-@settings(max_examples=30)  # of each of 26
+@settings(max_examples=settings().max_examples // 3)  # of each of 26
 @given(data=st.data())
 def test_what_is_answered_a_client_reads(datatype, binary, data):
     array = data.draw(arrays_of(datatype, finite=not binary))
