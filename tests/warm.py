@@ -41,6 +41,8 @@ IMPORTS = (
     "urllib.request",
     "zstandard",
 )
+DEMO = ["-m", "examples.model"]
+IMPORTS_OF_DEMO = ("skl2onnx", "sklearn.linear_model", "tritonclient.http")
 LOOK_SECONDS = 0.01
 
 
@@ -55,7 +57,8 @@ class Start(NamedTuple):
 def popen(command: Sequence[str], cwd: Path, environ: Mapping[str, str], *files: Any) -> Any:
     """Like `subprocess.Popen`, in a session of its own; `files` are its input, output and error."""
     if _can_be_warm(command, environ):
-        return _server().start(Start(command, str(cwd), dict(environ)), files)
+        imports = IMPORTS_OF_DEMO if command[1:3] == DEMO else IMPORTS
+        return _server(imports).start(Start(command, str(cwd), dict(environ)), files)
     stdin, stdout, stderr = files
     return subprocess.Popen(
         command,
@@ -71,6 +74,7 @@ def popen(command: Sequence[str], cwd: Path, environ: Mapping[str, str], *files:
 def _can_be_warm(command: Sequence[str], environ: Mapping[str, str]) -> bool:
     is_ours = (
         command[:3] == [sys.executable, "-m", "gunicorn"]
+        or command == [sys.executable, *DEMO]
         or command[:2] == [sys.executable, "producer.py"]
         or command[0] == str(Path(sys.executable).with_name("kafka-state"))
     )
@@ -81,11 +85,11 @@ def _can_be_warm(command: Sequence[str], environ: Mapping[str, str]) -> bool:
 class Server:
     """The process that starts others, seen from here. For any thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, imports: Sequence[str]) -> None:
         here, there = socket.socketpair()
         with there:
             subprocess.Popen(
-                [sys.executable, "-m", "tests.warm", str(there.fileno())],
+                [sys.executable, "-m", "tests.warm", str(there.fileno()), *imports],
                 cwd=ROOT,
                 pass_fds=[there.fileno()],
                 stdin=subprocess.DEVNULL,
@@ -116,8 +120,8 @@ class Server:
 
 
 @functools.cache
-def _server() -> Server:
-    return Server()
+def _server(imports: Sequence[str]) -> Server:
+    return Server(imports)
 
 
 class Process:
@@ -216,7 +220,7 @@ def _run(command: Sequence[str]) -> None:
 
 
 if __name__ == "__main__":
-    for name in IMPORTS:
+    for name in sys.argv[2:]:
         importlib.import_module(name)
     gc.freeze()
     _run(_serve(socket.socket(fileno=int(sys.argv[1]))).command)

@@ -16,9 +16,13 @@ from tests.waiting import eventually
 SECONDS = 60
 STOP_SECONDS = 10
 
-pytestmark = pytest.mark.skipif(
-    IS_KAFKA_PYTHON_3, reason="the embedded broker does not answer kafka-python 3"
-)
+pytestmark = [
+    # what they share is imported for a second of a core
+    pytest.mark.xdist_group("demo"),
+    pytest.mark.skipif(
+        IS_KAFKA_PYTHON_3, reason="the embedded broker does not answer kafka-python 3"
+    ),
+]
 
 CLOSING_LINE = re.compile(
     r"(?P<requests>\d+) requests, 0 failed; versions 1, then 2; "
