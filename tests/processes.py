@@ -36,6 +36,10 @@ class Program:
     ) -> None:
         self.port = port
         self._log = log
+        self._session = requests.Session()
+        self._session.trust_env = False  # to look for proxies takes longer than to ask
+        # whoever holds the answer would hold its connection too, which a stop waits for
+        self._session.headers["Connection"] = "close"
         # one that is killed leaves the folder of its metrics
         environ = {**os.environ, "TMPDIR": str(log.parent), **environ}
         with log.open("w") as output, Path(os.devnull).open() as nothing:
@@ -54,8 +58,7 @@ class Program:
         """The answer, or None while nothing listens."""
         url = f"http://127.0.0.1:{self.port}{path}"
         try:
-            # whoever holds the answer would hold its connection too, which a stop waits for
-            return requests.get(url, timeout=5, headers={"Connection": "close"})
+            return self._session.get(url, timeout=5)
         except requests.ConnectionError:
             assert self.process.poll() is None, self.output
             return None
