@@ -1,9 +1,10 @@
-"""Starts this project's programs from a process that has imported what is not theirs: as with an
+"""Starts this project's programs from a process that has imported what they will: as with an
 interpreter for each, but without the half a second of a core that those imports take.
 
 What is started is a process of its own, with its own session, environment, signals and exit status.
-It imports this project's modules itself, and those that look at the environment when they are
-imported: gunicorn's and prometheus_client's. With COLD_STARTS=1 each has an interpreter of its own.
+It imports itself what looks at the environment when it is imported, as gunicorn, prometheus_client
+and onnxruntime do, and all of this project where it is a copy. With COLD_STARTS=1 each has an
+interpreter of its own.
 """
 
 from __future__ import annotations
@@ -26,21 +27,26 @@ from typing import Any, NamedTuple
 
 ROOT = Path(__file__).parent.parent
 IMPORTS = (
+    "aiohttp",
     "apispec.ext.marshmallow",
     "click",
     "cramjam",
     "crc32c",
     "flask",
     "flask_swagger_ui",
+    "fsspec",
     "http.server",
     "kafka",
     "lz4.frame",
     "marshmallow",
+    "numpy",
     "pythonjsonlogger.json",
     "snappy",
     "urllib.request",
     "zstandard",
 )
+# this project's, for what is started in its folder
+OWN_IMPORTS = ("app.commands", "app.description", "app.model.source")
 DEMO = ["-m", "examples.model"]
 IMPORTS_OF_DEMO = ("skl2onnx", "sklearn.linear_model", "tritonclient.http")
 LOOK_SECONDS = 0.01
@@ -57,8 +63,7 @@ class Start(NamedTuple):
 def popen(command: Sequence[str], cwd: Path, environ: Mapping[str, str], *files: Any) -> Any:
     """Like `subprocess.Popen`, in a session of its own; `files` are its input, output and error."""
     if _can_be_warm(command, environ):
-        imports = IMPORTS_OF_DEMO if command[1:3] == DEMO else IMPORTS
-        return _server(imports).start(Start(command, str(cwd), dict(environ)), files)
+        return _server(_imports(command, cwd)).start(Start(command, str(cwd), dict(environ)), files)
     stdin, stdout, stderr = files
     return subprocess.Popen(
         command,
@@ -80,6 +85,12 @@ def _can_be_warm(command: Sequence[str], environ: Mapping[str, str]) -> bool:
     )
     has_same_path = environ.get("PYTHONPATH") == os.environ.get("PYTHONPATH")
     return is_ours and has_same_path and not os.environ.get("COLD_STARTS")
+
+
+def _imports(command: Sequence[str], cwd: Path) -> Sequence[str]:
+    if command[1:3] == DEMO:
+        return IMPORTS_OF_DEMO
+    return (*IMPORTS, *OWN_IMPORTS) if cwd == ROOT else IMPORTS
 
 
 class Server:

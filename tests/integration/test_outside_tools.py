@@ -93,9 +93,10 @@ def ask_again_and_again(
 ) -> None:
     path = "/state/stream" if number % 2 else "/state?min_offset=0:99"
     url = f"http://127.0.0.1:{program.port}{path}"
-    while not done.wait(0.5):
-        with requests.get(url, headers={"Prefer": "wait=60"}, stream=True, timeout=60) as answer:
-            answers.append(answer.status_code)
+    with requests.Session() as session:
+        while not done.wait(0.5):
+            with session.get(url, headers={"Prefer": "wait=60"}, stream=True, timeout=60) as answer:
+                answers.append(answer.status_code)
 
 
 def test_every_line_of_the_log_is_a_json_object_if_it_is_to_be(topic, program):
