@@ -183,7 +183,7 @@ def test_a_partition_that_was_lost_and_has_grown_to_the_same_end_is_read_anew(to
     send(topic, "new", partition, NOW + 10)
     topic.send(b"invalid", b"invalid", partition=partition, producer=topic.new_producer())
     assert service.comes_to("new")
-    eventually(lambda: service.status["partitions"][str(partition)]["lag"] == 0)
+    eventually(lambda: service.status["partitions"][str(partition)]["position"] == 3)
     assert service.status["partitions"][str(partition)]["end"] == 3
     assert service.status["failures"] == 0
 
@@ -211,7 +211,7 @@ def test_what_an_unclean_election_has_cut_off_is_not_served_though_the_end_is_th
     follower.start()
     topic.send(b"invalid", b"invalid", producer=topic.new_producer())
     assert service.comes_to("kept")
-    eventually(lambda: service.status["partitions"]["0"]["lag"] == 0)
+    eventually(lambda: service.status["partitions"]["0"]["position"] == 3)
     assert service.status["partitions"]["0"]["end"] == 3
 
 
