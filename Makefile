@@ -20,7 +20,7 @@ has_pip = $(eval has_pip := $$(shell $(PYTHON) -c '$(HAS_PIP)' 2>/dev/null))$(ha
 pip = $(if $(has_pip),$(PYTHON) -m pip --python $(BIN)/python,$(BIN)/python -m pip)
 # the extra $(1) of this project; what is used of it is compiled when it is
 install = PIP_CONSTRAINT=constraints.txt $(pip) install --quiet --no-compile --disable-pip-version-check --editable '.[$(1)]'
-# as many at once as there are cores
+# as many at once as tests/conftest.py says, which depends on the cores
 PARALLEL = $(if $(findstring no:xdist,$(ARGS)),,-n auto --dist loadgroup)
 # of the Apache Kafka that tests start
 VERSION_OPTION = $(if $(KAFKA_VERSION),--kafka-version=$(KAFKA_VERSION))
