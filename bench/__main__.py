@@ -54,8 +54,8 @@ def main(quick: bool, only: list[str]) -> None:
             Path(folder),
             repeats=1 if quick else 5,
             slices=1 if quick else 15,
-            seconds=0.5 if quick else 2.0,
-            patience=2.0 if quick else 10.0,
+            seconds=1.0 if quick else 2.0,
+            patience=3.0 if quick else 10.0,
             progress=lambda step: bar.update(1, step),
         )
         bar.length = sum(SUITES[name].steps(bench) for name in chosen)
