@@ -49,6 +49,8 @@ IMPORTS = (
 OWN_IMPORTS = ("app.commands", "app.description", "app.model.source")
 DEMO = ["-m", "examples.model"]
 IMPORTS_OF_DEMO = ("skl2onnx", "sklearn.linear_model", "tritonclient.http")
+# numpy's libraries start threads when they are imported, which a fork does not take along
+ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 LOOK_SECONDS = 0.01
 
 
@@ -102,6 +104,7 @@ class Server:
             subprocess.Popen(
                 [sys.executable, "-m", "tests.warm", str(there.fileno()), *imports],
                 cwd=ROOT,
+                env={**os.environ, **ONE_THREAD},
                 pass_fds=[there.fileno()],
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,

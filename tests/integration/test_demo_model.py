@@ -12,6 +12,7 @@ import pytest
 from app.topic_log.installed import IS_KAFKA_PYTHON_3
 from tests.processes import Program, assert_all_ended, running
 from tests.waiting import eventually
+from tests.warm import DEMO, ONE_THREAD
 
 SECONDS = 60
 STOP_SECONDS = 10
@@ -33,10 +34,8 @@ CLOSING_LINE = re.compile(
 
 @pytest.fixture
 def demo(tmp_path):
-    command = [sys.executable, "-m", "examples.model"]
-    # those that wait for each other would take the cores of other tests
-    one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
-    with running(command, 0, one_thread, tmp_path / "output") as program:
+    # threads that wait for each other would take the cores of other tests
+    with running([sys.executable, *DEMO], 0, ONE_THREAD, tmp_path / "output") as program:
         yield program
 
 

@@ -235,11 +235,10 @@ def test_two_hundred_swaps_fail_no_request_and_mix_no_versions(topic, serving):
 def test_fifty_swaps_of_a_large_model_leave_no_more_memory_taken_than_five(topic, serving, stored):
     size, little = 20, 50
     different = 10  # of one that comes again the first run is not waited for
-    model = bytearray(models.adding(0, megabytes=size))
+    model = bytearray(models.adding(different, megabytes=size))
 
     def swap(program, version: int) -> None:
-        before, after = (max(n, 0) % different for n in (version - 1, version))
-        models.renumber(model, before, after)
+        models.renumber(model, (version - 1) % different + 1, version % different + 1)
         topic.send_state(models.message(model, str(version), uri=stored(model)))
         serves(program, str(version))
 
