@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaError, Producer, TopicPartition
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from tests.brokers import CHOSEN
@@ -89,11 +89,13 @@ def read_offsets(topic: Topic) -> list[int]:
     reader = Consumer(
         {"bootstrap.servers": topic.servers, "group.id": "unused", "enable.partition.eof": True}
     )
-    reader.assign([TopicPartition(topic.name, 0, 0)])
+    reader.assign([TopicPartition(topic.name, 0, OFFSET_BEGINNING)])
     offsets = []
     try:
         while (message := reader.poll(10)) is not None and not message.error():
             offsets.append(message.offset())
+        assert message is not None, f"no more than {offsets}"
+        assert message.error().code() == KafkaError._PARTITION_EOF, message.error()
     finally:
         reader.close()
     return offsets

@@ -22,7 +22,15 @@ from pathlib import Path
 import psutil
 import pytest
 import requests
-from confluent_kafka import Consumer, KafkaException, Message, Producer, TopicPartition
+from confluent_kafka import (
+    OFFSET_BEGINNING,
+    Consumer,
+    KafkaError,
+    KafkaException,
+    Message,
+    Producer,
+    TopicPartition,
+)
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 from dev import apache_kafka
@@ -487,16 +495,24 @@ def schedule(seconds: float, seed: int) -> Iterator[Callable[[Soak], None]]:
 def last_valid_message(servers: str) -> Message:
     """As another client finds it, that reads all there is."""
     consumer = Consumer(
-        {"bootstrap.servers": servers, "group.id": "none", "enable.partition.eof": True}
+        {
+            "bootstrap.servers": servers,
+            "group.id": "none",
+            "enable.partition.eof": True,
+            # what is not there is an error, and not a reason to go to the end
+            "auto.offset.reset": "error",
+        }
     )
     partitions = consumer.list_topics(TOPIC, timeout=10).topics[TOPIC].partitions
-    consumer.assign([TopicPartition(TOPIC, partition, 0) for partition in partitions])
+    # some records may have been deleted
+    consumer.assign([TopicPartition(TOPIC, number, OFFSET_BEGINNING) for number in partitions])
     tails: dict[int, Message] = {}
     unread = set(partitions)
     while unread:
         message = consumer.poll(10)
         assert message is not None, f"nothing more of {unread}"
-        if message.error():
+        if error := message.error():
+            assert error.code() == KafkaError._PARTITION_EOF, error
             unread.discard(message.partition())
         elif message.key() == VALID:
             tails[message.partition()] = message
