@@ -95,9 +95,10 @@ def reason(service: Service) -> str:
     """Why it is not ready, once it says more than that it tries."""
 
     def detail() -> str:
+        tried = service.status["failures"]
         answer = service.get("/readyz")
         assert answer.status_code == 503
-        return answer.json["detail"] if service.status["failures"] else ""
+        return answer.json["detail"] if tried else ""
 
     return eventually(detail)
 
