@@ -73,6 +73,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--following-seed", type=int, help="of the first one; the output of a failed test has it"
     )
+    parser.addoption(
+        "--install",
+        action="store_true",
+        help="also install the package with all that it needs, which takes half a minute",
+    )
     parser.addoption("--screenshots", type=Path, help="a folder to leave pictures of the page in")
 
 
@@ -146,6 +151,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         skips["own_kafka"] = "an Apache Kafka of its own is not tried beside the embedded broker"
     elif not apache_kafka.available():
         skips["own_kafka"] = "an Apache Kafka of its own needs java, and mvn to fetch it"
+    if not config.getoption("--install"):
+        skips["installs"] = "an installation takes half a minute, with --install; CI has it"
     if not CHROMIUM:
         skips["browser"] = "the page is looked at with Chromium, and there is none"
     for item in items:

@@ -50,6 +50,7 @@ def pip(bin: Path) -> list[str]:
     return [with_pip, "-m", "pip", "--python", str(bin / "python")]
 
 
+@pytest.mark.installs
 @pytest.mark.timeout(INSTALL_SECONDS + 60)
 def test_exactly_one_client_is_there_and_nothing_is_missing(installed):
     client, bin = installed
@@ -59,6 +60,7 @@ def test_exactly_one_client_is_there_and_nothing_is_missing(installed):
     assert ended([*pip(bin), "check"], PYTHONPATH="").returncode == 0
 
 
+@pytest.mark.installs
 @pytest.mark.timeout(INSTALL_SECONDS + 60)
 @pytest.mark.apache_kafka
 def test_it_serves_in_a_folder_that_has_nothing_of_it(installed, topic: Topic, tmp_path):

@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 
+import hypothesis
 import pytest
 
 from tests import models
@@ -30,7 +31,8 @@ version = "1"
 def keeps_its_word(tmp_path):
     (tmp_path / "schemathesis.toml").write_text(CONFIG)
 
-    def ask(program: Program, *options: str) -> None:
+    def ask(program: Program, *options: str, examples: int) -> None:
+        examples = examples * hypothesis.settings().max_examples // 100
         command = [
             sys.executable,
             "-m",
@@ -43,6 +45,7 @@ def keeps_its_word(tmp_path):
         command += ["--phases", "examples,coverage,fuzzing"]
         # it has no end
         command += ["--exclude-path", "/state/stream", "--request-timeout", "10", *options]
+        command += ["--max-examples", str(examples)]
         # where it finds what it has once computed of Unicode
         environ = {**os.environ, "HYPOTHESIS_STORAGE_DIRECTORY": str(ROOT / ".hypothesis")}
         asked = subprocess.run(
@@ -68,7 +71,7 @@ def test_while_nobody_may_wait(topic, serving, keeps_its_word):
     topic.send_state(*MESSAGES)
     with serving(STATE_MAX_WAITING="0") as program:
         program.comes_to(MESSAGES[-1])
-        keeps_its_word(program, "--max-examples", "200")
+        keeps_its_word(program, examples=200)
 
 
 def test_while_everybody_waits(topic, serving, keeps_its_word):
@@ -76,7 +79,7 @@ def test_while_everybody_waits(topic, serving, keeps_its_word):
     with serving() as program:
         program.comes_to(MESSAGES[-1])
         options = ["--include-path", "/state", "--header", "Prefer: wait=1"]
-        keeps_its_word(program, "--max-examples", "20", *options)
+        keeps_its_word(program, *options, examples=20)
 
 
 def test_while_the_state_is_not_known(serving, keeps_its_word):
@@ -84,7 +87,7 @@ def test_while_the_state_is_not_known(serving, keeps_its_word):
     with serving(STATE_MAX_WAITING="0", **nowhere) as program:
         assert eventually(lambda: program.get() is not None)
         assert program.get().status_code == 503
-        keeps_its_word(program, "--max-examples", "50")
+        keeps_its_word(program, examples=50)
 
 
 def test_with_a_model(topic, serving, keeps_its_word, tmp_path):
@@ -93,7 +96,7 @@ def test_with_a_model(topic, serving, keeps_its_word, tmp_path):
         STATE_LOADER="onnx", MODEL_CACHE_DIR=str(tmp_path / "cache"), STATE_MAX_WAITING="0"
     ) as program:
         eventually(lambda: getattr(program.get("/v2/health/ready"), "ok", False))
-        keeps_its_word(program, "--max-examples", "20", "--include-path-regex", "^/v2")
+        keeps_its_word(program, "--include-path-regex", "^/v2", examples=20)
 
 
 def test_with_a_token(topic, serving, keeps_its_word):
@@ -101,4 +104,4 @@ def test_with_a_token(topic, serving, keeps_its_word):
     with serving(API_TOKEN="secret-of-many-letters", STATE_MAX_WAITING="0") as program:
         eventually(lambda: getattr(program.get("/readyz"), "ok", False))
         header = "Authorization: Bearer secret-of-many-letters"
-        keeps_its_word(program, "--max-examples", "50", "--header", header)
+        keeps_its_word(program, "--header", header, examples=50)
