@@ -22,6 +22,8 @@ from tests.topics import Topic
 from tests.waiting import eventually
 
 ROOT = Path(__file__).parent.parent
+# of a program's output, where the file itself may not be at hand
+LAST_CHARACTERS = 10_000
 
 
 def free_port() -> int:
@@ -100,6 +102,8 @@ def running(
             with contextlib.suppress(psutil.NoSuchProcess):
                 process.kill()
         program.process.wait(10)
+        # pytest shows it of a test that has failed
+        print("\n".join(program.told)[-LAST_CHARACTERS:])
 
 
 def following(

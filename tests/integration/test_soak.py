@@ -71,8 +71,6 @@ LINES_A_SECOND = 8
 # of how it starts, loses its broker and ends
 LINES_A_WORKER = 60
 LONGEST_LINE = 1_000
-# of the log of a failed run, where the file itself may not be at hand
-LAST_CHARACTERS = 10_000
 
 FOLLOWING = re.compile(r"\[(\d+)\] \[INFO\] Following as")
 KNOWING = re.compile(r"\[(\d+)\] \[INFO\] Initializing API")
@@ -257,11 +255,7 @@ class Soak:
             self.forward()
             self.client = Client(f"{self.url}/state")
             self.await_workers()
-            try:
-                yield
-            except BaseException:
-                print(self.program.output[-LAST_CHARACTERS:])
-                raise
+            yield
 
     @property
     def url(self) -> str:
