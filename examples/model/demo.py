@@ -117,8 +117,10 @@ def serving(environ: Mapping[str, str], log: Path) -> Iterator[None]:
 
 
 def send(classifier: Pipeline, version: str, folder: Path, environ: Mapping[str, str]) -> None:
+    stop_if_told_to()  # training and what follows take seconds on a busy machine
     model = folder / f"{NAME}.onnx"
     model.write_bytes(to_onnx(classifier))
+    stop_if_told_to()
     producer = subprocess.run(
         [sys.executable, "producer.py", "--model", str(model), "--version", version],
         cwd=ROOT,
@@ -132,11 +134,15 @@ def send(classifier: Pipeline, version: str, folder: Path, environ: Mapping[str,
         raise Failed(f"version {version} is not sent: {producer.stderr.strip()}")
 
 
+def stop_if_told_to() -> None:
+    if stop_signals:
+        raise Failed("stopped")
+
+
 def wait_until(is_so: Callable[[], bool], what: str) -> None:
     end = time.monotonic() + LONGEST_WAIT
     while not is_so():
-        if stop_signals:
-            raise Failed("stopped")
+        stop_if_told_to()
         if time.monotonic() > end:
             raise Failed(f"not within {LONGEST_WAIT:g} s: {what}")
         time.sleep(LOOK_SECONDS)
