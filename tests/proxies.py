@@ -54,6 +54,14 @@ Listen 127.0.0.1:{port}
 PidFile {folder}/pid
 ErrorLog {folder}/log
 DefaultRuntimeDir {folder}
+# one process for all: one that Apache ends, for there are more than it needs, closes connections
+# that its clients are about to use
+StartServers 1
+ServerLimit 1
+ThreadsPerChild 100
+MaxRequestWorkers 100
+MinSpareThreads 1
+MaxSpareThreads 100
 User nobody
 Group nogroup
 LoadModule mpm_event_module /usr/lib/apache2/modules/mod_mpm_event.so

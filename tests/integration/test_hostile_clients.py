@@ -137,6 +137,7 @@ def test_answers_others_within_a_second_while_connections_are(serving, connect, 
         connect(program, sent, count)
 
 
+@pytest.mark.alone
 def test_holds_thousands_of_connections_and_not_for_long(serving, connect):
     with serving() as program:
         files = worker(program).num_fds()
