@@ -22,7 +22,7 @@ from marshmallow import (
     validates_schema,
 )
 
-from app.environment import SettingsError, milliseconds, misspelt, one_of, read
+from app.environment import SettingsError, milliseconds, misspelt, one_of, read, whole_number
 from app.model.settings import VARIABLES as MODEL_VARIABLES
 from app.model.settings import ModelSettings
 from app.not_served import InvalidMessage
@@ -163,6 +163,8 @@ class _Environment(Schema):
     conflate_ms = milliseconds("KAFKA_CONFLATE_MS", default=50, most=10_000)
     initial = _Json(load_default="0", data_key="STATE_INITIAL")
     loader = fields.String(load_default="json", data_key="STATE_LOADER", validate=_loader)
+    history = whole_number("STATE_HISTORY", "entries", 100, 0, 1000)
+    max_stale_seconds = whole_number("STATE_MAX_STALE_SECONDS", "seconds", None, 1, 31_536_000)
     max_waiting = fields.Integer(
         data_key="STATE_MAX_WAITING",
         validate=validate.Range(min=0, error=WAITING_ACCEPTED),
@@ -270,6 +272,8 @@ class Settings:
     request_timeout_ms: int = 15_000
     conflate_ms: int = 50
     initial: str = "0"
+    history: int = 100
+    max_stale_seconds: int | None = None
     max_waiting: int | None = None
     log_level: str = "INFO"
     log_format: str = "text"

@@ -13,14 +13,17 @@ from app.not_served import InvalidMessage
 DEEPEST_NESTING = 900
 
 
-def parse_json(text: str) -> Any:
+def parse_json(text: str, *, allow_nan: bool = False) -> Any:
     """Parse RFC 8259 JSON: no NaN, no infinity, nothing that would become one.
+
+    Args:
+        allow_nan: NaN, which RFC 8259 has not and many clients write, is a float.
 
     Raises:
         InvalidMessage: with reason `json`.
     """
     try:
-        value = _DECODER.decode(text)
+        value = (_NAN_DECODER if allow_nan else _DECODER).decode(text)
     except (ValueError, RecursionError) as error:
         raise InvalidMessage("json", f"not JSON that can be served: {_bounded(error)}") from None
     if text.count("[") + text.count("{") > DEEPEST_NESTING:
@@ -50,6 +53,10 @@ def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is not JSON")
 
 
+def _nan(constant: str) -> float:
+    return math.nan if constant == "NaN" else _refuse(constant)
+
+
 def _finite(text: str) -> float:
     number = float(text)
     if math.isinf(number):
@@ -59,6 +66,7 @@ def _finite(text: str) -> float:
 
 # json.loads would make one for each message
 _DECODER = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
+_NAN_DECODER = json.JSONDecoder(parse_constant=_nan, parse_float=_finite)
 
 
 def _bounded(error: Exception) -> str:

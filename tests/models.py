@@ -77,6 +77,19 @@ def passing_on(datatype: int) -> bytes:
     return as_bytes([helper.make_node("Identity", ["x"], ["y"])], [x], [y])
 
 
+def rounding_to_bfloat16() -> bytes:
+    """`y` is `x` in less precision, and `x_again` what it was."""
+    x, again = (
+        helper.make_tensor_value_info(name, TensorProto.FLOAT, ["n"]) for name in ("x", "x_again")
+    )
+    y = helper.make_tensor_value_info("y", TensorProto.BFLOAT16, ["n"])
+    nodes = [
+        helper.make_node("Cast", ["x"], ["y"], to=TensorProto.BFLOAT16),
+        helper.make_node("Identity", ["x"], ["x_again"]),
+    ]
+    return as_bytes(nodes, [x], [y, again])
+
+
 def taking_rows_of_two_only() -> bytes:
     """`y = x + 1`, of which onnxruntime does not know beforehand how many columns it takes."""
     x, y = (

@@ -11,24 +11,41 @@ import fsspec  # type: ignore[import-untyped]
 from yarl import URL
 
 HTTP = ("http", "https")
+SFTP = ("sftp", "ssh")
+S3 = ("s3", "s3a")
+AZURE = ("abfs", "abfss", "az")
+# what is before "@" there is no secret, and counts
+OWNED = (*SFTP, *AZURE)
+# by scheme, the extra of this project that has the package fsspec needs for it
+EXTRAS = {
+    **dict.fromkeys(S3, "s3"),
+    **dict.fromkeys(("gs", "gcs"), "gcs"),
+    **dict.fromkeys(AZURE, "abfs"),
+    **dict.fromkeys(SFTP, "sftp"),
+}
 # RFC 3986, without what is refused anyway: no other parser sees what does not match
 _CHARACTER = r"[A-Za-z0-9._~!$&'()*+,;=:@%/-]"
 _URI = re.compile(
     r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://"
+    r"(?P<owner>[A-Za-z0-9._-]+@)?"
     r"(?P<host>[A-Za-z0-9._-]*|\[[0-9A-Fa-f:.]+\])(?P<port>:[0-9]{1,5})?"
-    rf"(?P<path>/{_CHARACTER}*)?(?P<query>\?(?:{_CHARACTER}|\?)*)?"
+    rf"(?P<path>/(?:{_CHARACTER}|(?<=[^ /]) (?=[^ /?]))*)?(?P<query>\?(?:{_CHARACTER}|\?)*)?"
 )
+_VERSION = re.compile(r"\?versionId=[A-Za-z0-9._-]{1,1024}")
 FOLDER = re.compile(rf"/{_CHARACTER}*")
 _DOTS = re.compile(r"\.+(;.*)?")  # Tomcat takes `..;x` for `..`
 FORM = (
-    "scheme://host/path in ASCII, without a user, a fragment, '//', '..', '\\' or what is encoded "
-    "twice; '%', '?' and a port only with http and https, and no host with file"
+    "scheme://host/path in ASCII, without a fragment, '//', '..', '\\' or what is encoded twice; "
+    "'%' and '?' only with http and https, but for ?versionId= with s3; a port only with these and "
+    "sftp; a name before '@' only with sftp, and of a container with abfss; spaces, within a name, "
+    "not with http and https; and no host with file"
 )
 
 
 def shown_uri(uri: str) -> str:
     """Write a URI, or what was given for one, without what may be a secret in it."""
-    if _URI.fullmatch(uri):
+    match = _URI.fullmatch(uri)
+    if match and (not match["owner"] or match["scheme"].lower() in OWNED):
         text = uri.partition("?")[0]
     else:
         text = "(hidden)" if re.search("[?#@]", uri) else ascii(uri)
@@ -64,7 +81,7 @@ def address_of(uri: str) -> Address:
     if not match:
         raise ValueError(uri)
     scheme, host, port = match["scheme"].lower(), match["host"], match["port"] or ""
-    path, query = match["path"] or "", match["query"] or ""
+    path, query, owner = match["path"] or "", match["query"] or "", match["owner"] or ""
     # as the most generous of servers might read it
     meant = unicodedata.normalize("NFKC", unquote(path, errors="strict"))
     if (
@@ -74,14 +91,17 @@ def address_of(uri: str) -> Address:
         or any(map(_DOTS.fullmatch, meant.split("/")))
         or (scheme == "file") == bool(host)
         or not (host or path)
-        or (scheme not in HTTP and (port or query or "%" in path))
+        or (owner and scheme not in OWNED)
+        or (port and scheme not in (*HTTP, *SFTP))
+        or (query and scheme not in HTTP and not (scheme in S3 and _VERSION.fullmatch(query)))
+        or (("%" in path) if scheme not in HTTP else (" " in path))
     ):
         raise ValueError(uri)
     if scheme in HTTP:
         url = URL(f"{scheme}://{host}{port}{path}")
         # a query may be signed, and yarl would write it anew
         return Address(scheme, url.host_port_subcomponent or "", url.raw_path, query)
-    return Address(scheme, host, path, "")
+    return Address(scheme, f"{owner}{host}{port}", path, query)
 
 
 def prefix_of(prefix: str) -> Address:
@@ -97,8 +117,24 @@ def prefix_of(prefix: str) -> Address:
                 f"{shown_uri(prefix)}: did you mean file://{prefix.rstrip('/')}/?"
             ) from None
         raise ValueError(f"{shown_uri(prefix)}: accepted is {FORM}") from None
-    if address.query or address.scheme not in fsspec.available_protocols():
+    known = {*fsspec.available_protocols(), *EXTRAS}
+    if address.query or address.scheme not in known:
         raise ValueError(
             f"{shown_uri(prefix)}: accepted are the schemes that fsspec knows, and no query"
         )
     return address
+
+
+def require_package(prefix: Address) -> None:
+    """
+    Raises:
+        ValueError: what fsspec needs for the prefix is not installed.
+    """
+    if prefix.scheme in ("file", *HTTP):
+        return
+    try:
+        fsspec.get_filesystem_class(prefix.scheme)
+    except (ImportError, ValueError) as error:
+        extra = EXTRAS.get(prefix.scheme)
+        how = f": in the clone, pip install -c constraints.txt '.[{extra}]'" if extra else ""
+        raise ValueError(f"{prefix}, for which a package is missing ({error}){how}") from None

@@ -21,9 +21,10 @@ DATATYPES: dict[str, np.dtype[Any]] = {
     **{f"INT{bits}": np.dtype(f"i{bits // 8}") for bits in (8, 16, 32, 64)},
     **{f"FP{bits}": np.dtype(f"f{bits // 8}") for bits in (16, 32, 64)},
     "BYTES": np.dtype(np.object_),
+    "BF16": np.dtype("V2"),  # numpy knows no such numbers
 }
 
-# what is not here, such as bfloat16, sequences and maps, cannot be served
+# what is not here, such as sequences and maps, cannot be served
 DATATYPE_OF_ONNX = {
     "tensor(bool)": "BOOL",
     **{f"tensor(uint{bits})": f"UINT{bits}" for bits in (8, 16, 32, 64)},
@@ -32,6 +33,7 @@ DATATYPE_OF_ONNX = {
     "tensor(float)": "FP32",
     "tensor(double)": "FP64",
     "tensor(string)": "BYTES",
+    "tensor(bfloat16)": "BF16",
 }
 
 # what an element is in JSON, by numpy's kind of type
@@ -39,9 +41,11 @@ _IN_JSON: dict[str, tuple[set[type], str]] = {
     "b": ({bool}, "true and false"),
     "u": ({int}, "integers"),
     "i": ({int}, "integers"),
-    "f": ({int, float}, "numbers"),
+    # a missing value is NaN, as Triton and MLServer have it
+    "f": ({int, float, type(None)}, "numbers and null"),
     "O": ({str}, "strings"),
 }
+BINARY_ONLY = "accepted for BF16 is binary data, for the protocol has no JSON for it"
 _LENGTH = struct.Struct("<I")
 
 
@@ -51,6 +55,8 @@ class BadRequest(ValueError):
 
 def from_json(data: list[Any], shape: Sequence[int], datatype: str, where: str) -> Array:
     dtype = DATATYPES[datatype]
+    if dtype.kind == "V":
+        raise BadRequest(f"{where} has data; {BINARY_ONLY}")
     types, accepted = _IN_JSON[dtype.kind]
     flat = _flat(data, shape, where) if data and type(data[0]) is list else data
     _require_count(len(flat), shape, f"data of {where}")
@@ -70,17 +76,20 @@ def from_json(data: list[Any], shape: Sequence[int], datatype: str, where: str) 
         ) from None
     except (OverflowError, FloatingPointError):
         limits = np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype)
+        numbers = [number for number in flat if number is not None]
         raise BadRequest(
-            f"data of {where} is from {shown(min(flat))} to {shown(max(flat))}; accepted for "
+            f"data of {where} is from {shown(min(numbers))} to {shown(max(numbers))}; accepted for "
             f"{datatype} is from {limits.min} to {limits.max}"
         ) from None
 
 
 def to_json(array: Array, where: str) -> list[Any]:
+    if array.dtype.kind == "V":
+        raise BadRequest(f"{where} is asked for as JSON; {BINARY_ONLY}")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise BadRequest(
             f"{where} has NaN or infinity, for which JSON has no word; accepted is to ask for it "
-            "with the parameter binary_data"
+            'with "parameters": {"binary_data": true}'
         )
     return array.ravel().tolist()
 

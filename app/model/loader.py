@@ -14,6 +14,7 @@ from typing import Any, BinaryIO
 import platformdirs
 from marshmallow import ValidationError
 
+from app.environment import SettingsError
 from app.loading import InvalidMessage, StateMessage, TryAgain
 from app.model.address import shown_uri
 from app.model.cache import Cache, Fill, require_checksum
@@ -43,9 +44,15 @@ class OnnxLoader:
     def __init__(self, settings: ModelSettings) -> None:
         self._settings = settings
         self._source = Source(settings.uri_prefixes, settings.max_bytes, settings.fetch_seconds)
-        self._cache = Cache(
-            settings.cache_dir or platformdirs.user_cache_path("kafka-state"), settings.cache_bytes
-        )
+        folder = settings.cache_dir or platformdirs.user_cache_path("kafka-state")
+        self._cache = Cache(folder, settings.cache_bytes)
+        try:
+            self._cache.require_writable()
+        except OSError as error:
+            raise SettingsError(
+                f"MODEL_CACHE_DIR is {str(folder)!r}: accepted is a folder that can be written to "
+                f"({error.strerror})"
+            ) from error
         self._wrong_answers: dict[Place, int] = {}
         self.requests_at_once = 1
 
@@ -91,7 +98,9 @@ class OnnxLoader:
         """
         if names_external_data(path, checkpoint):
             raise InvalidMessage(
-                "external_data", "accepted are models that have all their data in one file"
+                "external_data",
+                "accepted are models that have all their data in one file: "
+                'onnx.save(onnx.load("model.onnx"), "one.onnx")',
             )
         try_out(path, self._limits(), self._settings.load_seconds, checkpoint)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import math
 import os
@@ -14,6 +15,7 @@ import numpy as np
 # without it onnxruntime would tell its maker of its use, from its import on
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime
+from onnxruntime import OrtValue
 
 from app.model.elements import DATATYPE_OF_ONNX, DATATYPES, Array
 from app.model.tensors import TensorSpec
@@ -22,6 +24,9 @@ from app.not_served import InvalidMessage, NotServed, TryAgain
 log = logging.getLogger(__name__)
 
 ERRORS_ONLY = 3
+# of TensorProto.DataType in onnx.proto
+BFLOAT16 = 16
+ONE_AS_BFLOAT16 = 0x3F80
 
 
 class Limits(NamedTuple):
@@ -53,6 +58,7 @@ class Model:
         self.version: str = shown["version"]
         self.inputs = [_spec(node) for node in session.get_inputs()]
         self.outputs = [_spec(node) for node in session.get_outputs()]
+        self._has_bfloat16 = any(spec.datatype == "BF16" for spec in self.inputs + self.outputs)
         if not self.outputs:
             raise InvalidMessage("model", "it has no output; accepted is one or more")
 
@@ -96,13 +102,24 @@ class Model:
             MemoryError: there is not enough memory to compute them.
         """
         names = list(outputs)
+        run = self._run_with_bfloat16 if self._has_bfloat16 else self._session.run
         try:
-            computed = self._session.run(names, dict(inputs))
+            computed = run(names, dict(inputs))
         except Exception as error:  # one class for each kind of fault, and no common one
             if _is_lack_of_memory(error):
                 raise MemoryError(_first_line(error)) from error
             raise ValueError(_first_line(error)) from error
         return dict(zip(names, computed, strict=True))
+
+    def _run_with_bfloat16(self, outputs: list[str], inputs: dict[str, Array]) -> list[Array]:
+        """As numpy does not know them, onnxruntime takes and gives them as values of its own."""
+        values = {
+            name: OrtValue.ortvalue_from_numpy_with_onnx_type(array.view(np.uint16), BFLOAT16)
+            if array.dtype == DATATYPES["BF16"]
+            else OrtValue.ortvalue_from_numpy(array)
+            for name, array in inputs.items()
+        }
+        return list(map(_array_of, self._session.run_with_ort_values(outputs, values)))
 
     def batch_size(self, inputs: Mapping[str, Array]) -> int | None:
         """The first dimension of the first input, where it is dynamic."""
@@ -143,8 +160,19 @@ def _spec(node: onnxruntime.NodeArg) -> TensorSpec:
     )
 
 
+def _array_of(value: OrtValue) -> Array:
+    if value.element_type() != BFLOAT16:
+        array: Array = value.numpy()
+        return array
+    shape = value.shape()
+    size = math.prod(shape) * DATATYPES["BF16"].itemsize
+    return np.frombuffer(ctypes.string_at(value.data_ptr(), size), DATATYPES["BF16"]).reshape(shape)
+
+
 def _ones(spec: TensorSpec) -> Array:
     shape = [abs(size) for size in spec.shape]
+    if spec.datatype == "BF16":
+        return np.full(shape, ONE_AS_BFLOAT16, np.uint16).view(DATATYPES["BF16"])
     return np.full(shape, "1" if spec.datatype == "BYTES" else 1, DATATYPES[spec.datatype])
 
 

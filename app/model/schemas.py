@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
-from marshmallow import INCLUDE, Schema, ValidationError, fields, validate, validates_schema
+from marshmallow import (
+    INCLUDE,
+    Schema,
+    ValidationError,
+    fields,
+    post_load,
+    pre_load,
+    validate,
+    validates_schema,
+)
 
 # they are parts of addresses
 NAME = validate.Regexp(
@@ -15,7 +24,6 @@ NAME = validate.Regexp(
 
 FAULTS: dict[str, str | list[Any] | dict[Any, Any]] = {
     "required": "missing",
-    "null": "accepted is a string",
     "invalid": "accepted is a string",
 }
 
@@ -32,11 +40,21 @@ class ModelSchema(Schema):
     version = fields.String(required=True, validate=NAME, error_messages=FAULTS)
     sha256 = fields.String(
         required=True,
-        validate=validate.Regexp(r"[0-9a-f]{64}\Z", error="accepted are 64 hexadecimal digits"),
+        validate=validate.Regexp(r"[0-9a-fA-F]{64}\Z", error="accepted are 64 hexadecimal digits"),
         error_messages=FAULTS,
     )
     uri = fields.String(error_messages=FAULTS)
     data = fields.String(error_messages=FAULTS)
+
+    @pre_load
+    def _leave_out_what_is_null(self, data: Any, **kwargs: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        return {name: value for name, value in data.items() if value is not None}
+
+    @post_load
+    def _normalise(self, data: dict[str, Any], **kwargs: Any) -> dict[str, Any]:
+        return {**data, "sha256": data["sha256"].lower()}
 
     @validates_schema
     def _require_one_of_both(self, data: dict[str, Any], **kwargs: Any) -> None:

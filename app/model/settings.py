@@ -78,11 +78,11 @@ class ModelSettings:
 
 def _require_prefixes(prefixes: Iterable[str]) -> None:
     # what it needs is there where models are loaded only
-    from app.model.address import prefix_of
+    from app.model.address import prefix_of, require_package
 
     for prefix in prefixes:
         try:
-            prefix_of(prefix)
+            require_package(prefix_of(prefix))
         except ValueError as error:
             # not as it was given, for there may be a secret in it
             raise SettingsError(f"MODEL_URI_PREFIXES has {error}") from None

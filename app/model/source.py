@@ -23,7 +23,7 @@ from fsspec.implementations.asyn_wrapper import (  # type: ignore[import-untyped
 )
 from yarl import URL
 
-from app.model.address import FORM, HTTP, Address, address_of, prefix_of, shown_uri
+from app.model.address import FORM, HTTP, SFTP, Address, address_of, prefix_of, shown_uri
 from app.not_served import InvalidMessage, NotServed, TryAgain
 
 CHUNK = 2**20
@@ -133,6 +133,7 @@ class Source:
             headers={"Accept-Encoding": "identity"},
             auto_decompress=False,
             read_bufsize=CHUNK,
+            trust_env=True,  # HTTP_PROXY, HTTPS_PROXY and NO_PROXY
         ) as session:
             for _ in range(MOST_REDIRECTS + 1):
                 url = URL(address.uri, encoded=True)
@@ -176,10 +177,21 @@ def _open_at_once(path: str, flags: int) -> int:
 
 
 async def _read_other(address: Address, received: _Received) -> None:
+    options: dict[str, Any] = {"use_listings_cache": False}
+    if address.scheme in SFTP:
+        options = {"skip_instance_cache": True}  # others would be handed to SSH
+    if address.query:
+        options["version_aware"] = True
     # a thread, as one looks for its credentials on the network at once
-    files, path = await asyncio.to_thread(
-        fsspec.core.url_to_fs, address.uri, use_listings_cache=False
-    )
+    files, path = await asyncio.to_thread(fsspec.core.url_to_fs, address.uri, **options)
+    try:
+        await _read_ranges(files, path, received)
+    finally:
+        if address.scheme in SFTP:
+            files.client.close()
+
+
+async def _read_ranges(files: Any, path: str, received: _Received) -> None:
     if not files.async_impl:
         files = AsyncFileSystemWrapper(files)
     status = await files._info(path)

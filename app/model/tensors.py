@@ -163,7 +163,7 @@ def _document(body: bytes, json_size: int | None) -> dict[str, Any]:
             f"{len(body)} bytes of the body"
         )
     try:
-        document = parse_json(str(body[:json_size], "utf-8"))
+        document = parse_json(str(body[:json_size], "utf-8"), allow_nan=True)
     except UnicodeDecodeError as error:
         raise BadRequest(f"not UTF-8 at byte {error.start} of the JSON") from None
     except InvalidMessage as error:

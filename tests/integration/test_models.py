@@ -404,7 +404,9 @@ def test_who_sends_half_a_request_keeps_nobody_else_from_being_answered(topic, s
 def test_without_a_model_the_state_is_the_initial_one_and_nothing_is_ready(topic, serve, onnx):
     service = serve(topic, **onnx)
     assert service.first_state() == 0
-    assert service.get("/readyz").status_code == 200
+    ready = service.get("/readyz")
+    assert ready.status_code == 503
+    assert ready.json["detail"] == "no model yet: the topic holds no valid message"
     assert service.get("/v2/health/live").json == {"live": True}
     for path in ("/v2/health/ready", "/v2/models/m", "/v2/models/m/ready"):
         answer = service.get(path)
@@ -428,7 +430,7 @@ def test_the_state_shows_the_models_fields_and_no_data(topic, serve, onnx):
         pytest.param(models.adding(2)[:100], "model", "", id="truncated"),
         pytest.param(models.adding(2, megabytes=0.5), "size", "500000", id="too large"),
         pytest.param(models.with_external_data(), "external_data", "one file", id="external"),
-        pytest.param(models.passing_on(TensorProto.BFLOAT16), "model", "bfloat16", id="type"),
+        pytest.param(models.passing_on(TensorProto.FLOAT8E4M3FN), "model", "float8", id="type"),
         pytest.param(models.ending_its_process(), "model", "SIGFPE", id="ends its process"),
     ],
 )

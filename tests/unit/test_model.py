@@ -15,6 +15,7 @@ import psutil
 import pytest
 from onnx import TensorProto
 
+from app.environment import SettingsError
 from app.loading import InvalidMessage, StateMessage, TryAgain
 from app.model.loader import MOST_WRONG_ANSWERS, OnnxLoader
 from app.model.model import Limits, Model, cores
@@ -70,7 +71,7 @@ def test_one_that_cannot_be_warmed_up_with_dimensions_of_one_is_served_all_the_s
     [
         pytest.param(b"junk", id="junk"),
         pytest.param(b"", id="nothing"),
-        pytest.param(models.passing_on(TensorProto.BFLOAT16), id="a type the protocol has not"),
+        pytest.param(models.passing_on(TensorProto.FLOAT8E4M3FN), id="a type the protocol has not"),
         pytest.param(models.of_many(251), id="no request is as large as its input"),
         pytest.param(models.as_bytes([], [], []), id="no output"),
     ],
@@ -85,6 +86,23 @@ def test_what_is_no_model_is_invalid(load, content):
 def test_models_of_other_types_are_warmed_up_too(load, datatype, caplog):
     load(models.passing_on(datatype))
     assert "not warmed up" not in caplog.text
+
+
+def test_computes_with_bfloat16_and_warms_up_with_it(load, caplog):
+    model = load(models.passing_on(TensorProto.BFLOAT16))
+    assert not caplog.records
+    given = np.array([0x3FC0, 0xC000, 0x7F80], np.uint16).view("V2")  # 1.5, -2, infinity
+    computed = model.infer({"x": given}, ["y"])["y"]
+    assert computed.dtype == given.dtype
+    assert computed.tobytes() == given.tobytes()
+
+
+def test_computes_with_bfloat16_beside_other_types(load):
+    model = load(models.rounding_to_bfloat16())
+    given = {"x": np.array([1.5, -2], np.float32)}
+    computed = model.infer(given, ["y", "x_again"])
+    assert computed["y"].tobytes() == np.array([0x3FC0, 0xC000], np.uint16).tobytes()
+    np.testing.assert_array_equal(computed["x_again"], given["x"])
 
 
 def test_one_whose_input_fills_a_request_can_be_asked(load):
@@ -124,6 +142,18 @@ def test_requests_at_once_use_no_more_threads_than_there_are_cores(loader, monke
     for load in (one_by_one, many, as_told):
         load(message)
     assert told == [cores(), 1, 3]
+
+
+@pytest.mark.parametrize(
+    "change", [{"uri": None}, {"sha256": str.upper}, {"trained_on": None}], ids=str
+)
+def test_a_member_that_is_null_is_absent_and_a_checksum_may_be_in_capitals(loader, change):
+    message = models.message(models.adding(5))
+    for name, value in change.items():
+        message[name] = value(message[name]) if callable(value) else value
+    model = loader()(StateMessage(message))
+    assert model.shown["sha256"] == models.message(models.adding(5))["sha256"]
+    assert "uri" not in model.shown
 
 
 @pytest.mark.parametrize(
@@ -252,14 +282,22 @@ def nobody():
     os.seteuid(own)
 
 
-def test_a_cache_that_cannot_be_read_makes_no_model_invalid(loader, tmp_path, nobody):
+def test_a_cache_that_cannot_be_written_to_ends_the_start(loader, tmp_path, nobody):
     closed = tmp_path / "closed"
-    message = StateMessage(models.message(models.adding(5)))
     if os.geteuid() == os.getuid():
         closed.mkdir(mode=0o000)
-    load = loader(MODEL_CACHE_DIR=str(closed))
+    with pytest.raises(SettingsError, match=r"MODEL_CACHE_DIR is .*closed.*Permission denied"):
+        loader(MODEL_CACHE_DIR=str(closed))
+
+
+def test_a_cache_that_cannot_be_read_makes_no_model_invalid(loader, tmp_path):
+    folder = tmp_path / "cache"
+    message = StateMessage(models.message(models.adding(5)))
+    load = loader(MODEL_CACHE_DIR=str(folder))
+    folder.rmdir()
+    folder.touch()
     for ask in (load.at_hand, load):
-        with pytest.raises(TryAgain, match="Permission denied") as raised:
+        with pytest.raises(TryAgain, match=r"cache: (Not a directory|File exists)") as raised:
             ask(message)
         assert raised.value.reason == "disk"
 

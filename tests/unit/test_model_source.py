@@ -16,6 +16,7 @@ import threading
 from urllib.parse import unquote, urlsplit
 
 import fsspec
+import paramiko
 import psutil
 import pytest
 import trustme
@@ -27,6 +28,7 @@ from app.loading import InvalidMessage, TryAgain
 from app.model import source
 from app.model.source import Source, shown_uri
 from tests.model_server import serving, speaking
+from tests.sftp_server import sftp_serving
 from tests.waiting import eventually
 
 MODEL = b"some model " * 1000
@@ -60,6 +62,8 @@ PREFIXES = [
     "https://models.example.com/v1",
     "s3://bucket/models/",
     "file:///srv/models/",
+    "abfss://models@acme.dfs.core.windows.net/",
+    "sftp://models@files.example.com:2222/srv/",
 ]
 
 
@@ -76,6 +80,11 @@ PREFIXES = [
         ("http://[::1]:8080/", "http://[::1]:8080/x"),
         ("s3://bucket/models/", "s3://bucket/models/x@2.onnx"),
         ("file:///srv/models/", "file:///srv/models/x.onnx"),
+        ("file:///srv/models/", "file:///srv/models/of last week/x.onnx"),
+        ("s3://bucket/models/", "s3://bucket/models/of last week/x (2).onnx"),
+        ("s3://bucket/models/", "s3://bucket/models/x?versionId=3sL4kqtJ.l_x-1"),
+        ("abfss://models@acme.dfs.core.windows.net/", "abfss://models@acme.dfs.core.windows.net/x"),
+        ("sftp://models@files.example.com:2222/srv/", "sftp://models@files.example.com:2222/srv/x"),
     ],
 )
 def test_what_is_below_a_prefix_is_allowed(prefix, uri):
@@ -142,7 +151,22 @@ def test_what_is_below_a_prefix_is_allowed(prefix, uri):
         "s3://bucket/models/../x",
         "s3://bucket/models/%2e%2e/x",
         "s3://bucket/models/a%20b",
-        "s3://bucket/models/x?versionId=1",
+        "s3://bucket/models/x?versionId=",
+        "s3://bucket/models/x?versionId=1&other=2",
+        "s3://bucket/models/x?other=1",
+        "s3://bucket/models/ x",
+        "s3://bucket/models/x ",
+        "s3://bucket/models/x /y",
+        "s3://bucket/models/x  y",
+        "s3://bucket/models/ ../x",
+        "gs://bucket/models/x?versionId=1",
+        "abfss://other@acme.dfs.core.windows.net/x",
+        "abfss://models@evil.dfs.core.windows.net/x",
+        "abfss://acme.dfs.core.windows.net/x",
+        "abfss://models:secret@acme.dfs.core.windows.net/x",
+        "sftp://root@files.example.com:2222/srv/x",
+        "sftp://models@files.example.com/srv/x",
+        "sftp://models:secret@files.example.com:2222/srv/x",
         "s3://bucket:80/models/x",
         "s3://other/models/x",
         "s3://key:secret@bucket/models/x",
@@ -248,6 +272,19 @@ def test_what_was_compared_is_requested_and_a_signed_query_as_it_is():
     with serving({"/prod/m": MODEL}) as server:
         assert fetched(f"{server.uri}/%70rod/m?sig=%2F%41+b", f"{server.uri}/prod/") == MODEL
         assert server.requests == [("GET", "/prod/m?sig=%2F%41+b")]
+
+
+@pytest.mark.parametrize(("no_proxy", "asks"), [("", 1), ("models.example.com", 0)])
+def test_a_proxy_is_asked_where_the_environment_names_one(monkeypatch, no_proxy, asks):
+    uri = "http://models.example.com/m"
+    with serving({uri: MODEL}) as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy.uri)
+        monkeypatch.setenv("NO_PROXY", no_proxy)
+        if asks:
+            assert fetched(uri) == MODEL
+        else:
+            assert failure(uri) == ("TryAgain", "unreachable")
+        assert len(proxy.requests) == asks
 
 
 def test_redirects_below_a_prefix_are_followed():
@@ -579,6 +616,29 @@ def test_what_goes_wrong_with_any_scheme_is_judged(name, kind, reason):
         fetched(f"remote://bucket/{name}", "remote://bucket/", seconds=0.3)
     assert (type(raised.value).__name__, raised.value.reason) == (kind, reason)
     assert "secret" not in str(raised.value)
+
+
+def test_a_version_of_an_object_is_asked_for(monkeypatch):
+    headers = {"ETag": '"1"', "Last-Modified": "Thu, 01 Jan 2026 00:00:00 GMT"}
+    with serving({"/bucket/of%20last/m": (200, headers, MODEL)}) as server:
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            monkeypatch.setenv(name, "any")
+        monkeypatch.setitem(fsspec.config.conf, "s3", {"endpoint_url": server.uri})
+        assert fetched("s3://bucket/of last/m?versionId=v1", "s3://bucket/") == MODEL
+        assert {path.partition("?")[0] for _, path in server.requests} == {"/bucket/of%20last/m"}
+        assert all("versionId=v1" in path for _, path in server.requests)
+
+
+def test_a_file_is_read_over_sftp_and_its_connection_closed(folder, tmp_path, monkeypatch):
+    key = paramiko.RSAKey.generate(2048)
+    (tmp_path / ".ssh").mkdir()
+    key.write_private_key_file(str(tmp_path / ".ssh" / "id_rsa"))
+    monkeypatch.setenv("HOME", str(tmp_path))
+    with sftp_serving(folder, "models", key) as (port, connections):
+        assert fetched(f"sftp://models@localhost:{port}/m") == MODEL
+        assert failure(f"sftp://models@localhost:{port}/none") == ("TryAgain", "gone")
+        eventually(lambda: not any(connection.is_active() for connection in connections))
+        assert len(connections) == 2
 
 
 def test_a_package_that_is_missing_is_named():

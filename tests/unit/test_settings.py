@@ -104,6 +104,17 @@ def test_prefixes_that_make_no_sense_are_refused_without_their_secrets(prefixes)
     assert "secret" not in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    ("prefix", "extra"), [("gs://bucket/", "gcs"), ("abfss://models@acme.example.com/", "abfs")]
+)
+def test_prefixes_whose_package_is_missing_end_the_start_with_what_to_install(prefix, extra):
+    given = {"KAFKA_TOPIC": "t", "STATE_LOADER": "onnx", "MODEL_URI_PREFIXES": prefix}
+    with pytest.raises(
+        SettingsError, match=re.escape(f"pip install -c constraints.txt '.[{extra}]'")
+    ):
+        Settings.from_environ(given)
+
+
 def test_what_is_said_of_models_is_refused_where_none_are_loaded():
     with pytest.raises(SettingsError, match=r"MODEL_THREADS is '2': .* STATE_LOADER=onnx"):
         Settings.from_environ({"KAFKA_TOPIC": "t", "MODEL_THREADS": "2"})
