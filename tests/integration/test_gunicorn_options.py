@@ -12,6 +12,7 @@ import socket
 import ssl
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -122,25 +123,30 @@ def readable_python() -> str | None:
     return None
 
 
+@pytest.fixture
+def open_folder() -> Iterator[Path]:
+    """Which others may read; those of pytest it makes private again whenever it starts."""
+    with tempfile.TemporaryDirectory() as folder:
+        Path(folder).chmod(0o755)
+        yield Path(folder)
+
+
 @of_table("--user", "--group")
 @pytest.mark.parametrize("preload", [[], ["--preload"]], ids=["", "preload"])
-def test_workers_of_another_user_share_their_metrics(topic, tmp_path, preload):
+def test_workers_of_another_user_share_their_metrics(topic, open_folder, preload):
     python = readable_python()
     if python is None:
         pytest.skip("only root may become another user, who has to be able to read Python")
     topic.send_state(1)
     nobody = pwd.getpwnam(NOBODY)
-    for folder in (tmp_path, *tmp_path.parents):
-        if folder.stat().st_mode & 0o777 == 0o700:
-            folder.chmod(0o755)
     options = ["--user", NOBODY, "--group", str(nobody.pw_gid), "--workers", "2", *preload]
     command = [python, *gunicorn(*options)[1:]]
-    with running_on(topic, command, tmp_path / "output", PYTHONPATH=SITE_PACKAGES) as program:
+    with running_on(topic, command, open_folder / "output", PYTHONPATH=SITE_PACKAGES) as program:
         program.comes_to(1)
         eventually(lambda: len(program.tree()) == 3)
         assert {process.uids().real for process in program.tree()[1:]} == {nobody.pw_uid}
         eventually(lambda: 'route="/state"' in program.get("/metrics").text)
-        (folder,) = metrics_folders(tmp_path)
+        (folder,) = metrics_folders(open_folder)
         assert folder.stat().st_uid == nobody.pw_uid
         first = worker(program)
         os.kill(first, signal.SIGTERM)  # what it counted is folded by the master
@@ -148,7 +154,7 @@ def test_workers_of_another_user_share_their_metrics(topic, tmp_path, preload):
         assert 'route="/state"' in program.get("/metrics").text
         program.process.terminate()
         assert program.process.wait(10) == 0
-        assert not metrics_folders(tmp_path)
+        assert not metrics_folders(open_folder)
 
 
 @pytest.mark.alone

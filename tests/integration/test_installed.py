@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import shutil
 import subprocess
@@ -14,12 +13,12 @@ import yaml
 
 from app.settings import Settings, unknown_names
 from app.topic_log.installed import IS_KAFKA_PYTHON_3
+from tests.installation import INSTALL_SECONDS, pip
 from tests.processes import ROOT, copy_program, ended, free_port, running
 from tests.topics import Topic
 
 pytestmark = pytest.mark.xdist_group("installed")
 
-INSTALL_SECONDS = 300
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
 
 
@@ -38,26 +37,29 @@ def installed(tmp_path_factory) -> tuple[str, Path]:
     # as the README says it, in the folder of the clone; but with the pip that there is, and not
     # compiled before it is used, which takes ten seconds of a core
     create = [sys.executable, "-m", "venv", "--without-pip", str(bin.parent)]
-    install = [*pip(bin), "install", "-q", "--no-compile", "-c", "constraints.txt", f".[{client}]"]
+    install = [
+        *pip(bin / "python"),
+        "install",
+        "-q",
+        "--no-compile",
+        "-c",
+        "constraints.txt",
+        f".[{client}]",
+    ]
     for command in (create, install):
         subprocess.run(command, cwd=source, env=environ, check=True, timeout=INSTALL_SECONDS)
     shutil.rmtree(source)
     return client, bin
 
 
-def pip(bin: Path) -> list[str]:
-    with_pip = sys.executable if importlib.util.find_spec("pip") else "python3"
-    return [with_pip, "-m", "pip", "--python", str(bin / "python")]
-
-
 @pytest.mark.installs
 @pytest.mark.timeout(INSTALL_SECONDS + 60)
 def test_exactly_one_client_is_there_and_nothing_is_missing(installed):
     client, bin = installed
-    listed = ended([*pip(bin), "list", "--format=freeze"], PYTHONPATH="").stdout
+    listed = ended([*pip(bin / "python"), "list", "--format=freeze"], PYTHONPATH="").stdout
     clients = [line for line in listed.splitlines() if line.startswith("kafka-python")]
     assert [line.partition("==")[0] for line in clients] == [client]
-    assert ended([*pip(bin), "check"], PYTHONPATH="").returncode == 0
+    assert ended([*pip(bin / "python"), "check"], PYTHONPATH="").returncode == 0
 
 
 @pytest.mark.installs
