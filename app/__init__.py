@@ -32,6 +32,7 @@ def create_app(settings: Settings | None = None, *, starts_consumer: bool = True
 
     from app import description, logs, problems, protection, views
     from app.consumer import Consumer
+    from app.history import History
     from app.loaders import find_loader
     from app.metrics import Metrics
     from app.settings import Settings, unknown_names
@@ -51,9 +52,11 @@ def create_app(settings: Settings | None = None, *, starts_consumer: bool = True
         from app.model import views as model_views
 
         reports.append(model_views.register(app, settings.model, metrics))
-    consumer = Consumer(settings, state, reports, loader)
+    history = History(settings.history)
+    consumer = Consumer(settings, state, history, reports, loader)
     app.extensions["settings"] = settings
     app.extensions["state"] = state
+    app.extensions["history"] = history
     app.extensions["loader"] = loader
     app.extensions["consumer"] = consumer
     app.extensions["waiting_room"] = WaitingRoom(state, settings.max_waiting)

@@ -14,13 +14,14 @@ from datetime import datetime, timezone
 from typing import Any, NoReturn
 
 from app.follower import Follower
+from app.history import History
 from app.journal import Journal
 from app.loaders import load_json
 from app.loading import InvalidMessage, Loader, StateMessage, Stopping
 from app.pauses import pause_seconds
 from app.settings import Settings
 from app.state import Snapshot, State
-from app.status import LastError, Status
+from app.status import STALE_AFTER_SECONDS, LastError, Status
 from app.tails import CannotReadBack, Judge, Tails
 from app.topic_log import (
     CLIENT,
@@ -56,11 +57,13 @@ class Consumer:
         self,
         settings: Settings,
         state: State,
+        history: History,
         reports: Sequence[Callable[[Status], None]] = (),
         loader: Loader = load_json,
     ) -> None:
         self._settings = settings
         self._state = state
+        self._history = history
         self._reports = reports
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -69,19 +72,26 @@ class Consumer:
         self._failures_in_a_row = 0
         self._last_failure = ""
         self._journal = Journal(settings.topic)
-        self._verdicts = Verdicts(loader, self._journal, self.before_wait)
+        self._verdicts = Verdicts(loader, self._journal, history, self.before_wait)
         self._tails = Tails(
             self._load, self._verdicts.judge, _cannot_read_back, self._verdicts.is_at_hand
         )
         self._partition_errors: Counter[str] = Counter()
         self._skipped_before = self._fetches_before = 0
         self.settled = threading.Event()
-        self.status = Status(settings.topic, CLIENT)
+        self.status = Status(
+            settings.topic,
+            CLIENT,
+            stale_after=STALE_AFTER_SECONDS + settings.conflate_ms / 1000,
+        )
 
     def start(self) -> None:
         """Start the thread, in the process that is to serve: a thread does not survive a fork."""
-        self._report(group_id=f"{self._settings.group_prefix}-{secrets.token_hex(8)}")
         self._last_loop = time.monotonic()
+        self._report(
+            group_id=f"{self._settings.group_prefix}-{secrets.token_hex(8)}",
+            current_as_of=self._last_loop,
+        )
         self._thread = threading.Thread(target=self._run, name="consumer", daemon=True)
         self._thread.start()
 
@@ -184,8 +194,9 @@ class Consumer:
                 )
             )
         while not topic_log.partitions():
-            if self._settings.topic_auto_create:
-                topic_log.create_topic()
+            if self._settings.topic_auto_create and topic_log.create_topic():
+                self._journal.created_topic()
+                self._report(created_topic_at=datetime.now(timezone.utc))
             self.before_wait()
             self._stopping.wait(TOPIC_SECONDS)
 
@@ -205,6 +216,7 @@ class Consumer:
     def _report_progress(self, follower: Follower) -> None:
         self._report(
             partitions=follower.progress,
+            current_as_of=follower.confirmed_at or self.status.current_as_of,
             skipped_messages=self._skipped_before + follower.skipped,
             fetches=self._fetches_before + follower.fetches,
             partition_errors=dict(self._partition_errors),
@@ -253,6 +265,7 @@ class Consumer:
                 snapshot=newest,
                 update_delay=_seconds_since(newest.timestamp) if published else None,
             )
+            self._history.note_served(newest)
         self._state.publish(newest, taken_into_account)
         if not is_news:
             return

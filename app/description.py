@@ -14,8 +14,10 @@ from flask import Blueprint, Response, current_app, jsonify, render_template, se
 from marshmallow import Schema
 
 from app.model import operations as model
+from app.protection import PAGES
 from app.schemas import (
     HelloSchema,
+    HistorySchema,
     ProbeSchema,
     ProblemSchema,
     ReadySchema,
@@ -24,6 +26,7 @@ from app.schemas import (
     StateSchema,
     StatusSchema,
     StreamHeaders,
+    StreamQuery,
 )
 from app.views import PROBES
 
@@ -53,6 +56,9 @@ VERSION = {
     "ETag": _header("names the message, and differs for every other one"),
     "X-State-Partition": _header("of the message; none for the initial value", "integer"),
     "X-State-Offset": _header("of the message; none for the initial value", "integer"),
+    "X-State-Stale": _header(
+        "for how many seconds the log's end has not been confirmed; left out while it is", "integer"
+    ),
 }
 APPLIED = {"Preference-Applied": _header("the `wait` that was granted")}
 
@@ -91,12 +97,22 @@ OPERATIONS: dict[str, dict[str, Any]] = {
             ),
         },
     },
+    "views.history": {
+        "responses": {
+            200: _json("the newest first; of this worker, since it started", HistorySchema),
+            404: _problem("there is none: STATE_HISTORY is 0"),
+        }
+    },
     "views.stream": {
-        "parameters": [{"in": "header", "schema": StreamHeaders}],
+        "parameters": [
+            {"in": "query", "schema": StreamQuery},
+            {"in": "header", "schema": StreamHeaders},
+        ],
         "responses": {
             200: {
                 "description": "an endless stream of `state` events, whose data is the answer of "
-                "/state and whose id its ETag",
+                "/state and whose id its ETag, and of `status` events, which say how following "
+                "goes: at a change, and once a second at most",
                 "content": {"text/event-stream": {"schema": TEXT}},
             },
             503: _problem("as many wait as may", headers=TRY_AGAIN),
@@ -149,6 +165,8 @@ def describe(wants_token: bool) -> dict[str, Any]:
         version=version(NAME),
         openapi_version="3.1.0",
         info={"description": "A state as fresh as a Kafka topic."},
+        # relative to this document, for a proxy may have taken a prefix away
+        servers=[{"url": "."}],
         plugins=[MarshmallowPlugin()],
     )
     if wants_token:
@@ -165,8 +183,10 @@ def describe(wants_token: bool) -> dict[str, Any]:
                 for name in sorted(rule.arguments)
             ),
         ]
+        of_version = "_of_version" if "version" in rule.arguments else ""
+        operation["operationId"] = rule.endpoint.partition(".")[2] + of_version
         operation["summary"] = (current_app.view_functions[rule.endpoint].__doc__ or "").strip()
-        if wants_token and rule.rule not in PROBES:
+        if wants_token and rule.rule not in PROBES and rule.endpoint not in PAGES:
             operation["security"] = [{"token": []}]
             operation["responses"] = operation["responses"] | {401: _problem("no token, or not it")}
         method = "post" if "POST" in (rule.methods or ()) else "get"

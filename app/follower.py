@@ -130,6 +130,14 @@ class Follower:
         }
 
     @property
+    def confirmed_at(self) -> float | None:
+        """When the ends were told up to which every partition is read, the oldest of them, on the
+        clock of `time.monotonic`; None while one has yet to be told."""
+        times = [reader.confirmed_at for reader in self._readers.values()]
+        known = [time for time in times if time is not None]
+        return min(known) if known and len(known) == len(times) else None
+
+    @property
     def missing(self) -> dict[int, PartitionError | None]:
         """The partitions that are not located, and the error that keeps them from it, if any."""
         return {

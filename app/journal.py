@@ -10,6 +10,8 @@ from app.state import Snapshot
 log = logging.getLogger(__name__)
 
 VIEW_CHARACTERS = 100
+# why a message is refused ends with what would be accepted
+DETAIL_CHARACTERS = 500
 
 
 class Journal:
@@ -25,6 +27,12 @@ class Journal:
         self._recovery = Throttle(log.info, limit=2, period=60.0)
         self._partition_error = Throttle(log.warning, limit=3, period=60.0)
         self._partition_recovery = Throttle(log.info, limit=3, period=60.0)
+
+    def created_topic(self) -> None:
+        log.warning(
+            "Created the topic %s, which did not exist: if it should have, KAFKA_TOPIC is wrong",
+            self._topic,
+        )
 
     def first_state(self, snapshot: Snapshot) -> None:
         if snapshot.offset is None:
@@ -62,7 +70,7 @@ class Journal:
         self._invalid(
             "Skipped an invalid message: %s: %s",
             reason,
-            view(detail),
+            view(detail, DETAIL_CHARACTERS),
             exc_info=traceback_of,
             extra=_place(partition, offset),
         )
@@ -71,7 +79,7 @@ class Journal:
         self._pending(
             "To be tried again: %s: %s",
             reason,
-            view(detail),
+            view(detail, DETAIL_CHARACTERS),
             extra=_place(partition, offset),
         )
 
@@ -111,6 +119,6 @@ def _place(partition: int | None, offset: int | None) -> dict[str, int | None]:
     return {"partition": partition, "offset": offset}
 
 
-def view(text: str) -> str:
+def view(text: str, most: int = VIEW_CHARACTERS) -> str:
     """As much of `text` as belongs into a log line."""
-    return text if len(text) <= VIEW_CHARACTERS else text[:VIEW_CHARACTERS] + "…"
+    return text if len(text) <= most else text[:most] + "…"

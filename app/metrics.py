@@ -24,6 +24,15 @@ DELAY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60
 
 DURATION = "http_request_duration_seconds"
 TIMESTAMP = "kafka_state_last_message_timestamp_seconds"
+CONFIRMED = "kafka_state_confirmed_timestamp_seconds"
+# how long ago that was grows by itself, so that no one could set it
+AGES = {
+    TIMESTAMP: ("kafka_state_age_seconds", "Time since the message that the state is from"),
+    CONFIRMED: (
+        "kafka_state_stale_seconds",
+        "Time since the log's end was last confirmed for every partition",
+    ),
+}
 # gauges have no way to say that there is no value; these are left out when they are collected
 NO_HIGHEST, NO_LOWEST = -math.inf, math.inf
 
@@ -105,6 +114,12 @@ class Metrics:
                 multiprocess_mode="livemin",
                 registry=registry,
             )
+            self._confirmed = Gauge(
+                CONFIRMED,
+                "When the log's end was last confirmed for every partition",
+                multiprocess_mode="livemin",
+                registry=registry,
+            )
             self._know_nothing()
         self._durations = Histogram(
             DURATION,
@@ -121,6 +136,7 @@ class Metrics:
 
     def _know_nothing(self) -> None:
         self._timestamp.set(NO_LOWEST)
+        self._confirmed.set(NO_LOWEST)
         self._connected.set(NO_LOWEST)
 
     def record(self, status: Status) -> None:
@@ -143,6 +159,8 @@ class Metrics:
             self._skipped.inc(status.skipped_messages - last.skipped_messages)
         if status.connections > max(last.connections, 1):
             self._reconnects.inc()
+        if _confirmed(status) != _confirmed(last):
+            self._confirmed.set(time.time() - (time.monotonic() - _confirmed(status)))
         if _connected(status) != _connected(last):
             self._connected.set(_connected(status))
         if status.partitions != last.partitions:
@@ -189,6 +207,10 @@ def _connected(status: Status) -> float:
     return float(status.connected_since is not None)
 
 
+def _confirmed(status: Status) -> float:
+    return status.current_as_of if status.connections else NO_LOWEST
+
+
 def _count_by_reason(counter: Counter, now: Mapping[str, int], last: Mapping[str, int]) -> None:
     if now != last:
         for reason, count in now.items():
@@ -209,8 +231,8 @@ class _Exposed(Collector):
         for metric in metrics_files.merged(folder) if folder else self._own.collect():
             metric.samples = [sample for sample in metric.samples if math.isfinite(sample.value)]
             yield metric
-            if metric.name == TIMESTAMP:
-                yield _age(metric)
+            if metric.name in AGES:
+                yield _age(metric, *AGES[metric.name])
             if metric.name == DURATION:
                 yield _requests(metric)
         for other in self._others:
@@ -226,11 +248,8 @@ def _requests(durations: Metric) -> Metric:
     return requests
 
 
-def _age(timestamps: Metric) -> Metric:
-    """It grows by itself, so that no one could set it."""
-    age = Metric(
-        "kafka_state_age_seconds", "Time since the message that the state is from", "gauge"
-    )
+def _age(timestamps: Metric, name: str, documentation: str) -> Metric:
+    age = Metric(name, documentation, "gauge")
     for sample in timestamps.samples:
         age.add_sample(age.name, {}, time.time() - sample.value)
     return age

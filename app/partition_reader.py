@@ -50,7 +50,8 @@ class PartitionReader:
         end: where the log ended when it was last asked, open transactions included; None if that
             is not known.
         error: why the partition cannot be read now.
-        failing_since: when that began, on the clock of `time.monotonic`.
+        failing_since: when that began, on the clock of `time.monotonic`, as all times here.
+        confirmed_at: when that end was told up to which everything is read; None before the first.
     """
 
     def __init__(
@@ -70,6 +71,8 @@ class PartitionReader:
         self.end: int | None = None
         self.error: PartitionError | None = None
         self.failing_since = 0.0
+        self._told_at = 0.0
+        self.confirmed_at: float | None = None
 
     def locate_again(self) -> None:
         """Look anew for the last valid message, for the log may be another one."""
@@ -104,6 +107,8 @@ class PartitionReader:
             self._fail(answer, now)
             return None
         self.error, self._failures = None, 0
+        if not self._scan:
+            self._told_at = now
         if isinstance(answer, Ends):
             self.end = answer.end
             return self.read_through(range(answer.start, answer.end))
@@ -123,7 +128,10 @@ class PartitionReader:
     def _take_followed(self, fetched: Fetched) -> Advance | None:
         start = fetched.asked.offset
         stop = self._reached(fetched, to=fetched.end)
-        if stop is None or stop <= start:
+        if stop is None:
+            return None
+        if stop <= start:
+            self.confirmed_at = self._told_at
             return None
         if stop < fetched.end:
             return self.read_through(range(start, fetched.end))
@@ -164,4 +172,5 @@ class PartitionReader:
         is_whole_log = self.position is None
         advance = Advance(self._scanned, self._scan.found, self._scan.judged, is_whole_log)
         self.position, self._scan = self._scanned.stop, None
+        self.confirmed_at = self._told_at
         return advance

@@ -10,6 +10,9 @@ from werkzeug.exceptions import Unauthorized
 
 from app.views import PROBES
 
+# what a browser asks for before it can be asked for a token; they tell nothing of the state
+PAGES = {"views.hello", "description.docs", "description.docs_asset", "static"}
+
 # with a space, so that it is quoted, as RFC 9110 has it (11.5)
 REALM = "kafka state"
 
@@ -30,7 +33,7 @@ def register(app: Flask, token: str | None) -> None:
 
 
 def _require(token: str) -> None:
-    if request.path in PROBES:
+    if request.path in PROBES or request.endpoint in PAGES:
         return
     given = request.authorization
     if given is None or given.type != "bearer" or given.token is None:

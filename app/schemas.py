@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import Any
 
 from marshmallow import EXCLUDE, Schema, ValidationError, fields
 
+from app.history import Served
+from app.status import Status
+
 # what Kafka's protocol has room for
 LARGEST_PARTITION = 2**31 - 1
 LARGEST_OFFSET = 2**63 - 1
+
+PARTITIONS_SHOWN = 6
 
 OFFSET = re.compile(r"([0-9]{1,10}):([0-9]{1,19})", re.ASCII)
 OFFSET_ACCEPTED = "accepted is PARTITION:OFFSET, two whole numbers such as 0:41"
@@ -54,10 +60,16 @@ class StateHeaders(Schema):
     prefer = fields.String(
         data_key="Prefer",
         metadata={
-            "description": "`wait=N` (RFC 7240): wait up to N seconds, at most 60, for a state "
+            "description": "`wait=N` (RFC 7240): wait up to N seconds, at most 45, for a state "
             "other than the one of If-None-Match, or for min_offset.",
             "example": "wait=1",
         },
+    )
+
+
+class StreamQuery(Schema):
+    events = fields.String(
+        metadata={"description": "`state` leaves out the events of `status`.", "example": "state"}
     )
 
 
@@ -103,6 +115,29 @@ class RefusedSchema(Schema):
     detail = fields.String(required=True)
 
 
+class ServedSchema(Schema):
+    """A state that was served, and the message it was from. Of one whose JSON has more than
+    10000 characters `state` is the beginning of that, as a text, and `truncated` true."""
+
+    state = fields.Method("_state", required=True, allow_none=True)
+    truncated = fields.Boolean(required=True)
+    version = fields.String(required=True)
+    partition = fields.Integer(required=True, allow_none=True)
+    offset = fields.Integer(required=True, allow_none=True)
+    timestamp = fields.AwareDateTime(required=True, allow_none=True)
+    served_at = fields.AwareDateTime(required=True)
+
+    def _state(self, served: Served) -> Any:
+        return served.json if served.truncated else json.loads(served.json)
+
+
+class HistorySchema(Schema):
+    """The newest first."""
+
+    states = fields.List(fields.Nested(ServedSchema), attribute="served", required=True)
+    refused = fields.List(fields.Nested(RefusedSchema), required=True)
+
+
 class PendingSchema(Schema):
     """A message that does not load now, and is tried again."""
 
@@ -113,14 +148,29 @@ class PendingSchema(Schema):
     tries = fields.Integer(required=True)
 
 
+_PENDING = PendingSchema()
+
+
 class StatusSchema(Schema):
     topic = fields.String(required=True)
     topic_id = fields.String(required=True, allow_none=True)
     group_id = fields.String(required=True)
     client = fields.String(required=True)
+    created_topic_at = fields.AwareDateTime(
+        required=True,
+        allow_none=True,
+        metadata={"description": "when this worker has created the topic; null if it was there"},
+    )
     connected_since = fields.AwareDateTime(required=True, allow_none=True)
     partitions = fields.Dict(
         keys=fields.String(), values=fields.Nested(ProgressSchema), required=True
+    )
+    stale_seconds = fields.Float(
+        required=True,
+        metadata={
+            "description": "for how long the log's end has not been confirmed for every partition; "
+            "0 while it is"
+        },
     )
     updates = fields.Integer(required=True)
     invalid_messages = fields.Dict(keys=fields.String(), values=fields.Integer(), required=True)
@@ -133,6 +183,41 @@ class StatusSchema(Schema):
     connections = fields.Integer(required=True)
     failures = fields.Integer(required=True)
     last_error = fields.Nested(LastErrorSchema, required=True, allow_none=True)
+
+
+class ShownPartitionSchema(ProgressSchema):
+    partition = fields.Integer()
+
+
+class StreamStatusSchema(Schema):
+    """How following goes, in short: whether it is connected, and why not; how many messages are
+    between positions and ends, and of which partitions, those in trouble and far behind first;
+    for how long the ends have not been confirmed; how many messages were refused, and the last of
+    them; the newest of those that are to be tried again."""
+
+    topic = fields.String()
+    connected = fields.Boolean(attribute="is_connected")
+    reason = fields.String()
+    lag = fields.Integer()
+    partitions = fields.Function(lambda status: _shown_partitions(status))
+    partition_count = fields.Function(lambda status: len(status.partitions))
+    stale_seconds = fields.Function(lambda status: int(status.stale_seconds))
+    refused = fields.Function(lambda status: sum(status.invalid_messages.values()))
+    last_refused = fields.Nested(RefusedSchema, attribute="last_invalid")
+    pending = fields.Function(
+        lambda status: _PENDING.dump(status.pending[0]) if status.pending else None
+    )
+
+
+_SHOWN = ShownPartitionSchema()
+
+
+def _shown_partitions(status: Status) -> list[dict[str, Any]]:
+    """Those in trouble first, then those that are the furthest behind."""
+    worst = sorted(
+        status.partitions.items(), key=lambda it: (it[1].error is None, -(it[1].lag or 0), it[0])
+    )[:PARTITIONS_SHOWN]
+    return [{"partition": number, **_SHOWN.dump(progress)} for number, progress in worst]
 
 
 class ProbeSchema(Schema):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timezone
 from functools import cached_property
 from typing import Any
 
@@ -38,6 +39,16 @@ class Snapshot:
     def is_older_than(self, other: Snapshot) -> bool:
         """By timestamp, then partition; the initial value is older than any message."""
         return _rank(self) < _rank(other)
+
+    @cached_property
+    def sent_at(self) -> datetime | None:
+        """Its timestamp; producers may set any, also -1 for none and years that no calendar has."""
+        if self.timestamp is None or self.timestamp < 0:
+            return None
+        try:
+            return datetime.fromtimestamp(self.timestamp / 1000, timezone.utc)
+        except (OverflowError, ValueError, OSError):
+            return None
 
     @cached_property
     def body(self) -> bytes:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from app.state import Snapshot
 from app.tails import Pending
+
+# brokers answer a fetch after half a second, whether there is a message or not
+STALE_AFTER_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
@@ -59,12 +63,16 @@ class Status:
     """What the consumer thread last said of itself.
 
     Attributes:
+        created_topic_at: when the thread has created the topic; None if it was there.
         connected_since: None while it is not following.
         partitions: by number; none while it is not following.
         connections: how often following began.
         failures: how often it ended, or could not begin.
         updates: how many states were published.
         invalid_messages: how many were looked at and are none, by reason.
+        current_as_of: when the end of every partition was last known, and read up to, on the clock
+            of `time.monotonic`; when the thread began before it was.
+        stale_after: how many seconds may lie between two such times.
         last_invalid: the last of them; in a partition the one with the highest offset.
         failed_loads: how often a loader did not accept a message, or not now, by reason.
         pending: those that are to be tried again, and would be the state: the newest first.
@@ -80,8 +88,11 @@ class Status:
     client: str
     group_id: str = ""
     topic_id: str | None = None
+    created_topic_at: datetime | None = None
     connected_since: datetime | None = None
     partitions: Mapping[int, Progress] = field(default_factory=dict)
+    current_as_of: float = field(default_factory=time.monotonic)
+    stale_after: float = STALE_AFTER_SECONDS
     connections: int = 0
     failures: int = 0
     updates: int = 0
@@ -95,3 +106,26 @@ class Status:
     snapshot: Snapshot | None = None
     update_delay: float | None = None
     last_error: LastError | None = None
+
+    @property
+    def is_connected(self) -> bool:
+        return self.connected_since is not None
+
+    @property
+    def reason(self) -> str | None:
+        """Why it is not connected."""
+        return self.last_error.error if self.last_error and not self.is_connected else None
+
+    @property
+    def lag(self) -> int | None:
+        """Of all partitions; None while that of one is not known."""
+        lags = [progress.lag for progress in self.partitions.values()]
+        known = [lag for lag in lags if lag is not None]
+        return sum(known) if known and len(known) == len(lags) else None
+
+    @property
+    def stale_seconds(self) -> float:
+        """For how long the log's end has not been confirmed; 0 while it is as often as it should
+        be, on a topic without a new message too."""
+        seconds = time.monotonic() - self.current_as_of
+        return seconds if seconds > self.stale_after else 0.0

@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from datetime import datetime, timezone
 from typing import Any
 
+from app.history import History
 from app.journal import Journal
 from app.loading import InvalidMessage, Loader, StateMessage, TryAgain, is_at_hand, load
 from app.message import Message, parse_message
@@ -22,8 +23,15 @@ class Verdicts:
         topic_id: of the topic that messages come from.
     """
 
-    def __init__(self, loader: Loader, journal: Journal, checkpoint: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        loader: Loader,
+        journal: Journal,
+        history: History,
+        checkpoint: Callable[[], None],
+    ) -> None:
         self._loader = loader
+        self._history = history
         self._journal = journal
         self._checkpoint = checkpoint
         self._invalid_messages: Counter[str] = Counter()
@@ -83,6 +91,7 @@ class Verdicts:
         # who looks for the last valid message comes from the end
         if not (self._last_invalid and refused.is_before(self._last_invalid)):
             self._last_invalid = refused
+        self._history.note_refused(refused)
         self._journal.invalid(
             partition,
             offset,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import functools
 import json
 import socket
-from collections.abc import Iterator
-from contextlib import ExitStack
-from datetime import datetime, timezone
+from collections.abc import Callable
+from contextlib import ExitStack, nullcontext
+from datetime import datetime
 from typing import Any
 
 from flask import (
@@ -19,6 +19,7 @@ from flask import (
     make_response,
     render_template,
     request,
+    url_for,
 )
 from werkzeug.datastructures import Headers
 from werkzeug.exceptions import ServiceUnavailable
@@ -27,8 +28,10 @@ from werkzeug.http import http_date, quote_etag
 from app.consumer import Consumer
 from app.problems import RETRY_AFTER_SECONDS
 from app.reading import Reading
-from app.schemas import StatusSchema
-from app.state import Knowledge, Snapshot, State
+from app.schemas import HistorySchema, StatusSchema
+from app.state import Knowledge, Snapshot, State, StateUnknown
+from app.status import Status
+from app.stream import Stream
 from app.waiting import WaitingRoom
 
 blueprint = Blueprint("views", __name__)
@@ -38,11 +41,11 @@ PROBES = {"/healthz", "/readyz", "/v2/health/live", "/v2/health/ready"}
 
 # by far longer than any wait of the consumer thread
 LONGEST_LOOP_SECONDS = 60.0
-# proxies close what is silent for a minute
-HEARTBEAT_SECONDS = 15.0
-RETRY_MS = 1000
+# a cache asks each time; and who compresses on the way would change the ETag, and hold events back
+CACHE_CONTROL = "no-cache, no-transform"
 
 _STATUS = StatusSchema()
+_HISTORY = HistorySchema()
 
 
 def _state() -> State:
@@ -59,6 +62,12 @@ def _consumer() -> Consumer:
 
 def _connection() -> socket.socket | None:
     return request.environ.get("gunicorn.socket")
+
+
+@blueprint.app_template_global()
+def relative(endpoint: str, **values: Any) -> str:
+    """An address as the pages have it: relative, for a proxy may have taken a prefix away."""
+    return url_for(endpoint, **values).removeprefix(request.script_root).removeprefix("/")
 
 
 @blueprint.get("/")
@@ -78,20 +87,25 @@ def hello() -> Response:
 def state() -> Response:
     """The current state, once it is what the request waits for."""
     reading = Reading.of(request)
-    if reading.preferred_wait is not None:
-        _say_that_preference_applied(reading.preferred_wait)
     known = _state().look()
-    if reading.wait_seconds and not reading.is_met_by(known):
-        with _waiting_room().seat():
-            known = _waiting_room().wait_until(
-                reading.is_met_by, reading.wait_seconds, _connection()
-            )
+    if not reading.is_met_by(known):
+        known = _wait_for(reading)
     snapshot = known.state
     if reading.min_offsets:
         reading.require_partitions(known)
     if not reading.is_read_through(known):
         raise ServiceUnavailable(reading.missing(known), retry_after=RETRY_AFTER_SECONDS)
-    return _not_modified(snapshot) if reading.is_known(snapshot.version) else _full(snapshot)
+    answer = _not_modified(snapshot) if reading.is_known(snapshot.version) else _full(snapshot)
+    if stale_seconds := _consumer().status.stale_seconds:
+        answer.headers["X-State-Stale"] = str(int(stale_seconds))
+    return answer
+
+
+def _wait_for(reading: Reading) -> Knowledge:
+    with _waiting_room().seat() if reading.wait_seconds else nullcontext():
+        if reading.preferred_wait is not None:
+            _say_that_preference_applied(reading.preferred_wait)
+        return _waiting_room().wait_until(reading.is_met_by, reading.wait_seconds, _connection())
 
 
 def _say_that_preference_applied(seconds: int) -> None:
@@ -109,7 +123,7 @@ def _not_modified(snapshot: Snapshot) -> Response:
 
 
 def _full(snapshot: Snapshot) -> Response:
-    headers = _headers(snapshot.version, snapshot.partition, snapshot.offset, snapshot.timestamp)
+    headers = _headers(snapshot.version, snapshot.partition, snapshot.offset, snapshot.sent_at)
     return Response(snapshot.body, headers=headers.to_wsgi_list())
 
 
@@ -117,77 +131,65 @@ def _full(snapshot: Snapshot) -> Response:
 # would be kept too
 @functools.lru_cache(maxsize=1)
 def _headers(
-    version: str, partition: int | None, offset: int | None, timestamp: int | None
+    version: str, partition: int | None, offset: int | None, sent_at: datetime | None
 ) -> Headers:
     headers = _version_headers(version, partition, offset)
     headers["Content-Type"] = "application/json"
-    modified = _datetime(timestamp)
-    if modified:
-        headers["Last-Modified"] = http_date(modified)
+    if sent_at:
+        headers["Last-Modified"] = http_date(sent_at)
     return headers
 
 
 def _version_headers(version: str, partition: int | None, offset: int | None) -> Headers:
-    headers = Headers({"Cache-Control": "no-cache", "ETag": quote_etag(version)})
+    headers = Headers({"Cache-Control": CACHE_CONTROL, "ETag": quote_etag(version)})
     if offset is not None:
         headers["X-State-Partition"] = str(partition)
         headers["X-State-Offset"] = str(offset)
     return headers
 
 
-def _datetime(timestamp: int | None) -> datetime | None:
-    """Producers may set any timestamp, also -1 for none and years that no calendar has."""
-    if timestamp is None or timestamp < 0:
-        return None
-    try:
-        return datetime.fromtimestamp(timestamp / 1000, timezone.utc)
-    except (OverflowError, ValueError, OSError):
-        return None
+@blueprint.get("/state/history")
+def history() -> Response:
+    """The last states that were served, and the last messages that were refused."""
+    if current_app.extensions["settings"].history == 0:
+        abort(404, "there is no history: STATE_HISTORY is 0")
+    return _json(_HISTORY.dump(current_app.extensions["history"]))
 
 
 @blueprint.get("/state/stream")
 def stream() -> Response:
-    """The current state and each newer one as Server-Sent Events."""
+    """The current state and each newer one as Server-Sent Events, and how following goes."""
     response = Response(mimetype="text/event-stream")
-    response.headers["Cache-Control"] = "no-cache"
+    response.headers["Cache-Control"] = CACHE_CONTROL
     response.headers["X-Accel-Buffering"] = "no"  # nginx would keep events back
     if request.method == "GET":
         holding = ExitStack()
         holding.enter_context(_waiting_room().seat())
         response.call_on_close(holding.close)
-        response.response = _events(
-            _waiting_room(), _connection(), request.headers.get("Last-Event-ID")
+        response.response = Stream(
+            _waiting_room(),
+            _connection(),
+            request.headers.get("Last-Event-ID"),
+            _status_of(_consumer()) if request.args.get("events") != "state" else None,
         )
+    else:
+        response.response = iter(())  # of which there is no length to tell
     return response
 
 
-def _events(
-    waiting_room: WaitingRoom, connection: socket.socket | None, seen: str | None
-) -> Iterator[str]:
-    """A reader who is slow gets the newest when it is ready for it, and not those between."""
-
-    def is_newer(known: Knowledge) -> bool:
-        return known.snapshot is not None and known.snapshot.version != seen
-
-    def next_event() -> str:
-        """As text, for a reader who is slow shall not keep alive what was served."""
-        nonlocal seen
-        known = waiting_room.wait_until(is_newer, HEARTBEAT_SECONDS, connection)
-        if not is_newer(known):
-            return ":\n\n"
-        seen = known.state.version
-        return f"event: state\nid: {seen}\ndata: {known.state.body.decode()}\n\n"
-
-    yield f"retry: {RETRY_MS}\n\n"
-    while waiting_room.is_awaited(connection):
-        yield next_event()
+def _status_of(consumer: Consumer) -> Callable[[], Status]:
+    return lambda: consumer.status
 
 
 @blueprint.get("/status")
 def status() -> Response:
     """How following goes."""
-    text = json.dumps(_STATUS.dump(_consumer().status), indent=2)
-    return Response(text + "\n", mimetype="application/json")
+    return _json(_STATUS.dump(_consumer().status))
+
+
+def _json(answer: Any) -> Response:
+    """For programs, and for eyes."""
+    return Response(json.dumps(answer, indent=2) + "\n", mimetype="application/json")
 
 
 @blueprint.get("/metrics")
@@ -211,10 +213,23 @@ def healthz() -> dict[str, str]:
 @blueprint.get("/readyz")
 def readyz() -> dict[str, Any]:
     """Whether the state is known, and without which partitions, if some cannot be read now."""
-    _state().read()
+    _require_fresh(_state().read())
     without = {
         str(partition): progress.error
         for partition, progress in _consumer().status.partitions.items()
         if progress.error
     }
     return {"status": "ready", "without": without} if without else {"status": "ready"}
+
+
+def _require_fresh(snapshot: Snapshot) -> None:
+    settings, status = current_app.extensions["settings"], _consumer().status
+    if settings.model and snapshot.served is None:
+        raise StateUnknown("no model yet: the topic holds no valid message")
+    longest = settings.max_stale_seconds
+    if longest is not None and status.stale_seconds > longest:
+        why = f": {status.last_error.error}" if status.last_error else ""
+        raise StateUnknown(
+            f"the end of {settings.topic} was confirmed {status.stale_seconds:.0f} s ago, and "
+            f"STATE_MAX_STALE_SECONDS is {longest}{why}"
+        )

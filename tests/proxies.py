@@ -26,8 +26,11 @@ http {{
     upstream service {{ server 127.0.0.1:{service}; keepalive 32; }}
     server {{
         listen 127.0.0.1:{port};
-        location / {{
-            proxy_pass http://service;
+        gzip on;
+        gzip_types *;
+        gzip_min_length 1;
+        location {prefix}/ {{
+            proxy_pass http://service/;
             proxy_http_version 1.1;
             proxy_set_header Connection "";
         }}
@@ -66,6 +69,9 @@ User nobody
 Group nogroup
 LoadModule mpm_event_module /usr/lib/apache2/modules/mod_mpm_event.so
 LoadModule authz_core_module /usr/lib/apache2/modules/mod_authz_core.so
+LoadModule filter_module /usr/lib/apache2/modules/mod_filter.so
+LoadModule deflate_module /usr/lib/apache2/modules/mod_deflate.so
+SetOutputFilter DEFLATE
 LoadModule proxy_module /usr/lib/apache2/modules/mod_proxy.so
 LoadModule proxy_http_module /usr/lib/apache2/modules/mod_proxy_http.so
 ProxyPass / http://127.0.0.1:{service}/
@@ -79,11 +85,19 @@ PROXIES = {
 
 @contextlib.contextmanager
 def proxy(
-    name: str, service: int, folder: Path, denied: str = "/denied", proxy_protocol: str = ""
+    name: str,
+    service: int,
+    folder: Path,
+    denied: str = "/denied",
+    proxy_protocol: str = "",
+    prefix: str = "",
 ) -> Iterator[int]:
     """Run one of PROXIES in front of a port; gives its own. The test is skipped where it is not.
 
+    nginx and Apache compress what they may.
+
     Args:
+        prefix: of nginx, what it takes away from the beginning of a path.
         denied: of HAProxy, a path that it does not pass on.
         proxy_protocol: of HAProxy, how it tells who its client is.
     """
@@ -99,6 +113,7 @@ def proxy(
         "config": folder / "conf",
         "denied": denied,
         "proxy_protocol": proxy_protocol,
+        "prefix": prefix,
     }
     given["config"].write_text(text.format(**given))
     with (folder / "output").open("w") as output:
@@ -106,7 +121,7 @@ def proxy(
             [word.format(**given) for word in command], stdout=output, stderr=output
         )
     try:
-        eventually(lambda: process.poll() is not None or _answers(given["port"]))
+        eventually(lambda: process.poll() is not None or _answers(given["port"], prefix))
         assert process.poll() is None, (folder / "output").read_text()
         yield given["port"]
     finally:
@@ -114,7 +129,7 @@ def proxy(
         process.wait(10)
 
 
-def _answers(port: int) -> bool:
+def _answers(port: int, prefix: str) -> bool:
     with contextlib.suppress(requests.ConnectionError):
-        return requests.get(f"http://127.0.0.1:{port}/state", timeout=5).status_code == 200
+        return requests.get(f"http://127.0.0.1:{port}{prefix}/state", timeout=5).status_code == 200
     return False

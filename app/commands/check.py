@@ -17,6 +17,7 @@ import click
 from app.commands.service import shown_time
 from app.consumer import Consumer
 from app.environment import SettingsError
+from app.history import History
 from app.journal import view
 from app.loaders import find_loader
 from app.loading import Loader
@@ -127,7 +128,9 @@ class _Looking(Consumer):
 
 def _require_state(settings: Settings, loader: Loader) -> None:
     state = State()
-    consumer = _Looking(dataclasses.replace(settings, topic_auto_create=False), state, (), loader)
+    consumer = _Looking(
+        dataclasses.replace(settings, topic_auto_create=False), state, History(0), loader=loader
+    )
     consumer.start()
     try:
         consumer.settled.wait(READY_SECONDS)

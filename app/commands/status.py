@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from app.commands.service import OK, NoService, Service, shown_time
-from app.journal import view
+from app.journal import DETAIL_CHARACTERS, view
 
 WATCH_SECONDS = 1.0
 MOST_PARTITIONS = 20
@@ -63,6 +63,9 @@ def _lines(service: Service) -> Iterator[str]:
         error = status["last_error"]
         why = f": {error['error']}" if error else ""
         yield f"following   {click.style('no', fg='red')}{why}"
+    if status["stale_seconds"]:
+        seconds = click.style(f"{status['stale_seconds']:.0f} s", fg="red")
+        yield f"stale       the end of the log was confirmed {seconds} ago"
     if state.status == OK:
         place = state.headers.get("X-State-Offset")
         where = (
@@ -105,7 +108,7 @@ def _partitions(partitions: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
 def _reason(message: Mapping[str, Any]) -> str:
     return (
         f"partition {message['partition']}, offset {message['offset']}: "
-        f"{message['reason']}: {view(message['detail'])}"
+        f"{message['reason']}: {view(message['detail'], DETAIL_CHARACTERS)}"
     )
 
 

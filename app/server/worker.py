@@ -205,7 +205,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         should_close = req.should_close
 
         def closes() -> bool:
-            if not _is_read(req.body):
+            # of a stream too that ends with this worker: its client would come back to it
+            if not _is_read(req.body) or not self.alive:
                 req.force_close()  # for good, whatever is read after the client was told
             return bool(should_close())
 

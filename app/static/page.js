@@ -1,81 +1,110 @@
 "use strict";
 
 const RENDER_MS = 250;
-const POLL_MS = 2000;
-const ANSWER_MS = 5000;
 const ANNOUNCE_MS = 5000;
+const MEASURE_MS = 5000;
 const NUMBERS_CHARTED = 60;
 const CHANGES_LISTED = 6;
-const PARTITIONS_LISTED = 6;
+const DIFFERENCES_LISTED = 8;
 const CHARACTERS_SHOWN = 20_000;
 const CHARACTERS_LISTED = 60;
 const CHARACTERS_HUGE = 28;
 
-const { stream: streamUrl, status: statusUrl, models: modelsUrl } = document.body.dataset;
 const element = (id) => document.getElementById(id);
+const urls = Object.fromEntries(
+  Object.entries(document.body.dataset).map(([name, url]) => [name, new URL(url, document.baseURI).href]),
+);
+const TOKEN = "kafka-state token"; // in the tab's own storage, and never in an address
 
 let changes = []; // the newest first; the first is the state
-let stream = null;
-let status; // null while the server does not answer
+let server = "connecting";
+let status = null; // null until it is told
 let topic = "kafka-state";
 let clockAhead = 0; // of the server's, milliseconds
+let measured = []; // of the inferences, the newest last
 let renderTimer = null;
 
-/* Following: events come over the stream; how it goes, and whether anyone is there, by polling. */
+/* Following: all of it comes over one stream, which the browser's tabs share where they can. */
 
 function follow() {
-  stream = new EventSource(streamUrl);
-  stream.addEventListener("state", (event) => {
-    changes.unshift(changeOf(event));
-    changes.length = Math.min(changes.length, NUMBERS_CHARTED);
-    if (modelsUrl) lookAtModel();
-    render();
-  });
-  stream.onerror = () => {
-    // it comes back by itself, but for an answer such as 503
-    if (stream.readyState === EventSource.CLOSED) setTimeout(follow, 1000 + 2000 * Math.random());
-  };
-}
-
-function changeOf(event) {
-  const json = event.data.slice('{"state":'.length, -1);
-  const [, partition, offset, timestamp] = event.lastEventId.match(/^(\d+)-(\d+)-(-?\d+)/) ?? [];
-  return { json, partition, offset, timestamp: Number(timestamp), seen: Date.now() };
-}
-
-async function poll() {
-  const wasAway = status === null;
-  try {
-    const answer = await fetch(statusUrl, { cache: "no-store", signal: AbortSignal.timeout(ANSWER_MS) });
-    if (!answer.ok) throw new Error(`${answer.status}`);
-    clockAhead = Date.now() - Date.parse(answer.headers.get("Date"));
-    status = await answer.json();
-    topic = status.topic;
-  } catch {
-    status = null;
+  const token = sessionStorage.getItem(TOKEN) ?? "";
+  if (!window.SharedWorker) {
+    new Follower(urls, token, take).run();
+    return;
   }
-  if (wasAway && status && stream.readyState === EventSource.OPEN) restartStream();
+  // a name for each token, so that none sees more than its own may
+  const worker = new SharedWorker(urls.shared, { name: token });
+  worker.port.onmessage = ({ data }) => take(data);
+  worker.port.postMessage({ urls, token });
+  window.onpagehide = () => worker.port.postMessage({ leaves: true });
+  window.onpageshow = ({ persisted }) => persisted && worker.port.postMessage({ urls, token });
+}
+
+function take(message) {
+  if (message.kind === "server") {
+    server = message.server;
+    clockAhead = message.clockAhead ?? clockAhead;
+  }
+  if (message.kind === "history") changes = message.states;
+  if (message.kind === "state") changes = withState(changes, message.state);
+  if (message.kind === "status") {
+    ({ status } = message);
+    ({ topic } = status);
+  }
+  if (message.kind === "history" || message.kind === "state") lookAtModel();
   render();
-  setTimeout(poll, POLL_MS);
+}
+
+async function ask(url) {
+  const token = sessionStorage.getItem(TOKEN);
+  const headers = token ? { Authorization: `Bearer ${token}` } : {};
+  const answer = await fetch(url, { headers, cache: "no-store", signal: AbortSignal.timeout(ANSWER_MS) });
+  return answer.ok ? answer : null;
 }
 
 async function lookAtModel() {
+  if (!urls.models || changes.length === 0) return;
   const model = modelOf(changes[0].json);
   const path = model && ["models", model.name, "versions", model.version].map(encodeURIComponent).join("/");
   try {
-    const answer = path && (await fetch(`${modelsUrl}/${path}`, { signal: AbortSignal.timeout(ANSWER_MS) }));
+    const answer = path && (await ask(`${urls.models}/${path}`));
     // of a model that has gone meanwhile nothing is shown: the event of the next one is on its way
-    renderModel(model, answer?.ok ? await answer.json() : null);
+    renderModel(model, answer ? await answer.json() : null);
   } catch {
     renderModel(model, null);
   }
 }
 
-function restartStream() {
-  // what was open while the server did not answer may be open on this side only
-  stream.close();
-  follow();
+/* What /metrics says of the inferences: how many there were, and how many took no longer than. */
+async function measure() {
+  const answer = document.hidden || element("model").hidden ? null : await ask(urls.metrics).catch(() => null);
+  if (!answer) return;
+  const within = new Map();
+  const lines = (await answer.text()).matchAll(/^kafka_state_model_inference_seconds_bucket\{le="(.*)"\} (\S+)$/gm);
+  for (const [, most, count] of lines) within.set(Number(most.replace("+Inf", "Infinity")), Number(count));
+  measured = [...measured, { at: Date.now(), within }].slice(-12);
+  render();
 }
+
+element("token").onsubmit = (event) => {
+  event.preventDefault();
+  sessionStorage.setItem(TOKEN, new FormData(event.target).get("token").trim());
+  event.target.reset();
+  server = "connecting";
+  follow();
+  render();
+};
+
+element("copy").onclick = async () => {
+  try {
+    await navigator.clipboard.writeText(readable(changes[0]));
+    announce("The state is copied");
+  } catch {
+    // browsers have a clipboard for pages over https, and where their reader lets them
+    getSelection().selectAllChildren(element("state"));
+    announce("The state is selected");
+  }
+};
 
 /* Showing: whatever a message holds is text. */
 
@@ -86,17 +115,22 @@ function render() {
     renderState();
     renderChanges();
     renderLag();
+    renderInferences();
   }, RENDER_MS);
 }
 
 function connection() {
-  if (status === undefined) return ["connecting", "Connecting", ""];
-  if (status === null) return ["away", "This server does not answer", "Trying again."];
-  const error = status.last_error?.error ?? "";
-  if (!status.connected_since && !error) return ["connecting", "Connecting to Kafka", ""];
-  if (!status.connected_since && changes.length === 0) return ["away", "Waiting for Kafka", error];
-  if (!status.connected_since) return ["away", "Kafka is away", `This is the last known state; ${error}`];
-  if (stream.readyState !== EventSource.OPEN) return ["away", "The stream is closed", "Trying again."];
+  if (server === "unauthorized") return ["away", "A token is needed", ""];
+  if (server === "away") return ["away", "This server does not answer", "Trying again."];
+  if (server === "full") return ["away", "As many follow as may", "Waiting for a turn."];
+  if (server === "connecting" || status === null) return ["connecting", "Connecting", ""];
+  const { connected, reason, stale_seconds: stale } = status;
+  if (!connected && !reason) return ["connecting", "Connecting to Kafka", ""];
+  if (!connected && changes.length === 0) return ["away", "Waiting for Kafka", reason];
+  if (!connected) return ["away", "Kafka is away", `This is the last known state; ${reason}`];
+  if (stale) {
+    return ["away", "Stale", `The end of the log was last confirmed ${spanOf(stale)} ago; this is the last known state.`];
+  }
   return ["live", "Live", ""];
 }
 
@@ -107,12 +141,24 @@ function renderConnection() {
   show("connection", words);
   show("reason", reason);
   show("topic", topic);
+  element("token").hidden = server !== "unauthorized";
+  renderTrouble();
 }
+
+function renderTrouble() {
+  const { refused = 0, last_refused: last, pending } = status ?? {};
+  const count = refused === 1 ? "1 message was refused" : `${refused} messages were refused`;
+  show("refused", last ? `${count}; the last, ${whyOf(last)}` : "");
+  show("pending", pending ? `A newer message does not load now, ${whyOf(pending)}` : "");
+}
+
+const whyOf = ({ partition, offset, reason, detail }) =>
+  `at partition ${partition}, offset ${offset}: ${reason}: ${detail}`;
 
 function renderState() {
   const [change] = changes;
   if (!change) return;
-  const text = readable(change.json);
+  const text = readable(change);
   const left = text.length - CHARACTERS_SHOWN;
   const isHuge = text.length <= CHARACTERS_HUGE && !text.includes("\n");
   const state = element("state");
@@ -120,12 +166,73 @@ function renderState() {
   state.style.setProperty("--characters", Math.max(text.length, 3));
   const shown = left > 0 ? `${text.slice(0, CHARACTERS_SHOWN)}…\n\n(${left} characters more)` : text;
   if (state.textContent !== shown) {
-    show("state", shown);
+    showFolding(state, shown);
     announce(`The state is ${shortened(text)}`);
   }
+  element("copy").hidden = isHuge;
+  renderDifferences();
   show("origin", originOf(change));
   document.title = `${shortened(text)} · ${topic}`;
 }
+
+/* Each line that opens an object or a list has a button which hides what is in it. */
+function showFolding(state, text) {
+  const lines = text.split("\n");
+  const depthOf = (line) => line.match(/^ */)[0].length;
+  const spans = lines.map((line, index) => create("span", index < lines.length - 1 ? `${line}\n` : line));
+  lines.forEach((line, index) => {
+    if (!/[[{]$/.test(line) || lines.length === 1) return;
+    const length = lines.slice(index + 1).findIndex((other) => depthOf(other) <= depthOf(line));
+    const inside = spans.slice(index + 1, index + 1 + Math.max(length, 0));
+    const button = create("button", "", "fold");
+    button.setAttribute("aria-label", "fold");
+    button.setAttribute("aria-expanded", "true");
+    button.onclick = () => {
+      const isOpen = button.getAttribute("aria-expanded") === "true";
+      button.setAttribute("aria-expanded", String(!isOpen));
+      inside.forEach((span) => foldedBy(span, button, isOpen));
+    };
+    spans[index].prepend(button);
+  });
+  state.replaceChildren(...spans);
+  state.hidden = false;
+}
+
+/* A line may be within several that are folded. */
+function foldedBy(span, button, isFolded) {
+  span.folders ??= new Set();
+  if (isFolded) span.folders.add(button);
+  else span.folders.delete(button);
+  span.hidden = span.folders.size > 0;
+}
+
+function renderDifferences() {
+  const [now, before] = changes
+    .slice(0, 2)
+    .map(({ json, truncated }) => (truncated ? null : JSON.parse(json)));
+  const isStructured = [now, before].every((value) => typeof value === "object" && value !== null);
+  const found = isStructured && !modelOf(changes[0].json) ? differences(before, now) : [];
+  const lines = found.slice(0, DIFFERENCES_LISTED).map((text) => create("li", text));
+  if (found.length > lines.length) lines.push(create("li", `and ${found.length - lines.length} more`));
+  element("differences").replaceChildren(...lines);
+  element("differences").hidden = lines.length === 0;
+}
+
+function differences(before, now, path = "") {
+  if (JSON.stringify(before) === JSON.stringify(now)) return [];
+  const areBoth = (test) => test(before) && test(now);
+  const isObject = (value) => typeof value === "object" && value !== null && !Array.isArray(value);
+  if (!areBoth(isObject) && !areBoth(Array.isArray)) {
+    return [`${path}: ${valueOf(before)} → ${valueOf(now)}`];
+  }
+  const keys = new Set([...Object.keys(before), ...Object.keys(now)]);
+  return [...keys].flatMap((key) => {
+    const at = Array.isArray(now) ? `${path}[${key}]` : path ? `${path}.${key}` : key;
+    return differences(before[key], now[key], at);
+  });
+}
+
+const valueOf = (value) => (value === undefined ? "nothing" : shortened(JSON.stringify(value)));
 
 function originOf({ json, partition, offset, timestamp }) {
   if (offset === undefined) return `the initial value: ${topic} holds no valid message`;
@@ -136,18 +243,21 @@ function originOf({ json, partition, offset, timestamp }) {
 }
 
 function renderChanges() {
-  const listed = changes.slice(0, CHANGES_LISTED).map(({ json, offset, partition, timestamp, seen }) => {
+  const listed = changes.slice(0, CHANGES_LISTED).map((change) => {
+    const { offset, partition, timestamp } = change;
     const item = document.createElement("li");
     const isDated = offset !== undefined && timestamp >= 0;
     item.append(
-      create("time", timeOf(isDated ? timestamp : seen)),
-      create("span", shortened(readable(json)), "value"),
+      create("time", timeOf(isDated ? timestamp : servedAt(change))),
+      create("span", shortened(readable(change)), "value"),
       create("span", offset === undefined ? "initial" : `${partition}:${offset}`, "place"),
     );
     return item;
   });
   element("changes").replaceChildren(...listed);
-  renderChart(changes.map(({ json }) => (isNumber(json) ? Number(json) : NaN)).reverse());
+  const other = changes.findIndex(({ json }) => !isNumber(json));
+  const last = changes.slice(0, other < 0 ? NUMBERS_CHARTED : Math.min(other, NUMBERS_CHARTED));
+  renderChart(last.map(({ json }) => Number(json)).reverse());
 }
 
 function renderChart(numbers) {
@@ -170,20 +280,13 @@ function renderChart(numbers) {
 }
 
 function renderLag() {
-  const partitions = Object.entries(status?.partitions ?? {});
-  const trouble = ({ error }) => Number(error != null);
-  partitions.sort(
-    ([, one], [, other]) => trouble(other) - trouble(one) || other.lag - one.lag,
+  const { partitions = [], partition_count: count = 0, lag } = status ?? {};
+  const rows = partitions.map(({ partition, position, end, lag, error }) =>
+    lagRow(partition, position, end, lag, error),
   );
-  const rows = partitions
-    .slice(0, PARTITIONS_LISTED)
-    .map(([partition, { position, end, lag, error }]) =>
-      lagRow(partition, position, end, lag, error),
-    );
-  const others = partitions.slice(PARTITIONS_LISTED);
-  if (others.length > 0) {
-    const lag = others.reduce((sum, [, partition]) => sum + partition.lag, 0);
-    rows.push(lagRow(`${others.length} more`, "", "", lag));
+  if (count > partitions.length) {
+    const shown = partitions.reduce((sum, { lag }) => sum + lag, 0);
+    rows.push(lagRow(`${count - partitions.length} more`, "", "", lag === null ? "" : lag - shown));
   }
   element("partitions").replaceChildren(...rows);
 }
@@ -199,7 +302,24 @@ function renderModel(model, tensors) {
     });
   element("tensors").replaceChildren(...rows("input", tensors?.inputs), ...rows("output", tensors?.outputs));
   show("file", model ? `${model.uri ?? "from the message"} · sha256 ${model.sha256}` : "");
-  document.querySelector(".model").hidden = model === null;
+  element("model").hidden = model === null;
+  measure();
+}
+
+function renderInferences() {
+  if (element("model").hidden) return;
+  const served = `served for ${spanOf((Date.now() - clockAhead - servedAt(changes[0])) / 1000)}`;
+  const [first, last] = [measured[0], measured.at(-1)];
+  const since = (most) => (last.within.get(most) ?? 0) - (first.within.get(most) ?? 0);
+  const count = measured.length > 1 ? since(Infinity) : 0;
+  if (count <= 0) {
+    show("inferences", `${served}, without an inference in the last minute`);
+    return;
+  }
+  const rate = (count / (last.at - first.at)) * 1000;
+  const most = [...last.within.keys()].sort((a, b) => a - b).find((most) => since(most) >= 0.99 * count);
+  const within = most === Infinity ? "longer than can be told" : `within ${most * 1000} ms`;
+  show("inferences", `${served}, ${rate.toPrecision(3)} inferences a second, 99 % of them ${within}`);
 }
 
 function lagRow(partition, position, end, lag, error = null) {
@@ -227,15 +347,16 @@ function create(tag, text, name = "") {
 }
 
 function modelOf(json) {
-  if (!modelsUrl) return null;
+  if (!urls.models || json[0] !== "{" || !json.endsWith("}")) return null;
   const state = JSON.parse(json);
-  return state?.sha256 ? state : null;
+  return state.sha256 ? state : null;
 }
 
 const isNumber = (json) => /^-?\d/.test(json);
 
 /* From the text and not from its value, for a number may have more digits than JavaScript keeps. */
-function readable(json) {
+function readable({ json, truncated }) {
+  if (truncated) return `${json.replace(/^"/, "")}…`;
   const model = modelOf(json);
   if (model) return `${model.name} ${model.version}`;
   if (json[0] === '"') return JSON.parse(json) || '""';
@@ -263,12 +384,20 @@ function timeOf(timestamp) {
   return isToday ? time.toLocaleTimeString() : time.toLocaleString();
 }
 
+/* By the server's clock. */
+const servedAt = ({ served_at: at, isOfServersClock }) => (isOfServersClock ? at : at - clockAhead);
+
 function ageOf(timestamp) {
-  const seconds = Math.max(Math.round((Date.now() - clockAhead - timestamp) / 1000), 0);
+  const seconds = (Date.now() - clockAhead - timestamp) / 1000;
+  return seconds < 0.5 ? "just now" : `${spanOf(seconds)} ago`;
+}
+
+function spanOf(seconds) {
+  const rounded = Math.max(Math.round(seconds), 0);
   for (const [unit, length] of [["d", 86_400], ["h", 3600], ["min", 60]]) {
-    if (seconds >= 2 * length) return `${Math.floor(seconds / length)} ${unit} ago`;
+    if (rounded >= 2 * length) return `${Math.floor(rounded / length)} ${unit}`;
   }
-  return seconds < 1 ? "just now" : `${seconds} s ago`;
+  return `${rounded} s`;
 }
 
 let announced = -Infinity;
@@ -285,5 +414,5 @@ function announce(text) {
 }
 
 follow();
-poll();
 setInterval(render, 1000);
+setInterval(measure, MEASURE_MS);

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -29,8 +28,6 @@ else:
 
 if TYPE_CHECKING:
     from app.settings import Settings
-
-log = logging.getLogger(__name__)
 
 
 class Listener(Protocol):
@@ -88,14 +85,14 @@ class TopicLog:
         consumer._client.cluster.config["allow_auto_create_topics"] = False
         return consumer
 
-    def create_topic(self) -> None:
-        """Create the topic: one partition, the broker's default replication.
+    def create_topic(self) -> bool:
+        """Create the topic, with one partition and the broker's default replication; gives whether
+        it was not there.
 
         Raises:
             NotAllowed: by the ACLs.
         """
-        if create_topic(self._settings):
-            log.info("Created the topic %s", self._topic)
+        return create_topic(self._settings)
 
     @property
     def topic_id(self) -> str | None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+
+import requests
 from playwright.sync_api import expect
 
 from tests import models
@@ -24,5 +27,17 @@ def test_shows_the_model_and_the_next_one_without_a_reload(
             expect(page.locator("#file")).to_contain_text("from the message · sha256 ")
             expect(page.locator("#tensors tr").first).to_have_text("xinputFP32[-1,2]")
             expect(page.locator("#tensors tr").last).to_have_text("youtputFP32[-1,2]")
+        ask = {"inputs": [{"name": "x", "datatype": "FP32", "shape": [1, 2], "data": [1, 2]}]}
+        with requests.Session() as session:
+            for _ in range(50):
+                answer = session.post(
+                    f"http://127.0.0.1:{program.port}/v2/models/iris/infer", json=ask, timeout=10
+                )
+                assert answer.status_code == 200
+        expect(page.locator("#inferences")).to_contain_text(
+            re.compile(
+                r"served for \d+ s, [\d.]+ inferences a second, 99 % of them within [\d.]+ ms"
+            )
+        )
         picture(page, "model")
         assert complaints == []

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import re
 import signal
 import time
 
+import psutil
 import pytest
 from playwright.sync_api import expect
 
 from dev import apache_kafka
 from tests.browser.network import network
 from tests.processes import following, free_port
+from tests.proxies import proxy
 from tests.topics import new_topic
 from tests.waiting import eventually
 
@@ -59,52 +63,210 @@ def test_shows_the_state_and_where_it_came_from_and_complains_of_nothing(
     assert complaints == []
 
 
-def test_follows_without_a_reload_and_remembers_the_last_changes(
-    topic, program, visit, complaints, picture
-):
-    topic.send_state("before")
-    program.comes_to("before")
-    page = visit(program)
-    expect(state_of(page)).to_have_text("before")
-    page.evaluate("window.isStillTheSame = true")
-    for number in (12, 7, 30.5, 28, 33):
-        topic.send_state(number)
-        expect(state_of(page)).to_have_text(str(number))
-    expect(page.locator("#changes li").first).to_contain_text("33")
-    expect(page.locator("#changes li").last).to_contain_text("before")
-    expect(page.locator("#chart")).to_be_hidden()
-    assert page.evaluate("window.isStillTheSame")
+@pytest.fixture
+def served(make_topic, serving):
+    """A topic of the test's own, and a program that serves its first state."""
+
+    @contextlib.contextmanager
+    def served(state):
+        topic = make_topic()
+        topic.send_state(state)
+        with serving(topic) as program:
+            program.comes_to(state)
+            yield topic, program
+
+    return served
+
+
+def test_follows_without_a_reload_and_remembers_the_last_changes(served, visit, complaints):
+    with served("before") as (topic, program):
+        page = visit(program)
+        expect(state_of(page)).to_have_text("before")
+        page.evaluate("window.isStillTheSame = true")
+        for number in (12, 7, 30.5, 28, 33):
+            topic.send_state(number)
+            expect(state_of(page)).to_have_text(str(number))
+        expect(page.locator("#changes li").first).to_contain_text("33")
+        expect(page.locator("#changes li").last).to_contain_text("before")
+        # of those since the last that is no number
+        expect(page.get_by_role("img")).to_have_attribute(
+            "aria-label", "The last 5 numbers: lowest 7, highest 33, now 33"
+        )
+        assert page.evaluate("window.isStillTheSame")
     assert complaints == []
 
 
-def test_draws_the_last_numbers(topic, program, visit, picture):
-    topic.send_state(12)
-    program.comes_to(12)
-    page = visit(program, viewport={"width": 1920, "height": 1080}, color_scheme="dark")
-    for number in (7, 30.5, 28, 41, 33, 35, 36, 52, 48.25):
-        expect(connection_of(page)).to_have_text(LIVE)
-        topic.send_state(number)
-        expect(state_of(page)).to_have_text(str(number))
-    chart = page.get_by_role("img")
-    expect(chart).to_have_attribute(
-        "aria-label", "The last 10 numbers: lowest 7, highest 52, now 48.25"
-    )
-    points = page.locator("#chart polyline").get_attribute("points").split()
-    assert len(points) == 10
-    assert points[0].startswith("0,")
-    assert points[-1].startswith("600,")
-    picture(page, "dark")
+def test_opens_with_what_was_served_before(served, visit, complaints, picture):
+    with served(0) as (topic, program):
+        for number in (12345678901234567890, 7, 30.5):
+            topic.send_state(number)
+            program.comes_to(number)
+        page = visit(program)
+        expect(page.locator("#changes .value")).to_have_text(
+            ["30.5", "7", "12345678901234567890", "0"]
+        )
+        expect(page.locator("#changes .place")).to_have_text(["0:3", "0:2", "0:1", "0:0"])
+        picture(page, "history")
+    assert complaints == []
 
 
-def test_draws_the_largest_numbers_there_are(topic, program, visit, complaints):
-    topic.send_state(0)
-    program.comes_to(0)
-    page = visit(program)
-    for number, shown in ((1.7e308, "1.7e+308"), (-1.7e308, "-1.7e+308")):
+def test_says_how_many_messages_were_refused_and_why_the_last_one(served, visit, picture):
+    with served("kept") as (topic, program):
+        page = visit(program)
+        expect(page.locator("#refused")).to_be_hidden()
+        topic.send(b"not JSON")
+        expect(page.locator("#refused")).to_contain_text(
+            "1 message was refused; the last, at partition 0, offset 1: json: not JSON"
+        )
+        topic.send(b"{}")
+        expect(page.locator("#refused")).to_contain_text(
+            "2 messages were refused; the last, at partition 0, offset 2: schema: state is missing"
+        )
+        expect(state_of(page)).to_have_text("kept")
+        picture(page, "refused")
+
+
+def test_folds_a_state_and_shows_what_has_changed_in_it(served, visit, complaints, picture):
+    before = {"model": "a", "limits": {"low": 1, "high": 9}, "tags": ["x"], "gone": True}
+    after = {"model": "a", "limits": {"low": 2, "high": 9}, "tags": ["x", "y"], "new": None}
+    with served(before) as (topic, program):
+        page = visit(program)
+        expect(page.locator("#differences")).to_be_hidden()
+        topic.send_state(after)
+        expect(page.locator("#differences li")).to_have_text(
+            [
+                "limits.low: 1 → 2",
+                'tags[1]: nothing → "y"',
+                "gone: true → nothing",
+                "new: nothing → null",
+            ]
+        )
+        picture(page, "differences")
+        page.get_by_role("button", name="fold").nth(1).click()
+        expect(state_of(page).get_by_text('"low"')).to_be_hidden()
+        expect(state_of(page).get_by_text('"tags"')).to_be_visible()
+        picture(page, "folded")
+        page.get_by_role("button", name="fold").nth(1).click()
+        expect(state_of(page).get_by_text('"low"')).to_be_visible()
+        page.get_by_role("button", name="copy").click()
+        selected = "getSelection().toString()"
+        assert json.loads(eventually(lambda: page.evaluate(selected))) == after
+        page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+        page.get_by_role("button", name="copy").click()
+        copied = "navigator.clipboard.readText()"
+        assert json.loads(eventually(lambda: page.evaluate(copied))) == after
+    assert complaints == []
+
+
+def test_seven_tabs_of_a_browser_follow_over_one_connection(served, visit):
+    with served("before") as (topic, program):
+        first = visit(program)
+        tabs = [first, *(first.context.new_page() for _ in range(6))]
+        for tab in tabs[1:]:
+            tab.goto(first.url)
+        for tab in tabs:
+            expect(connection_of(tab)).to_have_text(LIVE)
+        topic.send_state("after")
+        for tab in tabs:
+            expect(state_of(tab)).to_have_text("after")
+        worker = program.tree()[1]
+        streams = [it for it in worker.net_connections() if it.status == psutil.CONN_ESTABLISHED]
+        assert len([it for it in streams if it.laddr.port == program.port]) <= 6
+        first.close()
+        topic.send_state("later")
+        for tab in tabs[1:]:
+            expect(state_of(tab)).to_have_text("later")
+
+
+def test_notices_a_stream_that_has_died_without_a_word(served, visit):
+    with served("before") as (topic, program), network(program.port) as between:
+        page = visit(program, port=between.port)
         expect(connection_of(page)).to_have_text(LIVE)
-        topic.send_state(number)
-        expect(state_of(page)).to_have_text(shown)
-    expect(page.locator("#chart polyline")).to_have_attribute("points", "0,60 300,8 600,112")
+        between.go_down()  # what is connected now carries nothing any more, and the rest does
+        between.come_back()
+        topic.send_state("after")
+        expect(state_of(page)).to_have_text("after")
+
+
+@pytest.mark.own_kafka
+def test_says_for_how_long_the_state_has_been_stale(serving, visit, picture):
+    with apache_kafka.running() as kafka:
+        topic = new_topic(kafka.address)
+        topic.send_state("before")
+        with serving(topic) as program:
+            program.comes_to("before")
+            page = visit(program)
+            expect(connection_of(page)).to_have_text(LIVE)
+            kafka.freeze()
+            expect(connection_of(page)).to_have_text("Stale")
+            expect(page.locator("#reason")).to_contain_text(re.compile("confirmed [0-9]+ s ago"))
+            expect(state_of(page)).to_have_text("before")
+            picture(page, "stale")
+            kafka.thaw()
+            expect(connection_of(page)).to_have_text(LIVE)
+
+
+def test_asks_for_the_token_once_and_keeps_it_for_the_tab(topic, serving, visit, picture):
+    token = "a-secret-of-many-letters"
+    topic.send_state(77)
+    with serving(topic, API_TOKEN=token) as program:
+        eventually(lambda: getattr(program.get("/readyz"), "ok", False))
+        page = visit(program)
+        expect(connection_of(page)).to_have_text("A token is needed")
+        picture(page, "token")
+        for given, shown in (("wrong-but-long-enough", "A token is needed"), (token, LIVE)):
+            page.get_by_label("This service wants a token").fill(given)
+            page.get_by_role("button", name="follow").click()
+            expect(connection_of(page)).to_have_text(shown)
+        expect(state_of(page)).to_have_text("77")
+        assert token not in page.url
+        page.reload()
+        expect(state_of(page)).to_have_text("77")
+        page.get_by_role("link", name="docs").click()
+        expect(page.get_by_text("/state/stream", exact=True)).to_be_visible()
+        expect(connection_of(visit(program))).to_have_text("A token is needed")
+        assert token not in program.output
+
+
+def test_a_number_of_five_digits_is_one_line_on_a_phone(served, visit, picture):
+    with served(12345) as (_, program):
+        page = visit(program, viewport={"width": 320, "height": 640}, is_mobile=True)
+        expect(state_of(page)).to_have_text("12345")
+        picture(page, "phone-five-digits")
+        lines = """() => {
+            const range = document.createRange();
+            range.selectNodeContents(document.getElementById("state"));
+            return new Set([...range.getClientRects()].map(({ top }) => top)).size;
+        }"""
+        assert page.evaluate(lines) == 1
+
+
+def test_draws_the_last_numbers(served, visit, picture):
+    with served(12) as (topic, program):
+        page = visit(program, viewport={"width": 1920, "height": 1080}, color_scheme="dark")
+        for number in (7, 30.5, 28, 41, 33, 35, 36, 52, 48.25):
+            expect(connection_of(page)).to_have_text(LIVE)
+            topic.send_state(number)
+            expect(state_of(page)).to_have_text(str(number))
+        chart = page.get_by_role("img")
+        expect(chart).to_have_attribute(
+            "aria-label", "The last 10 numbers: lowest 7, highest 52, now 48.25"
+        )
+        points = page.locator("#chart polyline").get_attribute("points").split()
+        assert len(points) == 10
+        assert points[0].startswith("0,")
+        assert points[-1].startswith("600,")
+        picture(page, "dark")
+
+
+def test_draws_the_largest_numbers_there_are(served, visit, complaints):
+    with served(0) as (topic, program):
+        page = visit(program)
+        for number, shown in ((1.7e308, "1.7e+308"), (-1.7e308, "-1.7e+308")):
+            expect(connection_of(page)).to_have_text(LIVE)
+            topic.send_state(number)
+            expect(state_of(page)).to_have_text(shown)
+        expect(page.locator("#chart polyline")).to_have_attribute("points", "0,60 300,8 600,112")
     assert complaints == []
 
 
@@ -117,7 +279,7 @@ def test_shows_markup_as_text(topic, program, visit, complaints, state):
     program.comes_to(state)
     page = visit(program)
     expect(state_of(page)).to_contain_text("<img src=x onerror=")
-    expect(page.locator("#changes li")).to_contain_text("<img src=x")
+    expect(page.locator("#changes li").first).to_contain_text("<img src=x")
     expect(connection_of(page)).to_have_text(LIVE)
     assert page.locator("img").count() == 0
     assert page.evaluate("window.hacked") is None
@@ -149,7 +311,13 @@ def test_shows_any_json_value(topic, program, visit, complaints):
 def test_shows_the_beginning_of_a_state_that_is_too_long_to_read(topic, program, visit):
     topic.send_state("x" * 300_000)
     program.comes_to("x" * 300_000)
-    expect(state_of(visit(program))).to_contain_text("(280000 characters more)")
+    page = visit(program)
+    expect(state_of(page)).to_contain_text("(280000 characters more)")
+    topic.send_state("short")
+    expect(page.locator("#changes .value").nth(1)).to_have_text(re.compile("x{60}…"))
+    # and of the history, which has no more than its beginning
+    page = visit(program)
+    expect(page.locator("#changes .value").nth(1)).to_have_text(re.compile("x{60}…"))
 
 
 @pytest.mark.apache_kafka
@@ -176,7 +344,8 @@ def test_tells_a_text_from_the_number_that_it_looks_like(topic, program, visit):
 def test_tells_the_age_by_the_clock_of_the_server(topic, program, visit):
     topic.send_state(77)
     program.comes_to(77)
-    ahead = "Date.now = ((now) => () => now() + 3_600_000)(Date.now)"
+    ahead = "Date.now = ((now) => () => now() + 3_600_000)(Date.now);"
+    ahead += "delete window.SharedWorker"  # whose clock is not this page's, here alone
     page = visit(program, script=ahead)
     expect(connection_of(page)).to_have_text(LIVE)
     expect(page.locator("#origin")).to_contain_text(re.compile("just now|[0-9]+ s ago"))
@@ -217,6 +386,20 @@ def test_works_under_a_prefix(topic, serving, visit, complaints):
     assert complaints == []
 
 
+def test_works_behind_a_proxy_that_takes_a_prefix_away(topic, program, visit, tmp_path):
+    topic.send_state(77)
+    with proxy("nginx", program.port, tmp_path / "nginx", prefix="/models") as port:
+        page = visit(program, "/models/", port=port)
+        expect(state_of(page)).to_have_text("77")
+        expect(connection_of(page)).to_have_text(LIVE)
+        page.get_by_role("link", name="docs").click()
+        page.get_by_text("/readyz", exact=True).click()
+        page.get_by_role("button", name="Try it out").click()
+        page.get_by_role("button", name="Execute").click()
+        expect(page.get_by_text(f"http://localhost:{port}/models/readyz").first).to_be_visible()
+        expect(page.get_by_text('"ready"').first).to_be_visible()
+
+
 def test_says_what_to_do_without_scripts(topic, program, visit):
     topic.send_state(0)
     program.comes_to(0)
@@ -242,7 +425,7 @@ def test_fits_a_phone(topic, program, visit, picture, state):
     program.comes_to(state)
     page = visit(program, viewport={"width": 360, "height": 740}, is_mobile=True)
     expect(connection_of(page)).to_have_text(LIVE)
-    expect(page.locator("#changes li")).to_have_count(1)
+    expect(page.locator("#changes li").first).to_be_visible()
     picture(page, f"phone-{type(state).__name__}")
     assert page.evaluate("document.documentElement.scrollWidth") == 360
 
@@ -330,7 +513,7 @@ def test_waits_for_its_turn_where_as_many_follow_as_may(topic, serving, visit):
         first = visit(program)
         expect(connection_of(first)).to_have_text(LIVE)
         second = visit(program)
-        expect(connection_of(second)).to_have_text("The stream is closed")
+        expect(connection_of(second)).to_have_text("As many follow as may")
         first.close()
         expect(connection_of(second)).to_have_text(LIVE)
         expect(state_of(second)).to_have_text("77")

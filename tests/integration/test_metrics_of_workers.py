@@ -24,6 +24,8 @@ NAMES = {
     "kafka_state_lag",
     "kafka_state_age_seconds",
     "kafka_state_last_message_timestamp_seconds",
+    "kafka_state_confirmed_timestamp_seconds",
+    "kafka_state_stale_seconds",
     "kafka_state_connected",
     "kafka_state_reconnects",
     "kafka_state_update_delay_seconds",

@@ -105,6 +105,7 @@ def test_a_start_serves_the_newest_of_what_can_be_read_and_says_what_cannot(
     assert without_leader(service, 1)
     assert service.status["partitions"]["1"]["position"] is None
     assert tried(service.status) > 0
+    eventually(lambda: service.status["stale_seconds"] > 0)
     assert service.get("/readyz").json["without"] == {
         "1": service.status["partitions"]["1"]["error"]
     }
@@ -121,6 +122,7 @@ def test_a_start_serves_the_newest_of_what_can_be_read_and_says_what_cannot(
     send(topic, "back", 1, NOW + 100)
     assert service.comes_to("back")
     eventually(lambda: service.status["partitions"]["1"]["error"] is None)
+    eventually(lambda: service.status["stale_seconds"] == 0)
     assert "without" not in service.get("/readyz").json
 
 
@@ -152,6 +154,7 @@ def test_who_follows_keeps_the_state_of_a_partition_that_lost_its_leader(topic, 
     # what has been read of it has been
     assert service.get("/state?min_offset=1:0").status_code == 200
     assert service.get("/state?min_offset=1:1").status_code == 503
+    assert int(service.get().headers["X-State-Stale"]) > 3
     victim[1].start()
     send(topic, "back", 1, NOW + 70)
     assert service.comes_to("back")

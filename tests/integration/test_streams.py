@@ -34,10 +34,11 @@ def stream() -> Iterator[Callable[..., Iterator[Any]]]:
     """Open a stream with a client library, and give its events."""
     with contextlib.ExitStack() as opened:
 
-        def stream(program: Program, **headers: str) -> Iterator[Any]:
+        def stream(program: Program, events: str = "state", **headers: str) -> Iterator[Any]:
             answer = opened.enter_context(
                 requests.get(
                     f"http://127.0.0.1:{program.port}/state/stream",
+                    params={"events": events},
                     headers=headers,
                     stream=True,
                     timeout=30,
@@ -87,6 +88,30 @@ def test_a_reader_who_was_away_gets_the_newest_and_few_before_it(topic, program,
     while seen[-1:] != [39]:
         seen.append(json.loads(next(events).data)["state"][0])
     assert len(seen) < 20
+
+
+def test_tells_of_a_refused_message_and_of_the_state_that_stays(topic, program, stream):
+    topic.send_state("first")
+    program.comes_to("first")
+    events = stream(program, events="all")
+    assert json.loads(next(events).data) == {"state": "first"}
+    said = json.loads(next(event for event in events if event.event == "status").data)
+    assert (said["connected"], said["refused"], said["last_refused"]) == (True, 0, None)
+    topic.send(b"not JSON")
+    while not said["refused"]:
+        event = next(events)
+        assert event.event == "status"
+        said = json.loads(event.data)
+    assert (said["refused"], said["last_refused"]["reason"]) == (1, "json")
+
+
+def test_a_stream_that_ends_with_its_worker_ends_its_connection(program):
+    client = ask(program, "/state/stream")
+    assert client.recv(1000).startswith(b"HTTP/1.1 200 ")
+    program.process.send_signal(signal.SIGHUP)
+    client.settimeout(LEAVING_SECONDS)
+    while client.recv(10_000):
+        pass
 
 
 @pytest.mark.apache_kafka

@@ -4,6 +4,7 @@ import itertools
 import logging
 
 from app.consumer import Consumer
+from app.history import History
 from app.logs import Throttle
 from app.pauses import pause_seconds
 from app.settings import Settings
@@ -34,7 +35,7 @@ def test_says_why_it_does_not_follow_though_it_said_something_else_a_moment_ago(
         raise TopicLogError(next(reasons))
 
     monkeypatch.setattr("app.consumer.TopicLog", cannot_open)
-    consumer = Consumer(Settings(topic="t"), State())
+    consumer = Consumer(Settings(topic="t"), State(), History(length=1))
     consumer._journal._failure = Throttle(logging.getLogger("app").warning, limit=1, period=0.5)
     consumer.start()
     try:

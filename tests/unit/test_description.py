@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import re
+
 from app import create_app
 from app.model.settings import ModelSettings
 from app.settings import Settings
@@ -25,9 +27,11 @@ def test_describes_inference_where_there_are_models():
     assert described["/v2/models/{name}/versions/{version}/infer"] == {"post"}
     routes = [rule for rule in app.url_map.iter_rules() if rule.rule.startswith("/v2")]
     assert sum(path.startswith("/v2") for path in described) == len(routes)
-    for path in answer.json["paths"].values():
-        for operation in path.values():
-            assert operation["summary"]
+    operations = [it for path in answer.json["paths"].values() for it in path.values()]
+    assert all(operation["summary"] for operation in operations)
+    names = [operation["operationId"] for operation in operations]
+    assert len(set(names)) == len(names)
+    assert {"state", "history", "status", "infer", "infer_of_version"} <= set(names)
 
 
 def test_takes_the_shapes_from_the_schemas():
@@ -55,3 +59,14 @@ def test_shows_the_description_with_what_is_served_here():
     assert "http://" not in page
     assert "https://" not in page
     assert client.get("/docs/swagger-ui-bundle.js").mimetype == "text/javascript"
+
+
+def test_pages_and_description_name_no_address_that_a_prefix_would_break():
+    app, answer = describe()
+    client = app.test_client()
+    assert answer.json["servers"] == [{"url": "."}]
+    for path in ("/", "/docs"):
+        page = client.get(path, headers={"Accept": "text/html"}).text
+        addresses = re.findall(r'(?:href|src|data-\w+)="([^"]*)"', page)
+        assert addresses
+        assert not [it for it in addresses if it.startswith(("/", "http"))]

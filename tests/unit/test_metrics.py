@@ -51,6 +51,7 @@ def test_tells_of_following_what_its_status_says(metrics):
         replace(
             FOLLOWING,
             updates=2,
+            current_as_of=time.monotonic() - 20,
             snapshot=Snapshot("77", timestamp=int((now - 60) * 1000)),
             invalid_messages={"json": 3},
             failed_loads={"gone": 2},
@@ -68,6 +69,14 @@ def test_tells_of_following_what_its_status_says(metrics):
     assert told["kafka_state_reconnects_total"] == 0
     assert told["kafka_state_last_message_timestamp_seconds"] == pytest.approx(now - 60, abs=0.01)
     assert told["kafka_state_age_seconds"] == pytest.approx(60, abs=10)
+    assert told["kafka_state_stale_seconds"] == pytest.approx(20, abs=10)
+    confirmed = told["kafka_state_confirmed_timestamp_seconds"]
+    assert confirmed == pytest.approx(time.time() - 20, abs=10)
+
+
+def test_is_not_stale_while_it_has_never_followed(metrics):
+    metrics.record(Status("topic", "client"))
+    assert "kafka_state_stale_seconds" not in samples(metrics)
 
 
 def test_has_no_lag_and_no_age_where_there_is_none_to_tell(metrics):

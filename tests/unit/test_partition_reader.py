@@ -255,3 +255,33 @@ def test_a_backlog_is_read_backwards_from_its_end(invalid):
     follower.catch_up(most_batches=3)
     assert follower.tail == 1000
     assert len(follower.judged) <= invalid + 20
+
+
+def test_its_end_is_confirmed_by_each_answer_that_has_nothing_new():
+    follower = located([VALID])
+    for time in (10.0, 20.0):
+        follower.time = time
+        follower.step()
+        assert follower.reader.confirmed_at == time
+
+
+def test_its_end_is_confirmed_as_of_when_it_was_told_and_not_of_when_all_was_read():
+    follower = located([VALID])
+    for _ in range(3):
+        follower.leader.append([VALID])
+    before = follower.reader.confirmed_at
+    follower.time = 10.0
+    while follower.reader.confirmed_at == before:
+        assert follower.step()
+        follower.time += 10
+    assert follower.time > 20
+    assert follower.reader.confirmed_at == 10.0
+
+
+def test_its_end_is_not_confirmed_by_an_error():
+    follower = located([VALID])
+    follower.time = 10.0
+    follower.step()
+    assert follower.reader.next_ask(20.0)
+    follower.reader.take(PartitionError(0, "NOT_LEADER_OR_FOLLOWER", "it moves"), 20.0)
+    assert follower.reader.confirmed_at == 10.0

@@ -8,6 +8,7 @@ import pytest
 from flask import Flask
 
 from app import problems, protection, views
+from app.settings import Settings
 from app.state import Snapshot, State
 from app.status import Status
 
@@ -26,6 +27,7 @@ class StillConsumer:
 
 def client(token: str | None):
     app = Flask("app")
+    app.extensions["settings"] = Settings(topic="topic")
     app.extensions["state"] = state = State()
     app.extensions["consumer"] = StillConsumer()
     state.publish(Snapshot("77"), {0: 0})
@@ -44,13 +46,18 @@ def test_with_a_token_only_who_has_it_is_answered():
     assert client(TOKEN).get("/state", headers=given).data == b'{"state":77}'
 
 
-@pytest.mark.parametrize("path", ["/", "/state", "/status", "/nowhere"])
+@pytest.mark.parametrize("path", ["/state", "/status", "/nowhere"])
 def test_who_has_none_is_told_which_kind_is_needed(path):
     answer = client(TOKEN).get(path)
     assert answer.status_code == 401
     assert answer.headers["WWW-Authenticate"] == 'Bearer realm="kafka state"'
     assert answer.mimetype == "application/problem+json"
     assert b"77" not in answer.data
+
+
+def test_a_browser_gets_the_page_that_asks_for_the_token():
+    for path in ("/", "/static/page.js"):
+        assert client(TOKEN).get(path, headers={"Accept": "text/html"}).status_code != 401
 
 
 @pytest.mark.parametrize(
@@ -117,5 +124,5 @@ def test_no_header_is_sent_twice(path):
 
 
 def test_only_the_state_may_be_kept_and_only_to_be_checked():
-    assert client(None).get("/state").headers["Cache-Control"] == "no-cache"
+    assert client(None).get("/state").headers["Cache-Control"] == "no-cache, no-transform"
     assert client(None).get("/healthz").headers["Cache-Control"] == "no-store"

@@ -2,24 +2,33 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime, timezone
+from typing import Any
 
 import pytest
 from flask import Flask
 
-from app import problems, views
+from app import problems, stream, views
+from app.history import History
+from app.settings import Settings
 from app.state import Snapshot, State
-from app.status import Status
+from app.status import LastError, Progress, Refused, Status
 from app.waiting import WaitingRoom
 from tests.waiting import eventually
 
 
 class StillConsumer:
-    status = Status("topic", "client")
     alive = True
     silent_seconds = 0.0
+
+    def __init__(self) -> None:
+        self.status = Status("topic", "client")
 
     def is_alive(self) -> bool:
         return self.alive
@@ -36,6 +45,8 @@ def state() -> State:
 @pytest.fixture
 def app(state) -> Flask:
     app = Flask("app")
+    app.extensions["settings"] = Settings(topic="topic", history=2)
+    app.extensions["history"] = History(2)
     app.extensions["state"] = state
     app.extensions["consumer"] = StillConsumer()
     app.extensions["waiting_room"] = WaitingRoom(state, seats=2)
@@ -159,7 +170,7 @@ def test_a_read_that_prefers_to_wait_is_answered_with_the_next_state(client, sta
     answer = waiting("/state", if_none_match=etag, prefer="wait=60")
     state.publish(message(6, "78"), {0: 7})
     assert answer.result(10).json == {"state": 78}
-    assert answer.result().headers["Preference-Applied"] == "wait=60"
+    assert answer.result().headers["Preference-Applied"] == "wait=45"
 
 
 def test_a_read_that_waited_in_vain_is_answered_that_nothing_changed(client, state):
@@ -174,6 +185,15 @@ def test_a_read_that_prefers_to_wait_does_not_if_the_state_is_another_already(cl
     state.publish(message(5), {0: 6})
     answer = client.get("/state", headers={"If-None-Match": '"other"', "Prefer": "wait=60"})
     assert answer.json == {"state": 77}
+    assert "Preference-Applied" not in answer.headers
+
+
+@pytest.mark.parametrize("added", ["-gzip", "-br", "-zstd"])
+def test_a_version_that_a_proxy_has_compressed_is_known_too(client, state, added):
+    state.publish(message(5), {0: 6})
+    etag = client.get("/state").headers["ETag"].removesuffix('"') + f'{added}"'
+    assert client.get("/state", headers={"If-None-Match": etag}).status_code == 304
+    assert client.get("/state", headers={"If-None-Match": f"W/{etag}"}).status_code == 304
 
 
 def test_a_read_may_wait_for_the_first_state(state, waiting):
@@ -243,12 +263,15 @@ def test_more_than_may_wait_are_told_to_come_again_and_the_others_answered(clien
     state.publish(message(5), {0: 6})
     held = [waiting("/state?min_offset=0:6", prefer="wait=60") for _ in range(2)]
     for path in ("/state?min_offset=0:6", "/state/stream"):
-        answer = client.get(path)
+        answer = client.get(path, headers={"Prefer": "wait=5"})
         assert answer.status_code == 503
         assert answer.headers["Retry-After"] == "1"
         assert answer.json["detail"] == "as many requests are waiting as may: 2"
+        assert "Preference-Applied" not in answer.headers
     assert client.get("/state?min_offset=0:5").status_code == 200
-    assert client.head("/state/stream").status_code == 200
+    head = client.head("/state/stream")
+    assert head.status_code == 200
+    assert "Content-Length" not in head.headers
     state.publish(message(6), {0: 7})
     assert {answer.result(10).status_code for answer in held} == {200}
     assert client.get("/state/stream", buffered=False).status_code == 200
@@ -276,9 +299,9 @@ def events_of(answer) -> Iterator[str]:
 
 def test_a_stream_gives_the_current_state_and_then_the_newest(client, state):
     state.publish(message(5), {0: 6})
-    answer = client.get("/state/stream")
+    answer = client.get("/state/stream?events=state")
     assert answer.mimetype == "text/event-stream"
-    assert answer.headers["Cache-Control"] == "no-cache"
+    assert answer.headers["Cache-Control"] == "no-cache, no-transform"
     events = events_of(answer)
     assert next(events) == 'event: state\nid: 0-5-1700000000000\ndata: {"state":77}\n\n'
     state.publish(message(6, "78"), {0: 7})
@@ -290,9 +313,9 @@ def test_a_stream_gives_the_current_state_and_then_the_newest(client, state):
 def test_a_stream_does_not_repeat_what_the_client_has_seen_and_stays_audible(
     client, state, monkeypatch
 ):
-    monkeypatch.setattr(views, "HEARTBEAT_SECONDS", 0.01)
+    monkeypatch.setattr(stream, "HEARTBEAT_SECONDS", 0.01)
     state.publish(message(5), {0: 6})
-    answer = client.get("/state/stream", headers={"Last-Event-ID": message(5).version})
+    answer = client.get("/state/stream?events=state", headers={"Last-Event-ID": message(5).version})
     events = events_of(answer)
     assert next(events) == ":\n\n"
     state.publish(message(6, "78"), {0: 7})
@@ -367,3 +390,133 @@ def test_readers_never_see_a_snapshot_in_the_making(state):
     reader.join(10)
     assert seen == sorted(seen)
     assert seen[-1] == 999
+
+
+def status_events(events: Iterator[str]) -> Iterator[dict[str, Any]]:
+    for event in events:
+        if event.startswith("event: status\ndata: "):
+            yield json.loads(event.partition("data: ")[2])
+
+
+@pytest.fixture
+def status_is(app):
+    """Have the consumer say something of itself."""
+
+    def say(**changes: Any) -> None:
+        consumer = app.extensions["consumer"]
+        consumer.status = dataclasses.replace(consumer.status, **changes)
+
+    return say
+
+
+def test_a_stream_tells_how_following_goes_after_the_state_and_at_each_change(
+    client, state, status_is, monkeypatch
+):
+    monkeypatch.setattr(stream, "STATUS_SECONDS", 0.01)
+    state.publish(message(5), {0: 6})
+    answer = client.get("/state/stream")
+    events = events_of(answer)
+    assert next(events).startswith("event: state")
+    told = status_events(events)
+    assert next(told) == {
+        "topic": "topic",
+        "connected": False,
+        "reason": None,
+        "lag": None,
+        "partitions": [],
+        "partition_count": 0,
+        "stale_seconds": 0,
+        "refused": 0,
+        "last_refused": None,
+        "pending": None,
+    }
+    now = datetime.now(timezone.utc)
+    status_is(connected_since=now, partitions={0: Progress(5, 6), 1: Progress(0, 2)})
+    said = next(told)
+    assert (said["lag"], said["partition_count"]) == (3, 2)
+    assert said["partitions"] == [
+        {"partition": 1, "position": 0, "end": 2, "lag": 2, "error": None},
+        {"partition": 0, "position": 5, "end": 6, "lag": 1, "error": None},
+    ]
+    refused = Refused(now, "id", 1, 7, "json", "not JSON")
+    status_is(invalid_messages={"json": 2, "schema": 1}, last_invalid=refused)
+    said = next(told)
+    assert said["refused"] == 3
+    assert said["last_refused"] | {"at": ""} == {
+        "at": "",
+        "partition": 1,
+        "offset": 7,
+        "reason": "json",
+        "detail": "not JSON",
+    }
+    status_is(connected_since=None, last_error=LastError(now, "connection refused"))
+    said = next(told)
+    assert (said["connected"], said["reason"]) == (False, "connection refused")
+    answer.close()
+
+
+def test_a_stream_tells_how_following_goes_where_no_state_is_known(client):
+    answer = client.get("/state/stream")
+    assert "event: status" in next(events_of(answer))
+    answer.close()
+
+
+def test_a_stream_of_states_alone_tells_nothing_else(client, state, status_is, monkeypatch):
+    monkeypatch.setattr(stream, "STATUS_SECONDS", 0.01)
+    monkeypatch.setattr(stream, "HEARTBEAT_SECONDS", 0.1)
+    state.publish(message(5), {0: 6})
+    answer = client.get("/state/stream?events=state")
+    events = events_of(answer)
+    assert next(events).startswith("event: state")
+    status_is(updates=1, connected_since=datetime.now(timezone.utc))
+    assert next(events) == ":\n\n"
+    answer.close()
+
+
+def test_what_is_stale_says_for_how_long(client, state, status_is):
+    state.publish(message(5), {0: 6})
+    for seconds, header in ((2, None), (7.5, "7")):
+        status_is(current_as_of=time.monotonic() - seconds)
+        answer = client.get("/state")
+        assert answer.status_code == 200
+        assert answer.headers.get("X-State-Stale") == header
+        etag = {"If-None-Match": answer.headers["ETag"]}
+        assert client.get("/state", headers=etag).headers.get("X-State-Stale") == header
+        told = client.get("/status").json["stale_seconds"]
+        assert told == pytest.approx(seconds if header else 0, abs=0.4)
+        assert client.get("/readyz").status_code == 200
+
+
+def test_is_not_ready_where_the_state_is_staler_than_it_may_be(app, client, state, status_is):
+    app.extensions["settings"] = Settings(topic="topic", max_stale_seconds=60)
+    state.publish(message(5), {0: 6})
+    status_is(last_error=LastError(datetime.now(timezone.utc), "connection refused"))
+    for seconds, code in ((59, 200), (61, 503)):
+        status_is(current_as_of=time.monotonic() - seconds)
+        ready = client.get("/readyz")
+        assert ready.status_code == code
+        assert client.get("/state").status_code == 200
+    assert ready.json["detail"] == (
+        "the end of topic was confirmed 61 s ago, and STATE_MAX_STALE_SECONDS is 60: "
+        "connection refused"
+    )
+
+
+def test_tells_what_was_served_and_refused_the_newest_first(app, client):
+    history = app.extensions["history"]
+    for offset in range(3):
+        history.note_served(message(offset, str(offset)))
+    history.note_refused(Refused(datetime.now(timezone.utc), "id", 1, 7, "json", "not JSON"))
+    answer = client.get("/state/history").json
+    assert [served["state"] for served in answer["states"]] == [2, 1]
+    assert answer["states"][0]["version"] == message(2).version
+    assert [(it["partition"], it["offset"], it["reason"]) for it in answer["refused"]] == [
+        (1, 7, "json")
+    ]
+
+
+def test_there_is_no_history_where_it_is_turned_off(app, client):
+    app.extensions["settings"] = Settings(topic="topic", history=0)
+    answer = client.get("/state/history")
+    assert answer.status_code == 404
+    assert answer.json["detail"] == "there is no history: STATE_HISTORY is 0"

@@ -1,0 +1,92 @@
+"""The stream's events (Server-Sent Events, of the HTML standard)."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from app.schemas import StreamStatusSchema
+from app.state import Knowledge
+from app.status import Status
+from app.waiting import WaitingRoom
+
+# proxies close what is silent for a minute
+HEARTBEAT_SECONDS = 15.0
+# between two looks at how following goes
+STATUS_SECONDS = 1.0
+RETRY_MS = 1000
+
+_STATUS = StreamStatusSchema()
+
+
+class Stream:
+    """What one reader is told: the state and each newer one, and how following goes as often as
+    that changes, but once a second at most.
+
+    A reader who is slow gets the newest when it is ready for it, and not those between.
+    """
+
+    def __init__(
+        self,
+        waiting_room: WaitingRoom,
+        connection: socket.socket | None,
+        seen: str | None,
+        status: Callable[[], Status] | None,
+    ) -> None:
+        """
+        Args:
+            seen: the version that the reader has already.
+            status: says how following goes; None for a reader of states only.
+        """
+        self._waiting_room = waiting_room
+        self._connection = connection
+        self._seen = seen
+        self._status = status
+        self._told: dict[str, Any] | None = None
+        self._look_at = -STATUS_SECONDS
+
+    def __iter__(self) -> Iterator[str]:
+        yield f"retry: {RETRY_MS}\n\n"
+        if state := self._wait_for_state(0):
+            yield state
+        while self._is_awaited():
+            yield self._next_event()
+
+    def _next_event(self) -> str:
+        silent_until = time.monotonic() + HEARTBEAT_SECONDS
+        while True:
+            left = silent_until - time.monotonic()
+            if event := self._status_event():
+                return event
+            if event := self._wait_for_state(min(left, STATUS_SECONDS) if self._status else left):
+                return event
+            if time.monotonic() >= silent_until or not self._is_awaited():
+                return ":\n\n"
+
+    def _is_awaited(self) -> bool:
+        return self._waiting_room.is_awaited(self._connection)
+
+    def _wait_for_state(self, seconds: float) -> str | None:
+        """As text, for a reader who is slow shall not keep alive what was served."""
+        known = self._waiting_room.wait_until(self._is_newer, seconds, self._connection)
+        if not self._is_newer(known):
+            return None
+        self._seen = known.state.version
+        return f"event: state\nid: {self._seen}\ndata: {known.state.body.decode()}\n\n"
+
+    def _is_newer(self, known: Knowledge) -> bool:
+        return known.snapshot is not None and known.snapshot.version != self._seen
+
+    def _status_event(self) -> str | None:
+        now = time.monotonic()
+        if self._status is None or now < self._look_at + STATUS_SECONDS:
+            return None
+        self._look_at = now
+        status: dict[str, Any] = _STATUS.dump(self._status())
+        if status == self._told:
+            return None
+        self._told = status
+        return f"event: status\ndata: {json.dumps(status, separators=(',', ':'))}\n\n"
