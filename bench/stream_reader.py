@@ -12,7 +12,7 @@ import time
 
 def main(port: str) -> None:
     connection = http.client.HTTPConnection("127.0.0.1", int(port))
-    connection.request("GET", "/state/stream")
+    connection.request("GET", "/state/stream?events=state")
     answer = connection.getresponse()
     while line := answer.readline():
         at = time.monotonic()
