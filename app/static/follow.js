@@ -34,10 +34,10 @@ class Follower {
     if (answer.status === 503) return "full";
     if (!answer.ok) return "away";
     const clockAhead = Date.now() - Date.parse(answer.headers.get("Date"));
-    await this.tellHistory();
-    this.tell({ kind: "server", server: "answers", clockAhead });
     const checking = setInterval(() => this.check().catch(() => stopping.abort()), CHECK_MS);
     try {
+      await this.tellHistory();
+      this.tell({ kind: "server", server: "answers", clockAhead });
       await this.read(answer.body.pipeThrough(new TextDecoderStream()).getReader());
     } finally {
       clearInterval(checking);
@@ -127,11 +127,17 @@ function placeOf(version) {
   return { version, partition, offset, timestamp: Number(timestamp) };
 }
 
-/* The states with one more, the newest first. */
+/* The states with one more, the newest first. Where the history had it, that knows since when. */
 function withState(states, state) {
-  const others = states.filter(({ version }) => version !== state.version);
   const before = states.find(({ version }) => version === state.version);
-  return [before ? { ...state, ...{ served_at: before.served_at, isOfServersClock: before.isOfServersClock } } : state, ...others].slice(0, STATES_KEPT);
+  const { served_at, isOfServersClock } = before ?? state;
+  return withHistory(states, [{ ...state, served_at, isOfServersClock }]);
+}
+
+/* A worker that has just started has a short one. */
+function withHistory(states, history) {
+  const versions = new Set(history.map(({ version }) => version));
+  return [...history, ...states.filter(({ version }) => !versions.has(version))].slice(0, STATES_KEPT);
 }
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));

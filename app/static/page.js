@@ -45,7 +45,7 @@ function take(message) {
     server = message.server;
     clockAhead = message.clockAhead ?? clockAhead;
   }
-  if (message.kind === "history") changes = message.states;
+  if (message.kind === "history") changes = withHistory(changes, message.states);
   if (message.kind === "state") changes = withState(changes, message.state);
   if (message.kind === "status") {
     ({ status } = message);

@@ -9,8 +9,11 @@ const told = {};
 let follower = null;
 
 function tell(message) {
+  const states = told.history?.states ?? [];
   if (message.kind === "state") {
-    told.history = { kind: "history", states: withState(told.history?.states ?? [], message.state) };
+    told.history = { kind: "history", states: withState(states, message.state) };
+  } else if (message.kind === "history") {
+    told.history = { kind: "history", states: withHistory(states, message.states) };
   } else {
     told[message.kind] = message;
   }

@@ -107,6 +107,12 @@ def test_opens_with_what_was_served_before(served, visit, complaints, picture):
         )
         expect(page.locator("#changes .place")).to_have_text(["0:3", "0:2", "0:1", "0:0"])
         picture(page, "history")
+        # whose new worker has served one state
+        program.process.send_signal(signal.SIGHUP)
+        eventually(lambda: len(program.get("/state/history").json()["states"]) == 1)
+        topic.send_state("after")
+        expect(page.locator("#changes .value").first).to_have_text("after")
+        expect(page.locator("#changes .value")).to_have_count(5)
     assert complaints == []
 
 
