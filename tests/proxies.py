@@ -44,6 +44,8 @@ defaults
     timeout client 60s
     timeout server 60s
     http-reuse always
+    compression algo gzip
+    compression type application/json text/event-stream text/html
 frontend clients
     bind 127.0.0.1:{port}
     http-request deny if {{ path {denied} }}
@@ -94,7 +96,7 @@ def proxy(
 ) -> Iterator[int]:
     """Run one of PROXIES in front of a port; gives its own. The test is skipped where it is not.
 
-    nginx and Apache compress what they may.
+    They compress what they may.
 
     Args:
         prefix: of nginx, what it takes away from the beginning of a path.

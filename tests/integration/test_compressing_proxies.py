@@ -8,12 +8,10 @@ import pytest
 import requests
 import sseclient
 
-from tests.proxies import proxy
-
-COMPRESSING = ("nginx", "apache2")
+from tests.proxies import PROXIES, proxy
 
 
-@pytest.fixture(params=COMPRESSING)
+@pytest.fixture(params=PROXIES)
 def url(request, topic, serving, tmp_path):
     topic.send_state("x" * 2000)
     with serving() as program:
@@ -26,8 +24,11 @@ def test_compress_what_they_may(url):
     assert requests.get(f"{url}/openapi.json", timeout=10).headers["Content-Encoding"] == "gzip"
 
 
-def test_a_version_is_known_again(url):
+def test_a_version_is_known_again(request, url):
     answer = requests.get(f"{url}/state", timeout=10)
+    # nginx and Apache do not heed no-transform, of which others make what matches nothing
+    if "haproxy" in request.node.name:
+        assert "Content-Encoding" not in answer.headers
     known = {"If-None-Match": answer.headers["ETag"], "Prefer": "wait=1"}
     began = time.monotonic()
     assert requests.get(f"{url}/state", headers=known, timeout=10).status_code == 304
