@@ -14,7 +14,7 @@ from flask import Blueprint, Response, current_app, jsonify, render_template, se
 from marshmallow import Schema
 
 from app.model import operations as model
-from app.protection import PAGES
+from app.protection import is_open
 from app.schemas import (
     HelloSchema,
     HistorySchema,
@@ -28,7 +28,6 @@ from app.schemas import (
     StreamHeaders,
     StreamQuery,
 )
-from app.views import PROBES
 
 blueprint = Blueprint("description", __name__)
 
@@ -186,7 +185,7 @@ def describe(wants_token: bool) -> dict[str, Any]:
         of_version = "_of_version" if "version" in rule.arguments else ""
         operation["operationId"] = rule.endpoint.partition(".")[2] + of_version
         operation["summary"] = (current_app.view_functions[rule.endpoint].__doc__ or "").strip()
-        if wants_token and rule.rule not in PROBES and rule.endpoint not in PAGES:
+        if wants_token and not is_open(rule.rule, rule.endpoint):
             operation["security"] = [{"token": []}]
             operation["responses"] = operation["responses"] | {401: _problem("no token, or not it")}
         method = "post" if "POST" in (rule.methods or ()) else "get"

@@ -32,8 +32,13 @@ def register(app: Flask, token: str | None) -> None:
     app.after_request(_set_headers)
 
 
+def is_open(path: str, endpoint: str | None) -> bool:
+    """Whether it is answered without a token."""
+    return path in PROBES or endpoint in PAGES
+
+
 def _require(token: str) -> None:
-    if request.path in PROBES or request.endpoint in PAGES:
+    if is_open(request.path, request.endpoint):
         return
     given = request.authorization
     if given is None or given.type != "bearer" or given.token is None:

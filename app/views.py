@@ -222,10 +222,21 @@ def readyz() -> dict[str, Any]:
     return {"status": "ready", "without": without} if without else {"status": "ready"}
 
 
+def require_model(snapshot: Snapshot) -> Any:
+    """Give the model that is served.
+
+    Raises:
+        StateUnknown: there is none yet.
+    """
+    if snapshot.served is None:
+        raise StateUnknown("no model yet: the topic holds no valid message")
+    return snapshot.served
+
+
 def _require_fresh(snapshot: Snapshot) -> None:
     settings, status = current_app.extensions["settings"], _consumer().status
-    if settings.model and snapshot.served is None:
-        raise StateUnknown("no model yet: the topic holds no valid message")
+    if settings.model:
+        require_model(snapshot)
     longest = settings.max_stale_seconds
     if longest is not None and status.stale_seconds > longest:
         why = f": {status.last_error.error}" if status.last_error else ""

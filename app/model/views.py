@@ -19,9 +19,8 @@ from app.model.model import Model
 from app.model.settings import ModelSettings
 from app.model.tensors import read_request, write_response
 from app.problems import RETRY_AFTER_SECONDS
-from app.state import StateUnknown
 from app.status import Status
-from app.views import healthz
+from app.views import healthz, require_model
 from app.waiting import Seats
 
 blueprint = Blueprint("model", __name__, url_prefix="/v2")
@@ -57,10 +56,8 @@ def _served() -> Model:
     Raises:
         StateUnknown: there is none yet.
     """
-    model = current_app.extensions["state"].read().served
-    if model is None:
-        raise StateUnknown("no model yet: the topic holds no valid message")
-    return model  # type: ignore[no-any-return]
+    model: Model = require_model(current_app.extensions["state"].read())
+    return model
 
 
 def _asked(name: str, version: str | None) -> Model:

@@ -2,10 +2,8 @@
 
 const docs = document.getElementById("docs");
 const openapi = new URL(docs.dataset.openapi, document.baseURI).href;
-// as the page has asked for it
-const token = sessionStorage.getItem("kafka-state token");
 const withToken = (request) => {
-  if (token) request.headers.Authorization ??= `Bearer ${token}`;
+  request.headers = { ...headersWith(tokenOfTab()), ...request.headers };
   return request;
 };
 SwaggerUIBundle({ url: openapi, domNode: docs, deepLinking: true, requestInterceptor: withToken });

@@ -12,7 +12,7 @@ const STATES_KEPT = 100;
 class Follower {
   constructor({ stream, state, history }, token, tell) {
     this.urls = { stream, state, history };
-    this.headers = token ? { Authorization: `Bearer ${token}` } : {};
+    this.headers = headersWith(token);
     this.tell = tell;
     this.version = null;
   }

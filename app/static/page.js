@@ -14,7 +14,6 @@ const element = (id) => document.getElementById(id);
 const urls = Object.fromEntries(
   Object.entries(document.body.dataset).map(([name, url]) => [name, new URL(url, document.baseURI).href]),
 );
-const TOKEN = "kafka-state token"; // in the tab's own storage, and never in an address
 
 let changes = []; // the newest first; the first is the state
 let server = "connecting";
@@ -27,7 +26,7 @@ let renderTimer = null;
 /* Following: all of it comes over one stream, which the browser's tabs share where they can. */
 
 function follow() {
-  const token = sessionStorage.getItem(TOKEN) ?? "";
+  const token = tokenOfTab();
   if (!window.SharedWorker) {
     new Follower(urls, token, take).run();
     return;
@@ -56,8 +55,7 @@ function take(message) {
 }
 
 async function ask(url) {
-  const token = sessionStorage.getItem(TOKEN);
-  const headers = token ? { Authorization: `Bearer ${token}` } : {};
+  const headers = headersWith(tokenOfTab());
   const answer = await fetch(url, { headers, cache: "no-store", signal: AbortSignal.timeout(ANSWER_MS) });
   return answer.ok ? answer : null;
 }
@@ -195,7 +193,6 @@ function showFolding(state, text) {
     spans[index].prepend(button);
   });
   state.replaceChildren(...spans);
-  state.hidden = false;
 }
 
 /* A line may be within several that are folded. */

@@ -2,7 +2,7 @@
 
 /* One connection for all pages of a browser, of which it opens six to a host: what the follower
    tells goes to each of them, and what it has told before to those that come later. */
-importScripts("follow.js");
+importScripts("token.js", "follow.js");
 
 const pages = new Set();
 const told = {};

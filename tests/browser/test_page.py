@@ -194,22 +194,34 @@ def test_notices_a_stream_that_has_died_without_a_word(served, visit):
         expect(state_of(page)).to_have_text("after")
 
 
+@pytest.fixture
+def served_from_its_own(serving, visit):
+    """A Kafka to break, a topic of it, and a page that shows its first state."""
+
+    @contextlib.contextmanager
+    def served(state):
+        with apache_kafka.running() as kafka:
+            topic = new_topic(kafka.address)
+            topic.send_state(state)
+            with serving(topic) as program:
+                program.comes_to(state)
+                page = visit(program)
+                expect(connection_of(page)).to_have_text(LIVE)
+                yield kafka, topic, page
+
+    return served
+
+
 @pytest.mark.own_kafka
-def test_says_for_how_long_the_state_has_been_stale(serving, visit, picture):
-    with apache_kafka.running() as kafka:
-        topic = new_topic(kafka.address)
-        topic.send_state("before")
-        with serving(topic) as program:
-            program.comes_to("before")
-            page = visit(program)
-            expect(connection_of(page)).to_have_text(LIVE)
-            kafka.freeze()
-            expect(connection_of(page)).to_have_text("Stale")
-            expect(page.locator("#reason")).to_contain_text(re.compile("confirmed [0-9]+ s ago"))
-            expect(state_of(page)).to_have_text("before")
-            picture(page, "stale")
-            kafka.thaw()
-            expect(connection_of(page)).to_have_text(LIVE)
+def test_says_for_how_long_the_state_has_been_stale(served_from_its_own, picture):
+    with served_from_its_own("before") as (kafka, _, page):
+        kafka.freeze()
+        expect(connection_of(page)).to_have_text("Stale")
+        expect(page.locator("#reason")).to_contain_text(re.compile("confirmed [0-9]+ s ago"))
+        expect(state_of(page)).to_have_text("before")
+        picture(page, "stale")
+        kafka.thaw()
+        expect(connection_of(page)).to_have_text(LIVE)
 
 
 def test_asks_for_the_token_once_and_keeps_it_for_the_tab(topic, serving, visit, picture):
@@ -526,25 +538,19 @@ def test_waits_for_its_turn_where_as_many_follow_as_may(topic, serving, visit):
 
 
 @pytest.mark.own_kafka
-def test_says_when_kafka_is_away_and_keeps_the_last_state(serving, visit, complaints, picture):
-    with apache_kafka.running() as kafka:
-        topic = new_topic(kafka.address)
-        topic.send_state("before")
-        with serving(topic) as program:
-            program.comes_to("before")
-            page = visit(program)
-            expect(connection_of(page)).to_have_text(LIVE)
-            kafka.kill()
-            expect(connection_of(page)).to_have_text("Kafka is away")
-            expect(page.locator("#reason")).to_contain_text("This is the last known state")
-            expect(page.locator("#reason")).to_contain_text(kafka.address)
-            expect(state_of(page)).to_have_text("before")
-            picture(page, "kafka-away")
-            kafka.start()
-            expect(connection_of(page)).to_have_text(LIVE, timeout=40_000)
-            topic.send_state("after")
-            expect(state_of(page)).to_have_text("after")
-            expect(page.locator("#reason")).to_be_hidden()
+def test_says_when_kafka_is_away_and_keeps_the_last_state(served_from_its_own, complaints, picture):
+    with served_from_its_own("before") as (kafka, topic, page):
+        kafka.kill()
+        expect(connection_of(page)).to_have_text("Kafka is away")
+        expect(page.locator("#reason")).to_contain_text("This is the last known state")
+        expect(page.locator("#reason")).to_contain_text(kafka.address)
+        expect(state_of(page)).to_have_text("before")
+        picture(page, "kafka-away")
+        kafka.start()
+        expect(connection_of(page)).to_have_text(LIVE, timeout=40_000)
+        topic.send_state("after")
+        expect(state_of(page)).to_have_text("after")
+        expect(page.locator("#reason")).to_be_hidden()
     assert complaints == []
 
 
