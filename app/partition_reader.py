@@ -113,7 +113,8 @@ class PartitionReader:
             self.end = answer.end
             return self.read_through(range(answer.start, answer.end))
         self._has_fetched = True
-        self.end = answer.high_watermark
+        # a broker notes the high watermark before it reads, and may read on from there
+        self.end = max(answer.high_watermark, answer.batches.stop)
         return self._take_scanned(answer) if self._scan else self._take_followed(answer)
 
     def _fail(self, error: PartitionError, now: float) -> None:

@@ -46,6 +46,7 @@ class Group:
         open_consumer: opens a consumer of the group, which is used for nothing else.
         on_refused: called by `commit` when the ACLs turned out to forbid the group; nothing is
             committed then.
+        now: a clock that never goes back, in seconds.
     """
 
     def __init__(
@@ -53,10 +54,12 @@ class Group:
         group_id: str,
         open_consumer: Callable[..., KafkaConsumer],
         on_refused: Callable[[], None],
+        now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.group_id = group_id
         self._open_consumer = open_consumer
         self._on_refused = on_refused
+        self._now = now
         self._is_refused = False
         self._positions: Mapping[TopicPartition, int] = {}
         self._stopping = threading.Event()
@@ -114,14 +117,14 @@ class Group:
         if self._failures == 0 or self._consumer is None:
             self._stopping.wait(seconds)
             return
-        deadline = time.monotonic() + seconds
+        deadline = self._now() + seconds
         with self._discarding_a_broken_client():
-            while not self._stopping.is_set() and time.monotonic() < deadline:
+            while not self._stopping.is_set() and self._now() < deadline:
                 self._take_a_step()
 
     def _commit_what_is_new(self) -> None:
         positions = self._positions
-        is_recent = time.monotonic() < self._committed_at + COMMIT_UNCHANGED_SECONDS
+        is_recent = self._now() < self._committed_at + COMMIT_UNCHANGED_SECONDS
         if self._stopping.is_set() or (positions == self._committed and is_recent):
             return
         outcomes: list[object] = []
@@ -139,7 +142,7 @@ class Group:
             return
         if isinstance(outcomes[0], Exception):
             raise outcomes[0]
-        self._committed, self._committed_at = positions, time.monotonic()
+        self._committed, self._committed_at = positions, self._now()
 
     def _take_a_step(self) -> None:
         assert self._consumer

@@ -1,7 +1,13 @@
 from __future__ import annotations
 
+import contextlib
 import itertools
+import json
 import logging
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
 
 from app.consumer import Consumer
 from app.history import History
@@ -9,7 +15,8 @@ from app.logs import Throttle
 from app.pauses import pause_seconds
 from app.settings import Settings
 from app.state import State
-from app.topic_log import TopicLogError
+from app.topic_log import Answer, Ask, TopicLogError
+from tests.leaders import Leader
 from tests.waiting import eventually
 
 
@@ -43,3 +50,81 @@ def test_says_why_it_does_not_follow_though_it_said_something_else_a_moment_ago(
     finally:
         consumer.stop(10)
     assert caplog.messages[0] == "Not following t: first"
+
+
+@dataclass
+class Log:
+    """A topic's log that says nothing of some partitions, and is gone when it is told to be."""
+
+    topic_id: str
+    leaders: Mapping[int, Leader]
+    silent: frozenset[int] = frozenset()
+    is_gone: bool = False
+    fetches: int = 0
+    listener: Consumer | None = None
+
+    def partitions(self) -> frozenset[int]:
+        return frozenset(self.leaders)
+
+    def ask(self, asks: Mapping[int, Ask], timeout: float) -> list[Answer]:
+        assert self.listener
+        self.listener.before_wait()
+        time.sleep(0.01)  # as a broker waits for a record
+        if self.is_gone:
+            raise TopicLogError("it was deleted")
+        return [self.leaders[p].answer(asks[p]) for p in asks.keys() - self.silent]
+
+    def new_leaders(self) -> set[int]:
+        return set()
+
+    def commit(self, positions: Mapping[int, int]) -> None: ...
+
+    def delete_group(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def leader(partition: int, *states: Any, timestamp: int = 0, start: int = 0) -> Leader:
+    leader = Leader(partition, start=start, end=start)
+    for state in states:
+        leader.append([json.dumps({"state": state}).encode()], timestamp=timestamp)
+    return leader
+
+
+@contextlib.contextmanager
+def following(monkeypatch, *logs: Log) -> Iterator[State]:
+    """One after the other."""
+    opening = iter(logs)
+
+    def open_next(settings: Settings, group_id: str, listener: Consumer) -> Log:
+        log = next(opening)
+        log.listener = listener
+        return log
+
+    monkeypatch.setattr("app.consumer.TopicLog", open_next)
+    state = State()
+    consumer = Consumer(Settings(topic="t"), state, History(length=1))
+    consumer.start()
+    try:
+        yield state
+    finally:
+        consumer.stop(10)
+
+
+def test_of_a_topic_made_anew_it_serves_nothing_before_it_knows_all_and_nothing_of_the_one_before(
+    monkeypatch,
+):
+    before = Log("before", {0: leader(0), 1: leader(1, 1, 2, 3, timestamp=20)})
+    anew = Log(
+        "anew", {0: leader(0, "new", timestamp=10), 1: leader(1, start=9)}, frozenset({0, 1})
+    )
+    with following(monkeypatch, before, anew) as state:
+        eventually(lambda: state.look().positions == {0: 0, 1: 3})
+        before.is_gone = True
+        eventually(lambda: state.look().positions == {0: 0, 1: 0})
+        anew.silent = frozenset({1})
+        eventually(lambda: state.look().positions == {0: 1, 1: 0})
+        assert state.read().json == "3"
+        anew.silent = frozenset()
+        eventually(lambda: state.look().positions == {0: 1, 1: 9})
+        assert state.read().json == '"new"'

@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from kafka import TopicPartition
 from kafka.errors import KafkaTimeoutError
 
-from app.topic_log.group import Group, close_quietly
+from app.topic_log.group import COMMIT_UNCHANGED_SECONDS, Group, close_quietly
 from tests.waiting import eventually
 
 FIRST = TopicPartition("numbers", 0)
@@ -22,6 +23,7 @@ class Client:
         self, on_answer: Callable[[], object] = lambda: None, refusals: Iterable[Exception] = ()
     ) -> None:
         self.committed: dict[TopicPartition, int] = {}
+        self.commits = 0
         self.is_closed = False
         self._on_answer = on_answer
         self._refusals = iter(refusals)
@@ -32,6 +34,7 @@ class Client:
         def answer() -> None:
             refusal = next(self._refusals, None)
             if refusal is None:
+                self.commits += 1
                 self.committed = {key: at.offset for key, at in offsets.items()}
             callback(offsets, refusal)
 
@@ -50,9 +53,41 @@ class Client:
         self.is_closed = True
 
 
-def group_of(*clients: Client) -> Group:
+class Clock:
+    """Goes only when it is told to.
+
+    Attributes:
+        looks: how often somebody looked at it.
+    """
+
+    def __init__(self) -> None:
+        self.time = 0.0
+        self.looks = 0
+
+    def __call__(self) -> float:
+        self.looks += 1
+        return self.time
+
+
+def group_of(*clients: Client, **options: Any) -> Group:
     opening = iter(clients)
-    return Group("group", lambda group_id: next(opening), lambda: None)
+    return Group("group", lambda group_id: next(opening), lambda: None, **options)
+
+
+def test_commits_a_position_once_and_again_only_so_that_the_broker_keeps_it(monkeypatch):
+    monkeypatch.setattr("app.topic_log.group.COMMIT_SECONDS", 0.01)
+    client, clock = Client(), Clock()
+    group = group_of(client, now=clock)
+    group.commit({FIRST: 3})
+    eventually(lambda: client.committed == {FIRST: 3})
+    looks = clock.looks
+    eventually(lambda: clock.looks > looks + 10)
+    assert client.commits == 1
+    clock.time += COMMIT_UNCHANGED_SECONDS
+    eventually(lambda: client.commits == 2)
+    group.commit({FIRST: 4})
+    eventually(lambda: client.committed == {FIRST: 4})
+    group.close()
 
 
 def test_another_client_commits_where_one_breaks():

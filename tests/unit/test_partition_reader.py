@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import dataclasses
 from dataclasses import dataclass, field
 
 import pytest
@@ -11,73 +11,11 @@ from hypothesis import strategies as st
 
 from app.loading import StateMessage
 from app.partition_reader import Advance, PartitionReader
-from app.topic_log import AskEnds, AskRecords, Ends, Fetched, PartitionError
+from app.topic_log import PartitionError
 from app.topic_log.batches import Record
+from tests.leaders import Leader
 
 VALID, INVALID = b"valid", b"invalid"
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Covers the offsets from `start` to before `stop`; what is missing of `records` was taken by
-    compaction, is a marker, or was aborted."""
-
-    start: int
-    stop: int
-    records: list[Record]
-
-
-@dataclass
-class Fetch:
-    """Whole batches, from the one on that holds the offset that was asked for."""
-
-    batches: list[Batch]
-
-    @property
-    def stop(self) -> int:
-        return self.batches[-1].stop if self.batches else 0
-
-    def newest_first(self, within: range, on_undecodable) -> Iterator[Record]:
-        for batch in reversed(self.batches):
-            yield from (record for record in reversed(batch.records) if record.offset in within)
-
-
-@dataclass
-class Leader:
-    """A partition's leader, with a log in memory."""
-
-    batches: list[Batch] = field(default_factory=list)
-    start: int = 0
-    end: int = 0
-    others_take_the_room: int = 0
-    asked: list[AskEnds | AskRecords] = field(default_factory=list)
-
-    def append(self, kinds: list[bytes | None], gap: int = 0) -> None:
-        """A batch of `kinds`, where None is an offset without a record; nothing is at the offsets
-        of the `gap` before it."""
-        start = self.end + gap
-        records = [Record(0, offset, 0, kind) for offset, kind in enumerate(kinds, start) if kind]
-        self.end = start + len(kinds)
-        self.batches.append(Batch(start, self.end, records))
-
-    def answer(self, ask: AskEnds | AskRecords, most_batches: int = 1):
-        self.asked.append(ask)
-        if isinstance(ask, AskEnds):
-            return Ends(0, self.start, self.end)
-        if not self.start <= ask.offset <= self.end:
-            return PartitionError(0, "OFFSET_OUT_OF_RANGE", "it was deleted")
-        found = [batch for batch in self.batches if batch.stop > ask.offset][:most_batches]
-        is_conclusive = ask.first or not self.others_take_the_room
-        if not is_conclusive:
-            self.others_take_the_room -= 1
-            found = []
-        return Fetched(0, ask, self.end, self.end, self.start, Fetch(found), is_conclusive)
-
-    @property
-    def tail(self) -> int | None:
-        return max(
-            (r.offset for b in self.batches for r in b.records if r.value == VALID), default=None
-        )
 
 
 @dataclass
@@ -120,6 +58,11 @@ class Follower:
         raise AssertionError(f"it does not come to an end: {self.leader.asked[-5:]}")
 
 
+def last_valid_of(leader: Leader) -> int | None:
+    records = [record for batch in leader.batches for record in batch.records]
+    return max((record.offset for record in records if record.value == VALID), default=None)
+
+
 kinds = st.lists(st.sampled_from([VALID, INVALID, INVALID, None, None]), min_size=1, max_size=5)
 batches = st.lists(st.tuples(kinds, st.sampled_from([0, 0, 0, 1, 30])), max_size=12)
 
@@ -137,7 +80,7 @@ def test_comes_to_the_last_valid_message_however_the_log_grows(before, grows, mo
             for _ in range(data.draw(st.integers(0, 3))):
                 follower.step(most_batches)
         follower.catch_up(most_batches)
-        assert follower.tail == leader.tail
+        assert follower.tail == last_valid_of(leader)
         assert follower.reader.position == leader.end
     assert len(follower.judged) == len(set(follower.judged))
 
@@ -255,6 +198,17 @@ def test_a_backlog_is_read_backwards_from_its_end(invalid):
     follower.catch_up(most_batches=3)
     assert follower.tail == 1000
     assert len(follower.judged) <= invalid + 20
+
+
+def test_its_end_is_never_before_what_was_read():
+    """A broker notes where the log ends before it reads what it hands out."""
+    follower = located([VALID])
+    ask = follower.reader.next_ask(0.0)
+    ended = follower.leader.end
+    follower.leader.append([VALID, INVALID])
+    fetched = follower.leader.answer(ask)
+    follower.reader.take(dataclasses.replace(fetched, end=ended, high_watermark=ended), 0.0)
+    assert (follower.reader.position, follower.reader.end) == (3, 3)
 
 
 def test_its_end_is_confirmed_by_each_answer_that_has_nothing_new():
