@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -207,14 +208,16 @@ def proxy(
             env={**os.environ, "XDG_CONFIG_HOME": str(folder), "XDG_DATA_HOME": str(folder)},
             stdout=output,
             stderr=output,
+            start_new_session=True,
         )
     try:
         eventually(lambda: process.poll() is not None or _answers(given["port"], prefix))
         assert process.poll() is None, (folder / "output").read_text()
         yield given["port"]
     finally:
-        process.terminate()
-        process.wait(10)
+        # all of it at once: Apache waits ten seconds for a stream that its client has left
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
 
 
 def _answers(port: int, prefix: str) -> bool:
