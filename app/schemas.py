@@ -8,7 +8,7 @@ from typing import Any
 
 from marshmallow import EXCLUDE, Schema, ValidationError, fields
 
-from app.history import Served
+from app.history import MOST_CHARACTERS, Served
 from app.status import Status
 
 # what Kafka's protocol has room for
@@ -116,10 +116,17 @@ class RefusedSchema(Schema):
 
 
 class ServedSchema(Schema):
-    """A state that was served, and the message it was from. Of one whose JSON has more than
-    10000 characters `state` is the beginning of that, as a text, and `truncated` true."""
+    """A state that was served, and the message it was from."""
 
-    state = fields.Method("_state", required=True, allow_none=True)
+    state = fields.Method(
+        "_state",
+        required=True,
+        allow_none=True,
+        metadata={
+            "description": "any JSON value; where its JSON has more than "
+            f"{MOST_CHARACTERS} characters, the beginning of that as a text, and `truncated` true"
+        },
+    )
     truncated = fields.Boolean(required=True)
     version = fields.String(required=True)
     partition = fields.Integer(required=True, allow_none=True)
