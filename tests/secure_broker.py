@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import trustme
-from confluent_kafka import Consumer, TopicPartition
+from confluent_kafka import Consumer
 from confluent_kafka.admin import (
     AclBinding,
     AclBindingFilter,
@@ -26,6 +26,7 @@ from cryptography.hazmat.primitives import serialization
 
 from dev import apache_kafka
 from dev.apache_kafka import ApacheKafka
+from tests.topics import committed
 from tests.waiting import eventually
 
 # what each speaks; MUTUAL asks for a certificate, WRONG_HOST shows that of another host, and
@@ -223,5 +224,5 @@ def _add_scram_users(admin: AdminClient) -> None:
 def _await_coordinator(address: str) -> None:
     """Of groups; a new broker has none yet, which the service would tell of."""
     consumer = Consumer({"bootstrap.servers": address, "group.id": "nobody"})
-    consumer.committed([TopicPartition("nothing", 0)], timeout=WITHIN_SECONDS)
+    eventually(lambda: committed(consumer, "nothing") is not None, within=WITHIN_SECONDS)
     consumer.close()

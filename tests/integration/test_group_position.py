@@ -13,7 +13,6 @@ from confluent_kafka import (
     Consumer,
     ElectionType,
     KafkaError,
-    KafkaException,
     TopicPartition,
 )
 from confluent_kafka.admin import AdminClient
@@ -22,7 +21,7 @@ from dev import apache_kafka
 from dev.apache_kafka import ApacheKafka
 from tests import secure_broker
 from tests.processes import Program, following
-from tests.topics import Topic, new_topic
+from tests.topics import Topic, committed, new_topic
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.own_kafka
@@ -33,14 +32,6 @@ FIRST_SECONDS = 30.0
 SERVED_SECONDS = 3.0
 COORDINATED_ANEW_SECONDS = 30.0
 ROUNDS = 3
-COORDINATOR_TO_COME = {
-    KafkaError.NOT_COORDINATOR,
-    KafkaError.COORDINATOR_NOT_AVAILABLE,
-    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
-    KafkaError._TIMED_OUT,
-    KafkaError._TRANSPORT,
-    KafkaError.REQUEST_TIMED_OUT,
-}
 OFFSETS = TopicPartition("__consumer_offsets", 0)
 
 
@@ -71,11 +62,8 @@ class Followed:
         if self._reader is None:
             group = {"bootstrap.servers": self._topic.servers, "group.id": self.status["group_id"]}
             self._reader = Consumer(group)
-        try:
-            (at,) = self._reader.committed([TopicPartition(self._topic.name, 0)], timeout=10)
-        except KafkaException as error:
-            # the group's coordinator is being chosen, or has just moved
-            assert error.args[0].code() in COORDINATOR_TO_COME
+        at = committed(self._reader, self._topic.name)
+        if at is None:
             self.close()
             return None
         return at.offset if at.offset >= 0 else None
