@@ -18,6 +18,8 @@ def test_one_consumer_follows(topic, tmp_path, options):
     port = free_port()
     command = [sys.executable, "-m", "flask", "--app", "wsgi", "run", "--port", str(port), *options]
     with running_on(topic, command, tmp_path / "output", port) as program:
+        # its reloader listens long before there is a child that answers
+        eventually(lambda: "Following as" in program.output)
         program.comes_to(1)
         topic.send_state(2)
         program.comes_to(2)
