@@ -109,9 +109,10 @@ class Consumer:
         return time.monotonic() - self._last_loop
 
     def _report(self, **changes: Any) -> None:
-        self.status = dataclasses.replace(self.status, **changes)
+        status = dataclasses.replace(self.status, **changes)
         for report in self._reports:
-            report(self.status)
+            report(status)
+        self.status = status  # last: who reads it finds the metrics say the same
 
     def _run(self) -> None:
         log.info("Following as %s: %s", self.status.group_id, self._settings)

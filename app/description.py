@@ -114,6 +114,7 @@ OPERATIONS: dict[str, dict[str, Any]] = {
                 "goes: at a change, and once a second at most",
                 "content": {"text/event-stream": {"schema": TEXT}},
             },
+            400: _problem("events are others than there are"),
             503: _problem("as many wait as may", headers=TRY_AGAIN),
         },
     },
@@ -165,7 +166,7 @@ def describe(wants_token: bool) -> dict[str, Any]:
         openapi_version="3.1.0",
         info={"description": "A state as fresh as a Kafka topic."},
         # relative to this document, for a proxy may have taken a prefix away
-        servers=[{"url": "."}],
+        servers=[{"url": ".", "description": "this service"}],
         plugins=[MarshmallowPlugin()],
     )
     if wants_token:

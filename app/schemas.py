@@ -6,7 +6,7 @@ import json
 import re
 from typing import Any
 
-from marshmallow import EXCLUDE, Schema, ValidationError, fields
+from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate
 
 from app.history import MOST_CHARACTERS, Served
 from app.status import Status
@@ -68,8 +68,12 @@ class StateHeaders(Schema):
 
 
 class StreamQuery(Schema):
+    class Meta:
+        unknown = EXCLUDE
+
     events = fields.String(
-        metadata={"description": "`state` leaves out the events of `status`.", "example": "state"}
+        validate=validate.Equal("state", error="accepted is {other}, for those events alone"),
+        metadata={"description": "`state` leaves out the events of `status`.", "example": "state"},
     )
 
 
@@ -127,7 +131,9 @@ class ServedSchema(Schema):
             f"{MOST_CHARACTERS} characters, the beginning of that as a text, and `truncated` true"
         },
     )
-    truncated = fields.Boolean(required=True)
+    truncated = fields.Boolean(
+        required=True, metadata={"description": "whether `state` is but the beginning"}
+    )
     version = fields.String(required=True)
     partition = fields.Integer(required=True, allow_none=True)
     offset = fields.Integer(required=True, allow_none=True)
@@ -199,7 +205,7 @@ class ShownPartitionSchema(ProgressSchema):
 class StreamStatusSchema(Schema):
     """How following goes, in short: whether it is connected, and why not; how many messages are
     between positions and ends, and of which partitions, those in trouble and far behind first;
-    for how long the ends have not been confirmed; how many messages were refused, and the last of
+    how many of them cannot be read; for how long the ends have not been confirmed; how many messages were refused, and the last of
     them; the newest of those that are to be tried again."""
 
     topic = fields.String()
@@ -208,6 +214,9 @@ class StreamStatusSchema(Schema):
     lag = fields.Integer()
     partitions = fields.Function(lambda status: _shown_partitions(status))
     partition_count = fields.Function(lambda status: len(status.partitions))
+    partitions_in_trouble = fields.Function(
+        lambda status: sum(1 for progress in status.partitions.values() if progress.error)
+    )
     stale_seconds = fields.Function(lambda status: int(status.stale_seconds))
     refused = fields.Function(lambda status: sum(status.invalid_messages.values()))
     last_refused = fields.Nested(RefusedSchema, attribute="last_invalid")

@@ -13,8 +13,8 @@ from app.state import Knowledge
 from app.status import Status
 from app.waiting import WaitingRoom
 
-# proxies close what is silent for a minute
-HEARTBEAT_SECONDS = 15.0
+# by it a reader knows that the stream lives; and proxies close what is silent for a minute
+HEARTBEAT_SECONDS = 5.0
 # between two looks at how following goes
 STATUS_SECONDS = 1.0
 RETRY_MS = 1000

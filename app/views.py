@@ -21,14 +21,15 @@ from flask import (
     request,
     url_for,
 )
+from marshmallow import ValidationError
 from werkzeug.datastructures import Headers
-from werkzeug.exceptions import ServiceUnavailable
+from werkzeug.exceptions import BadRequest, ServiceUnavailable
 from werkzeug.http import http_date, quote_etag
 
 from app.consumer import Consumer
 from app.problems import RETRY_AFTER_SECONDS
 from app.reading import Reading
-from app.schemas import HistorySchema, StatusSchema
+from app.schemas import HistorySchema, StatusSchema, StreamQuery
 from app.state import Knowledge, Snapshot, State, StateUnknown
 from app.status import Status
 from app.stream import Stream
@@ -46,6 +47,7 @@ CACHE_CONTROL = "no-cache, no-transform"
 
 _STATUS = StatusSchema()
 _HISTORY = HistorySchema()
+_STREAM_QUERY = StreamQuery()
 
 
 def _state() -> State:
@@ -159,6 +161,7 @@ def history() -> Response:
 @blueprint.get("/state/stream")
 def stream() -> Response:
     """The current state and each newer one as Server-Sent Events, and how following goes."""
+    wants_status = "events" not in _query_of_stream()
     response = Response(mimetype="text/event-stream")
     response.headers["Cache-Control"] = CACHE_CONTROL
     response.headers["X-Accel-Buffering"] = "no"  # nginx would keep events back
@@ -170,11 +173,20 @@ def stream() -> Response:
             _waiting_room(),
             _connection(),
             request.headers.get("Last-Event-ID"),
-            _status_of(_consumer()) if request.args.get("events") != "state" else None,
+            _status_of(_consumer()) if wants_status else None,
         )
     else:
         response.response = iter(())  # of which there is no length to tell
     return response
+
+
+def _query_of_stream() -> dict[str, str]:
+    try:
+        query: dict[str, str] = _STREAM_QUERY.load(request.args)
+    except ValidationError as error:
+        given = request.args["events"][:100]
+        raise BadRequest(f"events is {given!r}: {error.messages_dict['events'][0]}") from error
+    return query
 
 
 def _status_of(consumer: Consumer) -> Callable[[], Status]:

@@ -16,13 +16,15 @@ S3 = ("s3", "s3a")
 AZURE = ("abfs", "abfss", "az")
 # what is before "@" there is no secret, and counts
 OWNED = (*SFTP, *AZURE)
-# by scheme, the extra of this project that has the package fsspec needs for it
+# by scheme, the extra of this project that has the package fsspec needs for it, and by that which
 EXTRAS = {
     **dict.fromkeys(S3, "s3"),
     **dict.fromkeys(("gs", "gcs"), "gcs"),
     **dict.fromkeys(AZURE, "abfs"),
     **dict.fromkeys(SFTP, "sftp"),
 }
+PACKAGES = {"s3": "s3fs", "gcs": "gcsfs", "abfs": "adlfs", "sftp": "paramiko"}
+SCHEMES = ("file", *HTTP, *EXTRAS)
 # RFC 3986, without what is refused anyway: no other parser sees what does not match
 _CHARACTER = r"[A-Za-z0-9._~!$&'()*+,;=:@%/-]"
 _URI = re.compile(
@@ -117,11 +119,10 @@ def prefix_of(prefix: str) -> Address:
                 f"{shown_uri(prefix)}: did you mean file://{prefix.rstrip('/')}/?"
             ) from None
         raise ValueError(f"{shown_uri(prefix)}: accepted is {FORM}") from None
-    known = {*fsspec.available_protocols(), *EXTRAS}
-    if address.query or address.scheme not in known:
-        raise ValueError(
-            f"{shown_uri(prefix)}: accepted are the schemes that fsspec knows, and no query"
-        )
+    if address.scheme not in SCHEMES:
+        raise ValueError(f"{shown_uri(prefix)}: accepted are the schemes {', '.join(SCHEMES)}")
+    if address.query:
+        raise ValueError(f"{shown_uri(prefix)}, and after it a query: accepted are none of those")
     return address
 
 
@@ -130,11 +131,13 @@ def require_package(prefix: Address) -> None:
     Raises:
         ValueError: what fsspec needs for the prefix is not installed.
     """
-    if prefix.scheme in ("file", *HTTP):
+    extra = EXTRAS.get(prefix.scheme)
+    if extra is None:
         return
     try:
         fsspec.get_filesystem_class(prefix.scheme)
     except (ImportError, ValueError) as error:
-        extra = EXTRAS.get(prefix.scheme)
-        how = f": in the clone, pip install -c constraints.txt '.[{extra}]'" if extra else ""
-        raise ValueError(f"{prefix}, for which a package is missing ({error}){how}") from None
+        raise ValueError(
+            f"{prefix}, for which the package {PACKAGES[extra]} is missing ({error}): in the "
+            f"clone, pip install -c constraints.txt '.[{extra}]'"
+        ) from None

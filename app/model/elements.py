@@ -88,8 +88,8 @@ def to_json(array: Array, where: str) -> list[Any]:
         raise BadRequest(f"{where} is asked for as JSON; {BINARY_ONLY}")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise BadRequest(
-            f"{where} has NaN or infinity, for which JSON has no word; accepted is to ask for it "
-            'with "parameters": {"binary_data": true}'
+            f"{where} has NaN or infinity, which JSON cannot say; accepted is to ask for that "
+            'output with "parameters": {"binary_data": true}'
         )
     return array.ravel().tolist()
 

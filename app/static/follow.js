@@ -1,11 +1,15 @@
 "use strict";
 
 const ANSWER_MS = 5000;
-const CHECK_MS = 5000;
+// the server says something every five seconds
+const SILENT_MS = 8000;
+const CHECK_MS = 30_000;
 // as long as another worker may be ahead of the one that the stream is from
 const AHEAD_MS = 2000;
 const AGAIN_MS = 1000;
 const STATES_KEPT = 100;
+const KEPT_WHOLE = 2;
+const CHARACTERS_KEPT = 10_000;
 
 /* Follows the service over one stream, and tells: of its history, of each state, of how following
    goes, and whether it answers. A page has one, or shares it with others in a worker. */
@@ -35,11 +39,18 @@ class Follower {
     if (!answer.ok) return "away";
     const clockAhead = Date.now() - Date.parse(answer.headers.get("Date"));
     const checking = setInterval(() => this.check().catch(() => stopping.abort()), CHECK_MS);
+    let silence = null;
+    const hear = () => {
+      clearTimeout(silence);
+      silence = setTimeout(() => stopping.abort(), SILENT_MS);
+    };
     try {
+      hear();
       await this.tellHistory();
       this.tell({ kind: "server", server: "answers", clockAhead });
-      await this.read(answer.body.pipeThrough(new TextDecoderStream()).getReader());
+      await this.read(answer.body.pipeThrough(new TextDecoderStream()).getReader(), hear);
     } finally {
+      clearTimeout(silence);
       clearInterval(checking);
       stopping.abort();
     }
@@ -70,11 +81,12 @@ class Follower {
     this.tell({ kind: "history", states });
   }
 
-  async read(reader) {
+  async read(reader, hear) {
     let text = "";
     for (;;) {
       const { done, value } = await reader.read();
       if (done) return;
+      hear();
       const events = (text + value).split("\n\n");
       text = events.pop();
       events.forEach((event) => this.take(event));
@@ -137,7 +149,13 @@ function withState(states, state) {
 /* A worker that has just started has a short one. */
 function withHistory(states, history) {
   const versions = new Set(history.map(({ version }) => version));
-  return [...history, ...states.filter(({ version }) => !versions.has(version))].slice(0, STATES_KEPT);
+  return [...history, ...states.filter(({ version }) => !versions.has(version))].slice(0, STATES_KEPT).map(bounded);
+}
+
+/* Of all but the newest only the beginning, as the service's history has it. */
+function bounded(state, index) {
+  if (index < KEPT_WHOLE || state.truncated || state.json.length <= CHARACTERS_KEPT) return state;
+  return { ...state, json: state.json.slice(0, CHARACTERS_KEPT), truncated: true };
 }
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));

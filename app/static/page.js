@@ -3,6 +3,7 @@
 const RENDER_MS = 250;
 const ANNOUNCE_MS = 5000;
 const MEASURE_MS = 5000;
+const SAID_MS = 2000;
 const NUMBERS_CHARTED = 60;
 const CHANGES_LISTED = 6;
 const DIFFERENCES_LISTED = 8;
@@ -15,7 +16,9 @@ const urls = Object.fromEntries(
   Object.entries(document.body.dataset).map(([name, url]) => [name, new URL(url, document.baseURI).href]),
 );
 
-let changes = []; // the newest first; the first is the state
+let changes = []; // the newest first; the first is the state; another list whenever one comes
+let shown = null; // those that are on the page
+const folded = new Set(); // the paths of what is, whatever state comes next
 let server = "connecting";
 let status = null; // null until it is told
 let topic = "kafka-state";
@@ -93,15 +96,29 @@ element("token").onsubmit = (event) => {
   render();
 };
 
-element("copy").onclick = async () => {
+element("copy").onclick = async ({ currentTarget: button }) => {
   try {
-    await navigator.clipboard.writeText(readable(changes[0]));
-    announce("The state is copied");
+    await navigator.clipboard.writeText(textOf(changes[0]));
+    say(button, "copied");
   } catch {
     // browsers have a clipboard for pages over https, and where their reader lets them
     getSelection().selectAllChildren(element("state"));
-    announce("The state is selected");
+    say(button, "selected");
   }
+};
+
+function say(button, word) {
+  button.textContent = word;
+  announce(`The state is ${word}`);
+  setTimeout(() => (button.textContent = "copy"), SAID_MS);
+}
+
+/* A link has no token with it. */
+document.querySelector("nav").onclick = async (event) => {
+  if (!tokenOfTab() || !event.target.matches("[data-wants-token]")) return;
+  event.preventDefault();
+  const answer = await fetch(event.target.href, { headers: headersWith(tokenOfTab()) });
+  location.assign(URL.createObjectURL(await answer.blob()));
 };
 
 /* Showing: whatever a message holds is text. */
@@ -110,24 +127,39 @@ function render() {
   renderTimer ??= setTimeout(() => {
     renderTimer = null;
     renderConnection();
-    renderState();
-    renderChanges();
+    if (changes !== shown) {
+      renderState();
+      renderChanges();
+      shown = changes;
+    }
+    renderOrigin();
     renderLag();
     renderInferences();
   }, RENDER_MS);
 }
 
 function connection() {
-  if (server === "unauthorized") return ["away", "A token is needed", ""];
-  if (server === "away") return ["away", "This server does not answer", "Trying again."];
+  const isKnown = changes.length > 0;
+  if (server === "unauthorized") return ["away", tokenOfTab() ? "This token is not it" : "A token is needed", ""];
+  if (server === "away") {
+    return ["away", "This server does not answer", isKnown ? "This is the last known state." : "Trying again."];
+  }
   if (server === "full") return ["away", "As many follow as may", "Waiting for a turn."];
   if (server === "connecting" || status === null) return ["connecting", "Connecting", ""];
-  const { connected, reason, stale_seconds: stale } = status;
+  const { connected, partitions, partition_count: count, partitions_in_trouble: inTrouble, stale_seconds: stale } = status;
+  const [worst] = partitions;
+  const reason = status.reason ?? (inTrouble ? `partition ${worst.partition}: ${worst.error}` : "");
   if (!connected && !reason) return ["connecting", "Connecting to Kafka", ""];
-  if (!connected && changes.length === 0) return ["away", "Waiting for Kafka", reason];
-  if (!connected) return ["away", "Kafka is away", `This is the last known state; ${reason}`];
-  if (stale) {
-    return ["away", "Stale", `The end of the log was last confirmed ${spanOf(stale)} ago; this is the last known state.`];
+  const confirmed = stale ? `; the end of the log was last confirmed ${spanOf(stale)} ago` : "";
+  if (!connected || (inTrouble > 0 && inTrouble === count)) {
+    return isKnown
+      ? ["away", "Kafka is away", `This is the last known state${confirmed}; ${reason}`]
+      : ["away", "Waiting for Kafka", reason];
+  }
+  if (inTrouble) return ["away", "Not all is read", `This is the newest of the other partitions${confirmed}; ${reason}`];
+  if (stale) return ["away", "Stale", `This is the last known state${confirmed}.`];
+  if (urls.models && isKnown && changes[0].offset === undefined) {
+    return ["connecting", "No model yet", "Inferences are answered 503 until a message brings a model."];
   }
   return ["live", "Live", ""];
 }
@@ -146,7 +178,7 @@ function renderConnection() {
 function renderTrouble() {
   const { refused = 0, last_refused: last, pending } = status ?? {};
   const count = refused === 1 ? "1 message was refused" : `${refused} messages were refused`;
-  show("refused", last ? `${count}; the last, ${whyOf(last)}` : "");
+  show("refused", last ? `${count}; the last, ${ageOf(Date.parse(last.at))}, ${whyOf(last)}` : "");
   show("pending", pending ? `A newer message does not load now, ${whyOf(pending)}` : "");
 }
 
@@ -156,43 +188,70 @@ const whyOf = ({ partition, offset, reason, detail }) =>
 function renderState() {
   const [change] = changes;
   if (!change) return;
-  const text = readable(change);
+  const text = textOf(change);
   const left = text.length - CHARACTERS_SHOWN;
   const isHuge = text.length <= CHARACTERS_HUGE && !text.includes("\n");
   const state = element("state");
   state.classList.toggle("huge", isHuge);
   state.style.setProperty("--characters", Math.max(text.length, 3));
-  const shown = left > 0 ? `${text.slice(0, CHARACTERS_SHOWN)}…\n\n(${left} characters more)` : text;
-  if (state.textContent !== shown) {
-    showFolding(state, shown);
+  const beginning = left > 0 ? `${text.slice(0, CHARACTERS_SHOWN)}…\n\n(${left} characters more)` : text;
+  if (state.textContent !== beginning) {
+    showFolding(state, beginning);
     announce(`The state is ${shortened(text)}`);
   }
   element("copy").hidden = isHuge;
   renderDifferences();
+}
+
+function renderOrigin() {
+  const [change] = changes;
+  if (!change) return;
   show("origin", originOf(change));
-  document.title = `${shortened(text)} · ${topic}`;
+  document.title = `${shortened(textOf(change))} · ${topic}`;
 }
 
 /* Each line that opens an object or a list has a button which hides what is in it. */
 function showFolding(state, text) {
   const lines = text.split("\n");
-  const depthOf = (line) => line.match(/^ */)[0].length;
+  const paths = pathsOf(lines);
   const spans = lines.map((line, index) => create("span", index < lines.length - 1 ? `${line}\n` : line));
   lines.forEach((line, index) => {
-    if (!/[[{]$/.test(line) || lines.length === 1) return;
+    if (!opens(line) || lines.length === 1) return;
     const length = lines.slice(index + 1).findIndex((other) => depthOf(other) <= depthOf(line));
     const inside = spans.slice(index + 1, index + 1 + Math.max(length, 0));
     const button = create("button", "", "fold");
     button.setAttribute("aria-label", "fold");
-    button.setAttribute("aria-expanded", "true");
-    button.onclick = () => {
-      const isOpen = button.getAttribute("aria-expanded") === "true";
-      button.setAttribute("aria-expanded", String(!isOpen));
-      inside.forEach((span) => foldedBy(span, button, isOpen));
+    button.title = `${inside.length} lines`;
+    const showFolded = () => {
+      const isFolded = folded.has(paths[index]);
+      button.setAttribute("aria-expanded", String(!isFolded));
+      inside.forEach((span) => foldedBy(span, button, isFolded));
     };
+    button.onclick = () => {
+      if (!folded.delete(paths[index])) folded.add(paths[index]);
+      showFolded();
+    };
+    showFolded();
     spans[index].prepend(button);
   });
   state.replaceChildren(...spans);
+}
+
+const opens = (line) => /[[{]$/.test(line);
+const depthOf = (line) => line.match(/^ */)[0].length;
+
+/* Of each line: the keys, and the places in lists, that lead to it. */
+function pathsOf(lines) {
+  const within = []; // the lines that opened what this one is in, the outermost first
+  return lines.map((line) => {
+    const depth = depthOf(line);
+    while (within.at(-1)?.depth >= depth) within.pop();
+    const parent = within.at(-1) ?? { path: "", count: 0 };
+    const key = line.match(/^ *("(?:[^"\\]|\\.)*"): /)?.[1] ?? parent.count++;
+    const path = `${parent.path}/${key}`;
+    if (opens(line)) within.push({ depth, path, count: 0 });
+    return path;
+  });
 }
 
 /* A line may be within several that are folded. */
@@ -246,7 +305,7 @@ function renderChanges() {
     const isDated = offset !== undefined && timestamp >= 0;
     item.append(
       create("time", timeOf(isDated ? timestamp : servedAt(change))),
-      create("span", shortened(readable(change)), "value"),
+      create("span", shortened(textOf(change)), "value"),
       create("span", offset === undefined ? "initial" : `${partition}:${offset}`, "place"),
     );
     return item;
@@ -286,6 +345,7 @@ function renderLag() {
     rows.push(lagRow(`${count - partitions.length} more`, "", "", lag === null ? "" : lag - shown));
   }
   element("partitions").replaceChildren(...rows);
+  element("lag").hidden = rows.length === 0;
 }
 
 function renderModel(model, tensors) {
@@ -310,7 +370,8 @@ function renderInferences() {
   const since = (most) => (last.within.get(most) ?? 0) - (first.within.get(most) ?? 0);
   const count = measured.length > 1 ? since(Infinity) : 0;
   if (count <= 0) {
-    show("inferences", `${served}, without an inference in the last minute`);
+    const span = measured.length > 1 ? `, without an inference in the last ${spanOf((last.at - first.at) / 1000)}` : "";
+    show("inferences", `${served}${span}`);
     return;
   }
   const rate = (count / (last.at - first.at)) * 1000;
@@ -350,6 +411,8 @@ function modelOf(json) {
 }
 
 const isNumber = (json) => /^-?\d/.test(json);
+
+const textOf = (change) => (change.text ??= readable(change));
 
 /* From the text and not from its value, for a number may have more digits than JavaScript keeps. */
 function readable({ json, truncated }) {

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from kafka.admin import KafkaAdminClient, NewTopic
 from kafka.errors import (
     ClusterAuthorizationFailedError,
+    IncompatibleBrokerVersion,
     KafkaTimeoutError,
     TopicAlreadyExistsError,
     TopicAuthorizationFailedError,
@@ -90,6 +91,11 @@ def create_topic(settings: Settings, *, validate_only: bool = False) -> bool:
             admin.create_topics([topic], validate_only=validate_only)
     except TopicAlreadyExistsError:
         return False
+    except IncompatibleBrokerVersion as error:
+        raise TopicLogError(
+            f"the topic {settings.topic} does not exist, and the broker knows no request to create "
+            "one; it may create it when a message is sent"
+        ) from error
     except (TopicAuthorizationFailedError, ClusterAuthorizationFailedError) as error:
         raise NotAllowed(
             f"the topic {settings.topic} does not exist, and the ACLs do not let {settings.who} "

@@ -20,10 +20,12 @@ def test_shows_the_model_and_the_next_one_without_a_reload(
         program.comes_to(0)
         page = visit(program, viewport={"width": 1920, "height": 1080})
         expect(page.locator("#state")).to_have_text("0")
+        expect(page.locator("#connection")).to_have_text("No model yet")
         expect(page.locator(".model")).to_be_hidden()
         for version in ("7", "8"):
             topic.send_state(models.message(models.adding(int(version)), version, name="iris"))
             expect(page.locator("#state")).to_have_text(f"iris {version}")
+            expect(page.locator("#connection")).to_have_text("Live")
             expect(page.locator("#file")).to_contain_text("from the message · sha256 ")
             expect(page.locator("#tensors tr").first).to_have_text("xinputFP32[-1,2]")
             expect(page.locator("#tensors tr").last).to_have_text("youtputFP32[-1,2]")

@@ -20,6 +20,8 @@ from tests.topics import new_topic
 from tests.waiting import eventually
 
 LIVE = "Live"
+# eight seconds of silence, five for each connection that the browser has kept, and the pauses
+NOTICED_MS = 40_000
 expect.set_options(timeout=20_000)
 
 
@@ -121,12 +123,18 @@ def test_says_how_many_messages_were_refused_and_why_the_last_one(served, visit,
         page = visit(program)
         expect(page.locator("#refused")).to_be_hidden()
         topic.send(b"not JSON")
+        ago = "(just now|[0-9]+ s ago)"
         expect(page.locator("#refused")).to_contain_text(
-            "1 message was refused; the last, at partition 0, offset 1: json: not JSON"
+            re.compile(
+                f"1 message was refused; the last, {ago}, at partition 0, offset 1: json: not JSON"
+            )
         )
         topic.send(b"{}")
         expect(page.locator("#refused")).to_contain_text(
-            "2 messages were refused; the last, at partition 0, offset 2: schema: state is missing"
+            re.compile(
+                f"2 messages were refused; the last, {ago}, "
+                "at partition 0, offset 2: schema: state is missing"
+            )
         )
         expect(state_of(page)).to_have_text("kept")
         picture(page, "refused")
@@ -152,13 +160,20 @@ def test_folds_a_state_and_shows_what_has_changed_in_it(served, visit, complaint
         expect(state_of(page).get_by_text('"low"')).to_be_hidden()
         expect(state_of(page).get_by_text('"tags"')).to_be_visible()
         picture(page, "folded")
+        topic.send_state({**after, "gone": False})
+        expect(state_of(page)).to_contain_text("gone")
+        expect(state_of(page).get_by_text('"low"')).to_be_hidden()
+        topic.send_state(after)
+        expect(state_of(page)).not_to_contain_text("gone")
         page.get_by_role("button", name="fold").nth(1).click()
         expect(state_of(page).get_by_text('"low"')).to_be_visible()
         page.get_by_role("button", name="copy").click()
+        expect(page.get_by_role("button", name="selected")).to_be_visible()
         selected = "getSelection().toString()"
         assert json.loads(eventually(lambda: page.evaluate(selected))) == after
         page.context.grant_permissions(["clipboard-read", "clipboard-write"])
         page.get_by_role("button", name="copy").click()
+        expect(page.get_by_role("button", name="copied")).to_be_visible()
         copied = "navigator.clipboard.readText()"
         assert json.loads(eventually(lambda: page.evaluate(copied))) == after
     assert complaints == []
@@ -191,7 +206,20 @@ def test_notices_a_stream_that_has_died_without_a_word(served, visit):
         between.go_down()  # what is connected now carries nothing any more, and the rest does
         between.come_back()
         topic.send_state("after")
-        expect(state_of(page)).to_have_text("after")
+        expect(state_of(page)).to_have_text("after", timeout=NOTICED_MS)
+
+
+def test_notices_that_its_stream_has_died_while_the_state_stays_as_it_is(served, visit):
+    with served("kept") as (topic, program), network(program.port) as between:
+        page = visit(program, port=between.port)
+        expect(connection_of(page)).to_have_text(LIVE)
+        between.go_down()
+        between.come_back()
+        topic.send(b"not JSON")
+        expect(page.locator("#refused")).to_contain_text(
+            "1 message was refused", timeout=NOTICED_MS
+        )
+        expect(state_of(page)).to_have_text("kept")
 
 
 @pytest.fixture
@@ -216,10 +244,12 @@ def served_from_its_own(serving, visit):
 def test_says_for_how_long_the_state_has_been_stale(served_from_its_own, picture):
     with served_from_its_own("before") as (kafka, _, page):
         kafka.freeze()
-        expect(connection_of(page)).to_have_text("Stale")
+        expect(connection_of(page)).to_have_text(re.compile("Stale|Kafka is away"))
         expect(page.locator("#reason")).to_contain_text(re.compile("confirmed [0-9]+ s ago"))
         expect(state_of(page)).to_have_text("before")
         picture(page, "stale")
+        expect(connection_of(page)).to_have_text("Kafka is away")
+        expect(page.locator("#reason")).to_contain_text(re.compile("confirmed [0-9]+ s ago"))
         kafka.thaw()
         expect(connection_of(page)).to_have_text(LIVE)
 
@@ -232,7 +262,11 @@ def test_asks_for_the_token_once_and_keeps_it_for_the_tab(topic, serving, visit,
         page = visit(program)
         expect(connection_of(page)).to_have_text("A token is needed")
         picture(page, "token")
-        for given, shown in (("wrong-but-long-enough", "A token is needed"), (token, LIVE)):
+        for given, shown in (
+            ("pâsted-with-signs-that-none-has…", "A token is needed"),
+            ("wrong-but-long-enough", "This token is not it"),
+            (token, LIVE),
+        ):
             page.get_by_label("This service wants a token").fill(given)
             page.get_by_role("button", name="follow").click()
             expect(connection_of(page)).to_have_text(shown)
@@ -242,6 +276,9 @@ def test_asks_for_the_token_once_and_keeps_it_for_the_tab(topic, serving, visit,
         expect(state_of(page)).to_have_text("77")
         page.get_by_role("link", name="docs").click()
         expect(page.get_by_text("/state/stream", exact=True)).to_be_visible()
+        page.go_back()
+        page.get_by_role("link", name="status").click()
+        expect(page.get_by_text("group_id")).to_be_visible()
         expect(connection_of(visit(program))).to_have_text("A token is needed")
         assert token not in program.output
 
@@ -519,7 +556,7 @@ def test_follows_again_after_a_network_that_lost_its_stream_without_a_word(topic
         between.go_down()
         expect(connection_of(page)).to_have_text("This server does not answer")
         between.come_back()
-        expect(connection_of(page)).to_have_text(LIVE)
+        expect(connection_of(page)).to_have_text(LIVE, timeout=NOTICED_MS)
         topic.send_state("after")
         expect(state_of(page)).to_have_text("after")
 

@@ -11,8 +11,10 @@ from kafka.admin import KafkaAdminClient
 from kafka.errors import KafkaError
 
 from app.settings import Settings
-from app.topic_log.client import connection_options, open_client
+from app.topic_log.admin import create_topic
+from app.topic_log.client import TopicLogError, connection_options, open_client
 from app.topic_log.installed import IS_KAFKA_PYTHON_3
+from dev.broker import EmbeddedBroker
 
 PATIENCE = "bootstrap_timeout_ms" if IS_KAFKA_PYTHON_3 else "api_version_auto_timeout_ms"
 
@@ -29,6 +31,14 @@ def test_a_client_that_does_not_open_leaves_nothing_behind(client):
                 open_client(client, bootstrap_servers=servers, **{PATIENCE: 300})
         gc.collect()
         assert (threading.active_count(), psutil.Process().num_fds()) == before
+
+
+@pytest.mark.skipif(IS_KAFKA_PYTHON_3, reason="the embedded broker does not answer kafka-python 3")
+def test_what_to_do_is_said_of_a_broker_that_knows_no_request_to_create_a_topic():
+    broker = EmbeddedBroker()
+    settings = Settings(topic="none", bootstrap_servers=broker.address)
+    with pytest.raises(TopicLogError, match="knows no request to create one; it may create it"):
+        create_topic(settings)
 
 
 def test_a_request_may_take_as_long_as_is_said():

@@ -128,3 +128,21 @@ def test_of_a_topic_made_anew_it_serves_nothing_before_it_knows_all_and_nothing_
         anew.silent = frozenset()
         eventually(lambda: state.look().positions == {0: 1, 1: 9})
         assert state.read().json == '"new"'
+
+
+def test_what_its_status_says_has_been_reported(monkeypatch):
+    def cannot_open(*args: object, **options: object) -> None:
+        raise TopicLogError("no broker")
+
+    monkeypatch.setattr("app.consumer.TopicLog", cannot_open)
+    reported = []
+    consumer = Consumer(
+        Settings(topic="t"),
+        State(),
+        History(length=1),
+        [lambda status: reported.append((status.failures, consumer.status.failures))],
+    )
+    consumer.start()
+    eventually(lambda: consumer.status.failures)
+    consumer.stop(10)
+    assert (1, 0) in reported

@@ -25,7 +25,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app.loading import InvalidMessage, TryAgain
-from app.model import source
+from app.model import address, source
 from app.model.source import Source, shown_uri
 from tests.model_server import serving, speaking
 from tests.sftp_server import sftp_serving
@@ -224,6 +224,7 @@ def test_no_reading_of_an_allowed_uri_leaves_the_prefix(rest, beginning):
         "",
         "h/x",
         "nowhere://x/",
+        "hdfs://x/",
         "https://u:secret@h/",
         "https://h/?q",
         "https:///x",
@@ -585,7 +586,8 @@ class Remote(AsyncFileSystem):
 
 
 @pytest.fixture(autouse=True)
-def _schemes():
+def _schemes(monkeypatch):
+    monkeypatch.setattr(address, "SCHEMES", (*address.SCHEMES, "memory", "remote", "none"))
     fsspec.register_implementation("remote", f"{__name__}.Remote", clobber=True)
     fsspec.register_implementation("none", "not.There", clobber=True, errtxt="Install nonefs")
 

@@ -105,13 +105,15 @@ def test_prefixes_that_make_no_sense_are_refused_without_their_secrets(prefixes)
 
 
 @pytest.mark.parametrize(
-    ("prefix", "extra"), [("gs://bucket/", "gcs"), ("abfss://models@acme.example.com/", "abfs")]
+    ("prefix", "package", "extra"),
+    [("gs://bucket/", "gcsfs", "gcs"), ("abfss://models@acme.example.com/", "adlfs", "abfs")],
 )
-def test_prefixes_whose_package_is_missing_end_the_start_with_what_to_install(prefix, extra):
+def test_prefixes_whose_package_is_missing_end_the_start_with_what_to_install(
+    prefix, package, extra
+):
     given = {"KAFKA_TOPIC": "t", "STATE_LOADER": "onnx", "MODEL_URI_PREFIXES": prefix}
-    with pytest.raises(
-        SettingsError, match=re.escape(f"pip install -c constraints.txt '.[{extra}]'")
-    ):
+    install = re.escape(f"pip install -c constraints.txt '.[{extra}]'")
+    with pytest.raises(SettingsError, match=f"the package {package} is missing .*{install}"):
         Settings.from_environ(given)
 
 

@@ -425,6 +425,7 @@ def test_a_stream_tells_how_following_goes_after_the_state_and_at_each_change(
         "lag": None,
         "partitions": [],
         "partition_count": 0,
+        "partitions_in_trouble": 0,
         "stale_seconds": 0,
         "refused": 0,
         "last_refused": None,
@@ -433,7 +434,7 @@ def test_a_stream_tells_how_following_goes_after_the_state_and_at_each_change(
     now = datetime.now(timezone.utc)
     status_is(connected_since=now, partitions={0: Progress(5, 6), 1: Progress(0, 2)})
     said = next(told)
-    assert (said["lag"], said["partition_count"]) == (3, 2)
+    assert (said["lag"], said["partition_count"], said["partitions_in_trouble"]) == (3, 2, 0)
     assert said["partitions"] == [
         {"partition": 1, "position": 0, "end": 2, "lag": 2, "error": None},
         {"partition": 0, "position": 5, "end": 6, "lag": 1, "error": None},
@@ -471,6 +472,14 @@ def test_a_stream_of_states_alone_tells_nothing_else(client, state, status_is, m
     status_is(updates=1, connected_since=datetime.now(timezone.utc))
     assert next(events) == ":\n\n"
     answer.close()
+
+
+def test_a_stream_of_other_events_than_there_are_is_refused(client):
+    answer = client.get("/state/stream?events=status")
+    assert answer.status_code == 400
+    assert answer.json["detail"] == (
+        "events is 'status': accepted is state, for those events alone"
+    )
 
 
 def test_what_is_stale_says_for_how_long(client, state, status_is):
