@@ -37,6 +37,7 @@ def create_app(settings: Settings | None = None, *, starts_consumer: bool = True
     from app.metrics import Metrics
     from app.settings import Settings, unknown_names
     from app.state import State
+    from app.stream import StatusEvents
     from app.waiting import WaitingRoom
 
     settings = settings or Settings.from_environ(os.environ)
@@ -60,6 +61,7 @@ def create_app(settings: Settings | None = None, *, starts_consumer: bool = True
     app.extensions["loader"] = loader
     app.extensions["consumer"] = consumer
     app.extensions["waiting_room"] = WaitingRoom(state, settings.max_waiting)
+    app.extensions["status_events"] = StatusEvents(lambda: consumer.status)
     app.extensions["metrics"] = metrics
     app.extensions["wants_token"] = settings.api_token is not None
     app.register_blueprint(views.blueprint)

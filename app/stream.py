@@ -6,7 +6,6 @@ import json
 import socket
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
 
 from app.schemas import StreamStatusSchema
 from app.state import Knowledge
@@ -19,7 +18,30 @@ HEARTBEAT_SECONDS = 5.0
 STATUS_SECONDS = 1.0
 RETRY_MS = 1000
 
+# of the status, for all streams together
+WRITTEN_SECONDS = 0.2
+
 _STATUS = StreamStatusSchema()
+
+
+class StatusEvents:
+    """How following goes, as an event, which is written for all streams and not by each.
+
+    For any thread: `_written` is replaced as a whole.
+    """
+
+    def __init__(self, status: Callable[[], Status]) -> None:
+        self._status = status
+        self._written = (-WRITTEN_SECONDS, "")
+
+    def newest(self) -> str:
+        at, event = self._written
+        now = time.monotonic()
+        if now >= at + WRITTEN_SECONDS:
+            status = json.dumps(_STATUS.dump(self._status()), separators=(",", ":"))
+            event = f"event: status\ndata: {status}\n\n"
+            self._written = now, event
+        return event
 
 
 class Stream:
@@ -34,18 +56,18 @@ class Stream:
         waiting_room: WaitingRoom,
         connection: socket.socket | None,
         seen: str | None,
-        status: Callable[[], Status] | None,
+        status_events: StatusEvents | None,
     ) -> None:
         """
         Args:
             seen: the version that the reader has already.
-            status: says how following goes; None for a reader of states only.
+            status_events: None for a reader of states only.
         """
         self._waiting_room = waiting_room
         self._connection = connection
         self._seen = seen
-        self._status = status
-        self._told: dict[str, Any] | None = None
+        self._status_events = status_events
+        self._told = ""
         self._look_at = -STATUS_SECONDS
 
     def __iter__(self) -> Iterator[str]:
@@ -61,7 +83,9 @@ class Stream:
             left = silent_until - time.monotonic()
             if event := self._status_event():
                 return event
-            if event := self._wait_for_state(min(left, STATUS_SECONDS) if self._status else left):
+            if event := self._wait_for_state(
+                min(left, STATUS_SECONDS) if self._status_events else left
+            ):
                 return event
             if time.monotonic() >= silent_until or not self._is_awaited():
                 return ":\n\n"
@@ -82,11 +106,11 @@ class Stream:
 
     def _status_event(self) -> str | None:
         now = time.monotonic()
-        if self._status is None or now < self._look_at + STATUS_SECONDS:
+        if self._status_events is None or now < self._look_at + STATUS_SECONDS:
             return None
         self._look_at = now
-        status: dict[str, Any] = _STATUS.dump(self._status())
-        if status == self._told:
+        event = self._status_events.newest()
+        if event == self._told:
             return None
-        self._told = status
-        return f"event: status\ndata: {json.dumps(status, separators=(',', ':'))}\n\n"
+        self._told = event
+        return event

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import json
 import socket
-from collections.abc import Callable
 from contextlib import ExitStack, nullcontext
 from datetime import datetime
 from typing import Any
@@ -31,7 +30,6 @@ from app.problems import RETRY_AFTER_SECONDS
 from app.reading import Reading
 from app.schemas import HistorySchema, StatusSchema, StreamQuery
 from app.state import Knowledge, Snapshot, State, StateUnknown
-from app.status import Status
 from app.stream import Stream
 from app.waiting import WaitingRoom
 
@@ -173,7 +171,7 @@ def stream() -> Response:
             _waiting_room(),
             _connection(),
             request.headers.get("Last-Event-ID"),
-            _status_of(_consumer()) if wants_status else None,
+            current_app.extensions["status_events"] if wants_status else None,
         )
     else:
         response.response = iter(())  # of which there is no length to tell
@@ -187,10 +185,6 @@ def _query_of_stream() -> dict[str, str]:
         given = request.args["events"][:100]
         raise BadRequest(f"events is {given!r}: {error.messages_dict['events'][0]}") from error
     return query
-
-
-def _status_of(consumer: Consumer) -> Callable[[], Status]:
-    return lambda: consumer.status
 
 
 @blueprint.get("/status")

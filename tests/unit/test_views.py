@@ -48,7 +48,8 @@ def app(state) -> Flask:
     app.extensions["settings"] = Settings(topic="topic", history=2)
     app.extensions["history"] = History(2)
     app.extensions["state"] = state
-    app.extensions["consumer"] = StillConsumer()
+    app.extensions["consumer"] = consumer = StillConsumer()
+    app.extensions["status_events"] = stream.StatusEvents(lambda: consumer.status)
     app.extensions["waiting_room"] = WaitingRoom(state, seats=2)
     app.register_blueprint(views.blueprint)
     problems.register(app)
