@@ -34,7 +34,7 @@ def stream() -> Iterator[Callable[..., Iterator[Any]]]:
     """Open a stream with a client library, and give its events."""
     with contextlib.ExitStack() as opened:
 
-        def stream(program: Program, events: str = "state", **headers: str) -> Iterator[Any]:
+        def stream(program: Program, events: str | None = "state", **headers: str) -> Iterator[Any]:
             answer = opened.enter_context(
                 requests.get(
                     f"http://127.0.0.1:{program.port}/state/stream",
@@ -93,7 +93,7 @@ def test_a_reader_who_was_away_gets_the_newest_and_few_before_it(topic, program,
 def test_tells_of_a_refused_message_and_of_the_state_that_stays(topic, program, stream):
     topic.send_state("first")
     program.comes_to("first")
-    events = stream(program, events="all")
+    events = stream(program, events=None)
     assert json.loads(next(events).data) == {"state": "first"}
     said = json.loads(next(event for event in events if event.event == "status").data)
     assert (said["connected"], said["refused"], said["last_refused"]) == (True, 0, None)
