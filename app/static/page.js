@@ -140,7 +140,7 @@ function render() {
 
 function connection() {
   const isKnown = changes.length > 0;
-  if (server === "unauthorized") return ["away", tokenOfTab() ? "This token is not it" : "A token is needed", ""];
+  if (server === "unauthorized") return ["away", tokenOfTab() ? "This token is not accepted" : "A token is needed", ""];
   if (server === "away") {
     return ["away", "This server does not answer", isKnown ? "This is the last known state." : "Trying again."];
   }
@@ -156,7 +156,7 @@ function connection() {
       ? ["away", "Kafka is away", `This is the last known state${confirmed}; ${reason}`]
       : ["away", "Waiting for Kafka", reason];
   }
-  if (inTrouble) return ["away", "Not all is read", `This is the newest of the other partitions${confirmed}; ${reason}`];
+  if (inTrouble) return ["away", "Not all is read", `There may be a newer state${confirmed}; ${reason}`];
   if (stale) return ["away", "Stale", `This is the last known state${confirmed}.`];
   if (urls.models && isKnown && changes[0].offset === undefined) {
     return ["connecting", "No model yet", "Inferences are answered 503 until a message brings a model."];

@@ -264,7 +264,7 @@ def test_asks_for_the_token_once_and_keeps_it_for_the_tab(topic, serving, visit,
         picture(page, "token")
         for given, shown in (
             ("pâsted-with-signs-that-none-has…", "A token is needed"),
-            ("wrong-but-long-enough", "This token is not it"),
+            ("wrong-but-long-enough", "This token is not accepted"),
             (token, LIVE),
         ):
             page.get_by_label("This service wants a token").fill(given)
@@ -394,6 +394,28 @@ def test_tells_a_text_from_the_number_that_it_looks_like(topic, program, visit):
         expect(state_of(page)).to_have_text("77")
         expect(page.locator("#origin")).to_have_text(re.compile("^text · |^p"))
         assert page.locator("#origin").inner_text().startswith("text") == is_text
+
+
+def test_says_that_there_may_be_a_newer_state_where_one_partition_of_several_cannot_be_read(
+    topic, program, visit
+):
+    topic.send_state(77)
+    program.comes_to(77)
+    page = visit(program, script="delete window.SharedWorker")  # so that this page can be told
+    expect(connection_of(page)).to_have_text(LIVE)
+    page.evaluate(
+        """() => {
+            const error = "LEADER_NOT_AVAILABLE: it has no leader";
+            const partitions = [{ partition: 1, position: 3, end: 3, lag: 0, error }];
+            const trouble = { partitions, partition_count: 2, partitions_in_trouble: 1 };
+            take({ kind: "status", status: { ...status, ...trouble } });
+        }"""
+    )
+    expect(connection_of(page)).to_have_text("Not all is read")
+    expect(page.locator("#reason")).to_have_text(
+        "There may be a newer state; partition 1: LEADER_NOT_AVAILABLE: it has no leader"
+    )
+    expect(state_of(page)).to_have_text("77")
 
 
 def test_tells_the_age_by_the_clock_of_the_server(topic, program, visit):
