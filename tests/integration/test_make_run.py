@@ -10,7 +10,6 @@ import socket
 import subprocess
 import time
 
-import psutil
 import pytest
 
 from app.topic_log.installed import IS_KAFKA_PYTHON_3
@@ -58,8 +57,7 @@ def assert_ends_quietly(program) -> None:
     asked = time.monotonic()
     program.press_ctrl_c()
     program.process.wait(WITHIN_SECONDS)
-    _, alive = psutil.wait_procs(processes, asked + WITHIN_SECONDS - time.monotonic())
-    assert alive == []
+    assert_all_ended(processes, asked + WITHIN_SECONDS - time.monotonic())
     farewell = program.output[before:]
     assert "Traceback" not in program.output
     assert "WARNING" not in farewell
@@ -156,8 +154,7 @@ def test_leaves_nothing_behind_when_its_terminal_is_closed(make_run, ended_by):
         processes = program.tree()
         for process in processes[:2]:  # make and what it runs; gunicorn has its own session
             process.send_signal(ended_by)
-        _, alive = psutil.wait_procs(processes, WITHIN_SECONDS)
-        assert alive == []
+        assert_all_ended(processes, WITHIN_SECONDS)
 
 
 @needs_embedded

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import sys
 
-import psutil
 import pytest
 
-from tests.processes import running_on
+from tests.processes import assert_all_ended, running_on
 
 WITHIN_SECONDS = 5
 
@@ -52,6 +51,5 @@ def test_a_second_signal_to_end_it_may_interrupt_the_first(topic, tmp_path, comm
         program.comes_to(1)
         processes = program.tree()
         program.process.terminate()
-        _, alive = psutil.wait_procs(processes, WITHIN_SECONDS)
-        assert alive == []
+        assert_all_ended(processes, WITHIN_SECONDS)
         assert "WORKER TIMEOUT" not in program.output

@@ -36,7 +36,7 @@ from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 from dev import apache_kafka
 from dev.apache_kafka import ApacheKafka
 from dev.broker import forwarding
-from tests.processes import Program, free_port, gunicorn, running
+from tests.processes import Program, assert_all_ended, free_port, gunicorn, running
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.own_kafka
@@ -584,5 +584,5 @@ def test_is_true_and_no_larger_after_faults_of_all_kinds(seconds, seed, tmp_path
             soak.program.process.terminate()
             assert soak.program.process.wait(10) == 0
             assert_log_is_bounded(soak.program, time.monotonic() - began)
-    assert not any(process.is_running() for process in processes)
+    assert_all_ended(processes)
     assert kafka.process.poll() is not None
