@@ -7,6 +7,9 @@ const CHECK_MS = 30_000;
 // as long as another worker may be ahead of the one that the stream is from
 const AHEAD_MS = 2000;
 const AGAIN_MS = 1000;
+const CONNECTIONS = 6; // that browsers have to a host
+const LEAVE_MS = 1000;
+const DEAD = "the stream has ended without a word";
 const STATES_KEPT = 100;
 const KEPT_WHOLE = 2;
 const CHARACTERS_KEPT = 10_000;
@@ -24,7 +27,10 @@ class Follower {
   async run() {
     let server = "connecting";
     while (server !== "unauthorized") {
-      server = await this.followOnce().catch(() => "away");
+      server = await this.followOnce().catch(async (reason) => {
+        if (reason === DEAD) await this.leaveDeadConnections();
+        return "away";
+      });
       this.tell({ kind: "server", server });
       // not all at once where many were cut off
       await pause(AGAIN_MS * (1 + Math.random()));
@@ -38,11 +44,11 @@ class Follower {
     if (answer.status === 503) return "full";
     if (!answer.ok) return "away";
     const clockAhead = Date.now() - Date.parse(answer.headers.get("Date"));
-    const checking = setInterval(() => this.check().catch(() => stopping.abort()), CHECK_MS);
+    const checking = setInterval(() => this.check().catch(() => stopping.abort(DEAD)), CHECK_MS);
     let silence = null;
     const hear = () => {
       clearTimeout(silence);
-      silence = setTimeout(() => stopping.abort(), SILENT_MS);
+      silence = setTimeout(() => stopping.abort(DEAD), SILENT_MS);
     };
     try {
       hear();
@@ -109,7 +115,13 @@ class Follower {
   async check() {
     if (await this.isCurrent()) return;
     await pause(AHEAD_MS);
-    if (!(await this.isCurrent())) throw new Error("the stream has ended without a word");
+    if (!(await this.isCurrent())) throw DEAD;
+  }
+
+  /* The browser has kept others, which may be as dead, and would ask on one after the other. */
+  leaveDeadConnections() {
+    const ask = () => this.ask(this.urls.state, { method: "HEAD", signal: AbortSignal.timeout(LEAVE_MS) });
+    return Promise.allSettled(Array.from({ length: CONNECTIONS }, ask));
   }
 
   async isCurrent() {

@@ -20,7 +20,7 @@ from tests.topics import new_topic
 from tests.waiting import eventually
 
 LIVE = "Live"
-# eight seconds of silence, five for each connection that the browser has kept, and the pauses
+# eight seconds of silence, one to leave the connections that the browser has kept, and the pauses
 NOTICED_MS = 40_000
 expect.set_options(timeout=20_000)
 
