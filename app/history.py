@@ -65,6 +65,7 @@ class History:
         """Note it as newer than the others, but for those that come after it in its partition: the
         last valid message is looked for from the end."""
         with self._lock:
+            # as most do, for whom the whole list would be looked through
             comes_by_itself = self._refused and self._refused[0].is_before(refused)
             index = 0 if comes_by_itself else len(self._refused)
             while index and not refused.is_before(self._refused[index - 1]):

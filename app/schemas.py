@@ -205,8 +205,8 @@ class ShownPartitionSchema(ProgressSchema):
 class StreamStatusSchema(Schema):
     """How following goes, in short: whether it is connected, and why not; how many messages are
     between positions and ends, and of which partitions, those in trouble and far behind first;
-    how many of them cannot be read; for how long the ends have not been confirmed; how many messages were refused, and the last of
-    them; the newest of those that are to be tried again."""
+    how many of them cannot be read; for how long the ends have not been confirmed; how many
+    messages were refused, and the last of them; the newest of those that are to be tried again."""
 
     topic = fields.String()
     connected = fields.Boolean(attribute="is_connected")
@@ -214,9 +214,7 @@ class StreamStatusSchema(Schema):
     lag = fields.Integer()
     partitions = fields.Function(lambda status: _shown_partitions(status))
     partition_count = fields.Function(lambda status: len(status.partitions))
-    partitions_in_trouble = fields.Function(
-        lambda status: sum(1 for progress in status.partitions.values() if progress.error)
-    )
+    partitions_in_trouble = fields.Function(lambda status: len(status.unreadable))
     stale_seconds = fields.Function(lambda status: int(status.stale_seconds))
     refused = fields.Function(lambda status: sum(status.invalid_messages.values()))
     last_refused = fields.Nested(RefusedSchema, attribute="last_invalid")

@@ -117,6 +117,15 @@ class Status:
         return self.last_error.error if self.last_error and not self.is_connected else None
 
     @property
+    def unreadable(self) -> dict[int, str]:
+        """By partition that cannot be read now, why."""
+        return {
+            partition: progress.error
+            for partition, progress in self.partitions.items()
+            if progress.error
+        }
+
+    @property
     def lag(self) -> int | None:
         """Of all partitions; None while that of one is not known."""
         lags = [progress.lag for progress in self.partitions.values()]

@@ -220,11 +220,7 @@ def healthz() -> dict[str, str]:
 def readyz() -> dict[str, Any]:
     """Whether the state is known, and without which partitions, if some cannot be read now."""
     _require_fresh(_state().read())
-    without = {
-        str(partition): progress.error
-        for partition, progress in _consumer().status.partitions.items()
-        if progress.error
-    }
+    without = {str(partition): why for partition, why in _consumer().status.unreadable.items()}
     return {"status": "ready", "without": without} if without else {"status": "ready"}
 
 

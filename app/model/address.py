@@ -16,7 +16,7 @@ S3 = ("s3", "s3a")
 AZURE = ("abfs", "abfss", "az")
 # what is before "@" there is no secret, and counts
 OWNED = (*SFTP, *AZURE)
-# by scheme, the extra of this project that has the package fsspec needs for it, and by that which
+# by scheme, the extra of this project that has the package which fsspec needs for it
 EXTRAS = {
     **dict.fromkeys(S3, "s3"),
     **dict.fromkeys(("gs", "gcs"), "gcs"),
