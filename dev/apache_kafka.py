@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from dev.broker import brokers
+from dev.frozen import freeze
 from dev.ports import free_ports
 
 BROKER = "kafka.Kafka"
@@ -271,7 +272,7 @@ class ApacheKafka:
 
     def freeze(self) -> None:
         """Have it do nothing more, with its connections open, until `thaw`."""
-        self.process.send_signal(signal.SIGSTOP)
+        freeze(self.process.pid)
 
     def thaw(self) -> None:
         self.process.send_signal(signal.SIGCONT)

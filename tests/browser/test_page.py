@@ -13,6 +13,7 @@ import pytest
 from playwright.sync_api import expect
 
 from dev import apache_kafka
+from dev.frozen import freeze
 from tests.browser.network import network
 from tests.processes import following, free_port
 from tests.proxies import proxy
@@ -558,7 +559,7 @@ def test_notices_a_server_that_falls_silent(topic, program, visit):
     expect(connection_of(page)).to_have_text(LIVE)
     processes = program.tree()
     for process in processes:
-        process.send_signal(signal.SIGSTOP)
+        freeze(process.pid)
     try:
         expect(connection_of(page)).to_have_text("This server does not answer")
     finally:

@@ -13,6 +13,7 @@ import psutil
 import pytest
 import requests
 
+from dev.frozen import freeze
 from tests.processes import assert_all_ended, gunicorn, running_on
 from tests.waiting import eventually, is_cut_off
 
@@ -152,7 +153,7 @@ def test_holds_thousands_of_connections_and_not_for_long(serving, connect):
 def test_a_burst_of_connections_waits_for_a_worker_that_is_busy(serving, connect):
     with serving() as program:
         busy = worker(program)
-        busy.suspend()
+        freeze(busy.pid)
         connect(program, IDLE, 4000)
         busy.resume()
         assert program.get("/healthz").status_code == 200

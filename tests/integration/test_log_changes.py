@@ -10,6 +10,7 @@ import time
 import pytest
 from confluent_kafka.admin import NewPartitions
 
+from dev.frozen import freeze
 from tests.processes import following
 from tests.topics import delete_before
 from tests.waiting import eventually
@@ -86,7 +87,7 @@ def test_goes_on_at_the_end_when_what_it_would_read_next_was_deleted(topic, admi
     with following(topic, tmp_path / "output") as program:
         program.comes_to("before")
         worker = program.tree()[1]
-        worker.send_signal(signal.SIGSTOP)
+        freeze(worker.pid)
         topic.send_state(*range(100))
         topic.send(*[b"invalid"] * 100)
         delete_before(admin, topic, 50)

@@ -13,6 +13,7 @@ import pytest
 import requests
 from prometheus_client.parser import text_string_to_metric_families
 
+from dev.frozen import freeze
 from tests.processes import Program
 from tests.waiting import eventually
 
@@ -96,7 +97,7 @@ def test_what_a_worker_counted_outlives_it_and_what_it_knew_does_not(topic, two_
         two_workers.get()
     counted = states_asked(two_workers)
     stuck, other = workers(two_workers)
-    stuck.suspend()
+    freeze(stuck.pid)
     topic.send_state(78)
     # the other alone follows and answers: the worst of them still has the old state
     old = told(two_workers, "kafka_state_last_message_timestamp_seconds")
