@@ -96,10 +96,11 @@ class Consumer:
         self._thread.start()
 
     def stop(self, timeout: float = 2.0) -> None:
-        """End the thread, waiting for it up to `timeout` seconds."""
+        """End the thread, waiting for it up to `timeout` seconds; from a signal's handler too, be
+        it in the middle of `start`."""
         self._stopping.set()
         self.settled.set()
-        if self._thread:
+        if self._thread and self._thread.is_alive():
             self._thread.join(timeout)
 
     def is_alive(self) -> bool:

@@ -25,6 +25,7 @@ from app.settings import Settings, unknown_names
 # a new worker takes connections only when it knows the state, or that it will not soon: none of
 # them is answered 503 at a reload, and it serves at once all the same
 SETTLE_SECONDS = 2.0
+LOOK_SECONDS = 0.01
 
 WORKER_CLASS = f"{Worker.__module__}.{Worker.__name__}"
 
@@ -111,8 +112,9 @@ def post_worker_init(worker: Any) -> None:
         worker.on_ending = end
     consumer.start()
     settle_until = time.monotonic() + SETTLE_SECONDS
-    while worker.alive and time.monotonic() < settle_until and not consumer.settled.wait(0.1):
-        pass
+    # not by its wait, which holds the lock that the handler of a signal needs to set it
+    while worker.alive and time.monotonic() < settle_until and not consumer.settled.is_set():
+        time.sleep(LOOK_SECONDS)
     # less than the master's, or the worker is killed where it could have ended
     worker.cfg.set("graceful_timeout", max(worker.cfg.graceful_timeout - 1, 0))
 

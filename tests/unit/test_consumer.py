@@ -4,6 +4,7 @@ import contextlib
 import itertools
 import json
 import logging
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -146,3 +147,19 @@ def test_what_its_status_says_has_been_reported(monkeypatch):
     eventually(lambda: consumer.status.failures)
     consumer.stop(10)
     assert (1, 0) in reported
+
+
+def test_a_signal_that_comes_while_it_starts_ends_it(monkeypatch):
+    """gunicorn's handler of SIGTERM stops the consumer, wherever the main thread is."""
+    consumer = Consumer(Settings(topic="t"), State(), History(length=1))
+    start = threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        consumer.stop(timeout=0)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    consumer.start()
+    monkeypatch.undo()
+    eventually(lambda: not consumer.is_alive())
+    assert consumer.status.failures == 0
