@@ -12,8 +12,8 @@ if TYPE_CHECKING:
 
     from flask import Flask
 
+    from app.following.status import Status
     from app.settings import Settings
-    from app.status import Status
 
 log = logging.getLogger(__name__)
 
@@ -30,15 +30,16 @@ def create_app(settings: Settings | None = None, *, starts_consumer: bool = True
     # here, for a command or a model's first load imports a part of this package and not all of it
     from flask import Flask
 
-    from app import description, logs, problems, protection, views
-    from app.consumer import Consumer
-    from app.history import History
+    from app import logs
+    from app.following.consumer import Consumer
+    from app.following.history import History
     from app.loaders import find_loader
-    from app.metrics import Metrics
     from app.settings import Settings, unknown_names
     from app.state import State
-    from app.stream import StatusEvents
-    from app.waiting import WaitingRoom
+    from app.web import auth, description, errors, views
+    from app.web.limits import WaitingRoom
+    from app.web.metrics import Metrics
+    from app.web.stream import StatusEvents
 
     settings = settings or Settings.from_environ(os.environ)
     logs.configure(settings)
@@ -46,7 +47,7 @@ def create_app(settings: Settings | None = None, *, starts_consumer: bool = True
     metrics = Metrics()
     loader = find_loader(settings)
 
-    app = Flask(__name__)
+    app = Flask(__name__, static_folder="web/static", template_folder="web/templates")
     reports: list[Callable[[Status], None]] = [metrics.record]
     if settings.model:
         # what it needs is there in this case only
@@ -67,8 +68,8 @@ def create_app(settings: Settings | None = None, *, starts_consumer: bool = True
     app.register_blueprint(views.blueprint)
     app.register_blueprint(description.blueprint)
     metrics.register(app)
-    problems.register(app)
-    protection.register(app, settings.api_token)
+    errors.register(app)
+    auth.register(app, settings.api_token)
 
     if starts_consumer:
         for line in unknown_names(os.environ):

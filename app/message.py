@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from marshmallow import EXCLUDE, Schema, ValidationError, fields
 
-from app.not_served import InvalidMessage
+from app.message_errors import InvalidMessage
+from app.state import Place
 from app.strict_json import parse_json
 
 
@@ -21,6 +24,40 @@ class Message(Protocol):
     def timestamp(self) -> int: ...
     @property
     def value(self) -> bytes | None: ...
+
+
+class Stopping(BaseException):
+    """What `checkpoint` raises; no Exception, which a loader may catch any of."""
+
+
+def no_checkpoint() -> None:
+    """Where nobody waits for the loader."""
+
+
+@dataclass(frozen=True)
+class StateMessage:
+    """A valid message.
+
+    Attributes:
+        state: any JSON value, as Python has it.
+        timestamp: milliseconds since the epoch.
+        topic_id: None where the brokers know none.
+        checkpoint: to be called now and then by a loader that takes longer than a few seconds: it
+            shows that the thread is alive, and raises Stopping when it is to end.
+    """
+
+    state: Any
+    message_id: str | None = None
+    text: str | None = None
+    partition: int = 0
+    offset: int = 0
+    timestamp: int = 0
+    topic_id: str | None = None
+    checkpoint: Callable[[], None] = no_checkpoint
+
+    @property
+    def place(self) -> Place:
+        return self.topic_id, self.partition, self.offset, self.timestamp
 
 
 class MessageSchema(Schema):

@@ -6,7 +6,7 @@ import json
 import math
 from typing import Any, NoReturn
 
-from app.not_served import InvalidMessage
+from app.message_errors import InvalidMessage
 
 # below what Python's parser takes, which depends on its version and on who calls it: every
 # instance must find the same messages valid

@@ -12,9 +12,8 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from app.environment import SettingsError
 from app.server import variables
-from app.settings import Settings
+from app.settings import Settings, SettingsError
 from dev.broker import EmbeddedBroker, answers, forwarding
 from dev.ports import is_free, of_service
 

@@ -46,7 +46,7 @@ IMPORTS = (
     "zstandard",
 )
 # this project's, for what is started in its folder
-OWN_IMPORTS = ("app.commands", "app.description", "app.model.source")
+OWN_IMPORTS = ("app.commands", "app.web.description", "app.model.source")
 DEMO = ["-m", "examples.model"]
 IMPORTS_OF_DEMO = ("skl2onnx", "sklearn.linear_model", "tritonclient.http")
 # numpy's libraries start threads when they are imported, which a fork does not take along

@@ -15,14 +15,13 @@ from typing import NoReturn
 import click
 
 from app.commands.service import shown_time
-from app.consumer import Consumer
-from app.environment import SettingsError
-from app.history import History
-from app.journal import view
+from app.following.consumer import Consumer
+from app.following.event_log import view
+from app.following.history import History
 from app.loaders import find_loader
-from app.loading import Loader
+from app.loaders.protocol import Loader
 from app.server import variables
-from app.settings import Settings, unknown_names
+from app.settings import Settings, SettingsError, unknown_names
 from app.state import Snapshot, State
 from app.topic_log import KafkaError, create_topic, explain, survey
 

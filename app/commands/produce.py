@@ -21,15 +21,14 @@ import click
 from marshmallow import ValidationError
 
 from app.commands.service import BAD_REQUEST, OK, NoService, Service
-from app.environment import SettingsError
-from app.loading import no_checkpoint
-from app.message import parse_message
+from app.message import no_checkpoint, parse_message
+from app.message_errors import InvalidMessage, NotServed
 from app.model.schemas import ModelSchema
-from app.not_served import InvalidMessage, NotServed
-from app.schemas import OFFSET_ACCEPTED, OffsetField
-from app.settings import ONNX, Settings
+from app.settings import Settings, SettingsError
+from app.settings.settings import ONNX
 from app.strict_json import parse_json
 from app.topic_log import Delivery, KafkaError, Outgoing, Refused, explain, read_message
+from app.web.schemas import OFFSET_ACCEPTED, OffsetField
 
 FEW = 10
 SHOWN_CHARACTERS = 1000

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import click
 
-from app.environment import SettingsError
 from app.server import variables
 from app.server.launch import CONFIG
+from app.settings import SettingsError
 
 
 @click.command(

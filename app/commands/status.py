@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from app.commands.service import OK, NoService, Service, shown_time
-from app.journal import DETAIL_CHARACTERS, view
+from app.following.event_log import DETAIL_CHARACTERS, view
 
 WATCH_SECONDS = 1.0
 MOST_PARTITIONS = 20

@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from app.not_served import InvalidMessage, TryAgain
+from app.message_errors import InvalidMessage, TryAgain
 
 CHUNK = 2**20
 PAUSE = 0.1  # seconds between two looks whether a lock is free

@@ -12,7 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from app.loading import InvalidMessage, no_checkpoint
+from app.message import no_checkpoint
+from app.message_errors import InvalidMessage
 
 # by the numbers of their fields, what leads from a model to its tensors, as in onnx.proto
 MESSAGES: dict[str, dict[int, str]] = {

@@ -14,16 +14,17 @@ from typing import Any, BinaryIO
 import platformdirs
 from marshmallow import ValidationError
 
-from app.environment import SettingsError
-from app.loading import InvalidMessage, StateMessage, TryAgain
+from app.message import StateMessage
+from app.message_errors import InvalidMessage, TryAgain
 from app.model.address import shown_uri
 from app.model.cache import Cache, Fill, require_checksum
 from app.model.external_data import names_external_data
 from app.model.model import Limits, Model, cores
 from app.model.schemas import ModelSchema
-from app.model.settings import ModelSettings
 from app.model.source import Source
 from app.model.trial import try_out
+from app.settings import SettingsError
+from app.settings.model import ModelSettings
 from app.state import Place
 
 # of what a server sent; the pauses between them come to some seconds

@@ -11,8 +11,8 @@ from pathlib import Path
 from prometheus_client import CollectorRegistry, Counter, Histogram, Metric
 from prometheus_client.registry import Collector
 
-from app import metrics_files
-from app.status import Status
+from app.following.status import Status
+from app.web import metrics_files
 
 # a small model takes some 20 microseconds, a large one seconds
 INFERENCE_BUCKETS = (

@@ -17,9 +17,9 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime
 from onnxruntime import OrtValue
 
+from app.message_errors import InvalidMessage, NotServed, TryAgain
 from app.model.elements import DATATYPE_OF_ONNX, DATATYPES, Array
 from app.model.tensors import TensorSpec
-from app.not_served import InvalidMessage, NotServed, TryAgain
 
 log = logging.getLogger(__name__)
 

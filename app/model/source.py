@@ -23,8 +23,8 @@ from fsspec.implementations.asyn_wrapper import (  # type: ignore[import-untyped
 )
 from yarl import URL
 
+from app.message_errors import InvalidMessage, NotServed, TryAgain
 from app.model.address import FORM, HTTP, SFTP, Address, address_of, prefix_of, shown_uri
-from app.not_served import InvalidMessage, NotServed, TryAgain
 
 CHUNK = 2**20
 RANGE = 2**23  # a request each

@@ -10,6 +10,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from app.message_errors import InvalidMessage
 from app.model.elements import (
     DATATYPES,
     Array,
@@ -20,7 +21,6 @@ from app.model.elements import (
     to_binary,
     to_json,
 )
-from app.not_served import InvalidMessage
 from app.strict_json import parse_json
 
 # a shape without elements costs nothing to send, but may have the model make something of its size

@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from app.message_errors import InvalidMessage, NotServed, TryAgain
 from app.model.model import Limits, Model
-from app.not_served import InvalidMessage, NotServed, TryAgain
 
 STEP = 0.5  # seconds between two looks at the process
 NICENESS = 10

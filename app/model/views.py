@@ -11,17 +11,17 @@ from flask import Blueprint, Flask, Response, current_app, request
 from gunicorn.http.errors import ParseException
 from werkzeug.exceptions import NotFound, RequestEntityTooLarge
 
-from app.description import NAME
-from app.metrics import Metrics
+from app.following.status import Status
 from app.model.elements import BadRequest
 from app.model.metrics import ModelMetrics
 from app.model.model import Model
-from app.model.settings import ModelSettings
 from app.model.tensors import read_request, write_response
-from app.problems import RETRY_AFTER_SECONDS
-from app.status import Status
-from app.views import healthz, require_model
-from app.waiting import Seats
+from app.settings.model import ModelSettings
+from app.web.description import NAME
+from app.web.errors import RETRY_AFTER_SECONDS
+from app.web.limits import Seats
+from app.web.metrics import Metrics
+from app.web.views import healthz, require_model
 
 blueprint = Blueprint("model", __name__, url_prefix="/v2")
 

@@ -19,7 +19,7 @@ if "prometheus_client" not in sys.modules:
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
 
 # what workers serve, here for them to share it and to start with it
-import app.description  # noqa: F401
+import app.web.description  # noqa: F401
 from app.server import life, variables
 
 life.read_settings()

@@ -16,11 +16,10 @@ from typing import Any, NoReturn
 from gunicorn.workers.gthread import ThreadWorker
 from gunicorn.workers.sync import SyncWorker
 
-from app import metrics_files
-from app.environment import SettingsError
 from app.server import variables
 from app.server.worker import Worker
-from app.settings import Settings, unknown_names
+from app.settings import Settings, SettingsError, unknown_names
+from app.web import metrics_files
 
 # a new worker takes connections only when it knows the state, or that it will not soon: none of
 # them is answered 503 at a reload, and it serves at once all the same

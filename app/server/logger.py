@@ -10,7 +10,7 @@ from gunicorn.glogging import Logger
 
 from app import logs
 from app.settings import Settings
-from app.views import PROBES
+from app.web.views import PROBES
 
 
 class GunicornLogger(Logger):  # type: ignore[misc]

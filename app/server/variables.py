@@ -8,8 +8,8 @@ from collections.abc import Mapping
 
 from marshmallow import EXCLUDE, Schema
 
-from app.environment import SettingsError, read, whole_number
-from app.settings import WAITING_ACCEPTED
+from app.settings.environment import SettingsError, read, whole_number
+from app.settings.settings import WAITING_ACCEPTED
 
 HIGHEST_PORT = 2**16 - 1
 MOST_WORKERS = 10_000

@@ -103,7 +103,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 
     def load_wsgi(self) -> None:
         # what --reload has brought is of another module than that of the master
-        from app.environment import SettingsError
+        from app.settings import SettingsError
 
         try:
             super().load_wsgi()

@@ -21,7 +21,7 @@ from kafka.errors import KafkaError, TopicAuthorizationFailedError
 from app.topic_log.answers import Answer, Ask, AskEnds, AskRecords, Ends, Fetched, PartitionError
 from app.topic_log.batches import Batches
 from app.topic_log.connectivity import does_not_answer_at
-from app.topic_log.error_names import (
+from app.topic_log.error_codes import (
     LEADER_NOT_AVAILABLE,
     TOPIC_AUTHORIZATION_FAILED,
     look_up,

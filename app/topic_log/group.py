@@ -13,7 +13,7 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import GroupAuthorizationFailedError, IncompatibleBrokerVersion
 from kafka.structs import OffsetAndMetadata
 
-from app.pauses import pause_seconds
+from app.backoff import pause_seconds
 from app.topic_log.admin import admin_client
 from app.topic_log.installed import IS_KAFKA_PYTHON_3
 

@@ -11,9 +11,9 @@ from collections import Counter
 import pytest
 from kafka.record.default_records import DefaultRecordBatch
 
-from app import verdicts
-from app.consumer import Consumer
-from app.partition_reader import MESSAGE_BYTES, PartitionReader
+from app.following import validation as verdicts
+from app.following.consumer import Consumer
+from app.following.partition_reader import MESSAGE_BYTES, PartitionReader
 from app.topic_log import TopicLog, batches
 from app.topic_log.exchange import WAIT_MS
 from tests.waiting import eventually

@@ -10,8 +10,8 @@ import psutil
 import pytest
 from confluent_kafka.admin import NewPartitions, NewTopic
 
-from app import verdicts
-from app.consumer import Consumer
+from app.following import validation as verdicts
+from app.following.consumer import Consumer
 from dev import apache_kafka
 from tests.topics import new_topic
 from tests.waiting import eventually

@@ -13,7 +13,7 @@ from tests.waiting import eventually
 NOW = int(time.time() * 1000)
 # the README's example, and one that does what its message says
 THRESHOLD = """
-from app.loading import InvalidMessage
+from app.loaders.protocol import InvalidMessage
 
 def load(message):
     try:
@@ -26,7 +26,7 @@ def load(message):
 """
 OBEDIENT = """
 import os, time
-from app.loading import InvalidMessage, TryAgain
+from app.loaders.protocol import InvalidMessage, TryAgain
 
 class Served:
     def __init__(self, state):

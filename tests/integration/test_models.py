@@ -18,9 +18,9 @@ import tritonclient.http as triton
 from onnx import TensorProto
 from tritonclient.utils import triton_to_np_dtype as triton_to_numpy
 
-from app.loading import StateMessage
+from app.message import StateMessage
 from app.model.loader import MOST_WRONG_ANSWERS, OnnxLoader
-from app.model.settings import ModelSettings
+from app.settings.model import ModelSettings
 from tests import models
 from tests.model_server import speaking
 from tests.processes import following

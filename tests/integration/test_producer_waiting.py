@@ -22,7 +22,7 @@ pytestmark = pytest.mark.apache_kafka
 # refuses what is no number, and takes 0 later
 LOADER = """
 from pathlib import Path
-from app.loading import InvalidMessage, TryAgain
+from app.loaders.protocol import InvalidMessage, TryAgain
 
 def load(message):
     if message.state == 0 and not Path("ready").exists():

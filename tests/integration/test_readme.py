@@ -109,6 +109,6 @@ def test_every_variable_is_described_and_none_that_is_not():
     described = set(
         re.findall(r"`((?:KAFKA|STATE|MODEL|LOG|API)_[A-Z_]+[A-Z])`", section("Settings"))
     )
-    from app.settings import ALIASES
+    from app.settings.settings import ALIASES
 
     assert described - set(ALIASES) == known - set(ALIASES)

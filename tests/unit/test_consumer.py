@@ -10,10 +10,10 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from app.consumer import Consumer
-from app.history import History
+from app.backoff import pause_seconds
+from app.following.consumer import Consumer
+from app.following.history import History
 from app.logs import Throttle
-from app.pauses import pause_seconds
 from app.settings import Settings
 from app.state import State
 from app.topic_log import Answer, Ask, TopicLogError
@@ -42,7 +42,7 @@ def test_says_why_it_does_not_follow_though_it_said_something_else_a_moment_ago(
     def cannot_open(*args: object, **options: object) -> None:
         raise TopicLogError(next(reasons))
 
-    monkeypatch.setattr("app.consumer.TopicLog", cannot_open)
+    monkeypatch.setattr("app.following.consumer.TopicLog", cannot_open)
     consumer = Consumer(Settings(topic="t"), State(), History(length=1))
     consumer._journal._failure = Throttle(logging.getLogger("app").warning, limit=1, period=0.5)
     consumer.start()
@@ -102,7 +102,7 @@ def following(monkeypatch, *logs: Log) -> Iterator[State]:
         log.listener = listener
         return log
 
-    monkeypatch.setattr("app.consumer.TopicLog", open_next)
+    monkeypatch.setattr("app.following.consumer.TopicLog", open_next)
     state = State()
     consumer = Consumer(Settings(topic="t"), state, History(length=1))
     consumer.start()
@@ -135,7 +135,7 @@ def test_what_its_status_says_has_been_reported(monkeypatch):
     def cannot_open(*args: object, **options: object) -> None:
         raise TopicLogError("no broker")
 
-    monkeypatch.setattr("app.consumer.TopicLog", cannot_open)
+    monkeypatch.setattr("app.following.consumer.TopicLog", cannot_open)
     reported = []
     consumer = Consumer(
         Settings(topic="t"),

@@ -3,8 +3,8 @@ from __future__ import annotations
 import re
 
 from app import create_app
-from app.model.settings import ModelSettings
 from app.settings import Settings
+from app.settings.model import ModelSettings
 
 
 def describe(**settings):

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 
-from app.loading import InvalidMessage
+from app.message_errors import InvalidMessage
 from app.model import external_data
 from app.model.external_data import DEEPEST_NESTING, MESSAGES, names_external_data
 

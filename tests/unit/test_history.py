@@ -7,10 +7,10 @@ from datetime import datetime, timezone
 
 import pytest
 
-from app.history import MOST_CHARACTERS, History
-from app.schemas import HistorySchema
+from app.following.history import MOST_CHARACTERS, History
+from app.following.status import Refused
 from app.state import Snapshot
-from app.status import Refused
+from app.web.schemas import HistorySchema
 
 NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
 

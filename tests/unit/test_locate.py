@@ -10,10 +10,9 @@ from operator import attrgetter
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from app.loading import StateMessage
-from app.locate import ENOUGH, GROWTH, Scan
-from app.message import parse_message
-from app.not_served import InvalidMessage
+from app.following.locate import ENOUGH, GROWTH, Scan
+from app.message import StateMessage, parse_message
+from app.message_errors import InvalidMessage
 from app.topic_log.batches import Record
 
 

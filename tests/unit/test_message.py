@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.message import parse_message
-from app.not_served import InvalidMessage
+from app.message_errors import InvalidMessage
 from app.strict_json import DEEPEST_NESTING, canonical_json
 from tests.json_values import JSON_VALUES
 

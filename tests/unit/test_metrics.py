@@ -12,10 +12,10 @@ import pytest
 from flask import Flask
 from prometheus_client.parser import text_string_to_metric_families
 
-from app.metrics import Metrics
+from app.following.status import Progress, Status
 from app.model.metrics import ModelMetrics
 from app.state import Snapshot
-from app.status import Progress, Status
+from app.web.metrics import Metrics
 from tests.processes import ended
 
 FOLLOWING = Status(
@@ -166,8 +166,8 @@ def test_speaks_openmetrics_where_that_is_accepted(metrics):
 
 FORKING = """
 import os, sys
-from app.metrics import Metrics
-from app.status import Status
+from app.web.metrics import Metrics
+from app.following.status import Status
 
 metrics = Metrics()
 if os.fork() == 0:

@@ -15,12 +15,13 @@ import psutil
 import pytest
 from onnx import TensorProto
 
-from app.environment import SettingsError
-from app.loading import InvalidMessage, StateMessage, TryAgain
+from app.message import StateMessage
+from app.message_errors import InvalidMessage, TryAgain
 from app.model.loader import MOST_WRONG_ANSWERS, OnnxLoader
 from app.model.model import Limits, Model, cores
-from app.model.settings import ModelSettings
 from app.model.tensors import read_request
+from app.settings import SettingsError
+from app.settings.model import ModelSettings
 from tests import model_server, models
 
 SHOWN = {"name": "m", "version": "1"}

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from app.loading import InvalidMessage, TryAgain
+from app.message_errors import InvalidMessage, TryAgain
 from app.model.cache import Cache
 
 SPAWN = multiprocessing.get_context("spawn")

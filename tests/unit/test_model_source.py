@@ -24,7 +24,7 @@ from fsspec.asyn import AsyncFileSystem
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from app.loading import InvalidMessage, TryAgain
+from app.message_errors import InvalidMessage, TryAgain
 from app.model import address, source
 from app.model.source import Source, shown_uri
 from tests.model_server import serving, speaking

@@ -9,7 +9,7 @@ import threading
 import psutil
 import pytest
 
-from app.loading import InvalidMessage, TryAgain
+from app.message_errors import InvalidMessage, TryAgain
 from app.model.model import Limits
 from app.model.trial import try_out
 from tests import models

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.loading import StateMessage
-from app.partition_reader import Advance, PartitionReader
+from app.following.partition_reader import Advance, PartitionReader
+from app.message import StateMessage
 from app.topic_log import PartitionError
 from app.topic_log.batches import Record
 from tests.leaders import Leader

@@ -7,10 +7,12 @@ import hmac
 import pytest
 from flask import Flask
 
-from app import problems, protection, views
+from app.following.status import Status
 from app.settings import Settings
 from app.state import Snapshot, State
-from app.status import Status
+from app.web import auth as protection
+from app.web import errors as problems
+from app.web import views
 
 TOKEN = "s3cret.token~1=="
 

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.reading import preferred_wait
+from app.web.conditions import preferred_wait
 
 
 @pytest.mark.parametrize(

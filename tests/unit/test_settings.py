@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 import trustme
 
-from app.environment import SettingsError
-from app.model.settings import ModelSettings
 from app.server import variables
-from app.settings import Settings, unknown_names
+from app.settings import Settings, SettingsError, unknown_names
+from app.settings.model import ModelSettings
 from tests.processes import ended
 
 

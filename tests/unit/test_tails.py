@@ -10,10 +10,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.loading import InvalidMessage, StateMessage, TryAgain
-from app.locate import Scan
+from app.following.locate import Scan
+from app.following.tails import (
+    LONGEST_PAUSE_SECONDS,
+    MOST_PENDING,
+    MOST_TRIES,
+    CannotReadBack,
+    Tails,
+)
+from app.message import StateMessage
+from app.message_errors import InvalidMessage, TryAgain
 from app.state import Snapshot
-from app.tails import LONGEST_PAUSE_SECONDS, MOST_PENDING, MOST_TRIES, CannotReadBack, Tails
 
 BROKEN, REFUSED, LATER, GOOD = "broken", "refused", "later", "good"
 

@@ -14,12 +14,13 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from app import problems, stream, views
-from app.history import History
+from app.following.history import History
+from app.following.status import LastError, Progress, Refused, Status
 from app.settings import Settings
 from app.state import Snapshot, State
-from app.status import LastError, Progress, Refused, Status
-from app.waiting import WaitingRoom
+from app.web import errors as problems
+from app.web import stream, views
+from app.web.limits import WaitingRoom
 from tests.waiting import eventually
 
 
@@ -64,7 +65,7 @@ def client(app):
 @pytest.fixture
 def waiting(app, state, monkeypatch):
     """Ask in a thread, and give the answer's future once the request waits."""
-    monkeypatch.setattr("app.waiting.LOOK_SECONDS", 60.0)  # they are woken, and do not look
+    monkeypatch.setattr("app.web.limits.LOOK_SECONDS", 60.0)  # they are woken, and do not look
     room = app.extensions["waiting_room"]
     with ThreadPoolExecutor() as threads:
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from marshmallow import EXCLUDE, Schema, fields, post_load
 
-from app.environment import SettingsError, read, size, whole_number
+from app.settings.environment import SettingsError, read, size, whole_number
 
 MEBIBYTE = 2**20
 MOST_BYTES = 2**63 - 1

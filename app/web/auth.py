@@ -8,7 +8,7 @@ from flask import Flask, Response, request
 from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import Unauthorized
 
-from app.views import PROBES
+from app.web.views import PROBES
 
 # what a browser asks for before it can be asked for a token; they tell nothing of the state
 PAGES = {"views.hello", "description.docs", "description.docs_asset", "static"}

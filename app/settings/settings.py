@@ -22,10 +22,17 @@ from marshmallow import (
     validates_schema,
 )
 
-from app.environment import SettingsError, milliseconds, misspelt, one_of, read, whole_number
-from app.model.settings import VARIABLES as MODEL_VARIABLES
-from app.model.settings import ModelSettings
-from app.not_served import InvalidMessage
+from app.message_errors import InvalidMessage
+from app.settings.environment import (
+    SettingsError,
+    milliseconds,
+    misspelt,
+    one_of,
+    read,
+    whole_number,
+)
+from app.settings.model import VARIABLES as MODEL_VARIABLES
+from app.settings.model import ModelSettings
 from app.strict_json import canonical_json, parse_json
 
 WAITING_ACCEPTED = "accepted is a whole number, 0 or more, and less than gunicorn's threads"

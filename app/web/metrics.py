@@ -13,8 +13,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metr
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
-from app import metrics_files
-from app.status import Status
+from app.following.status import Status
+from app.web import metrics_files
 
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]  # per process
 

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from app.following.tails import Pending
 from app.state import Snapshot
-from app.tails import Pending
 
 # brokers answer a fetch after half a second, whether there is a message or not
 STALE_AFTER_SECONDS = 3.0

@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from app.loading import StateMessage
-from app.locate import Scan
-from app.message import Message
-from app.pauses import pause_seconds
+from app.backoff import pause_seconds
+from app.following.locate import Scan
+from app.message import Message, StateMessage
 from app.topic_log import Answer, Ask, AskEnds, AskRecords, Ends, Fetched, PartitionError
 
 FETCH_BYTES = 256 * 1024

@@ -6,10 +6,10 @@ import functools
 import time
 from collections.abc import Callable
 
-from app.loading import StateMessage
-from app.partition_reader import PartitionReader
-from app.status import Progress
-from app.tails import CannotReadBack, Judge, Tails
+from app.following.partition_reader import PartitionReader
+from app.following.status import Progress
+from app.following.tails import CannotReadBack, Judge, Tails
+from app.message import StateMessage
 from app.topic_log import Answer, Fetched, PartitionError, TopicLog
 
 # a little longer than a broker waits for a record

@@ -9,7 +9,7 @@ from werkzeug.exceptions import HTTPException, ServiceUnavailable
 from werkzeug.wrappers import Response
 
 from app.state import StateUnknown
-from app.waiting import NoSeat
+from app.web.limits import NoSeat
 
 RETRY_AFTER_SECONDS = 1
 

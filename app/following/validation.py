@@ -8,12 +8,13 @@ from contextlib import contextmanager
 from datetime import datetime, timezone
 from typing import Any
 
-from app.history import History
-from app.journal import Journal
-from app.loading import InvalidMessage, Loader, StateMessage, TryAgain, is_at_hand, load
-from app.message import Message, parse_message
+from app.following.event_log import Journal
+from app.following.history import History
+from app.following.status import Refused
+from app.loaders.protocol import Loader, is_at_hand, load
+from app.message import Message, StateMessage, parse_message
+from app.message_errors import InvalidMessage, TryAgain
 from app.state import Snapshot
-from app.status import Refused
 
 
 class Verdicts:
@@ -57,7 +58,7 @@ class Verdicts:
     def load(self, message: StateMessage) -> Snapshot:
         """
         Raises:
-            InvalidMessage, TryAgain, Stopping: as app.loading.load does.
+            InvalidMessage, TryAgain, Stopping: as app.loaders.protocol.load does.
         """
         with self._noting(message):
             return load(self._loader, message)
@@ -65,7 +66,7 @@ class Verdicts:
     def is_at_hand(self, message: StateMessage) -> bool:
         """
         Raises:
-            InvalidMessage, TryAgain, Stopping: as app.loading.is_at_hand does.
+            InvalidMessage, TryAgain, Stopping: as app.loaders.protocol.is_at_hand does.
         """
         with self._noting(message):
             return is_at_hand(self._loader, message)

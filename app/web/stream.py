@@ -7,10 +7,10 @@ import socket
 import time
 from collections.abc import Callable, Iterator
 
-from app.schemas import StreamStatusSchema
+from app.following.status import Status
 from app.state import Knowledge
-from app.status import Status
-from app.waiting import WaitingRoom
+from app.web.limits import WaitingRoom
+from app.web.schemas import StreamStatusSchema
 
 # by it a reader knows that the stream lives; and proxies close what is silent for a minute
 HEARTBEAT_SECONDS = 5.0

@@ -2,60 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Any, Protocol
 
-from app.not_served import InvalidMessage, NotServed, TryAgain
-from app.state import Place, Snapshot
+from app.message import StateMessage, Stopping
+from app.message_errors import InvalidMessage, NotServed, TryAgain
+from app.state import Snapshot
 from app.strict_json import canonical_json
-
-__all__ = [
-    "InvalidMessage",
-    "Loader",
-    "NotServed",
-    "StateMessage",
-    "Stopping",
-    "TryAgain",
-    "is_at_hand",
-    "load",
-    "no_checkpoint",
-]
-
-
-class Stopping(BaseException):
-    """What `checkpoint` raises; no Exception, which a loader may catch any of."""
-
-
-def no_checkpoint() -> None:
-    """Where nobody waits for the loader."""
-
-
-@dataclass(frozen=True)
-class StateMessage:
-    """A valid message.
-
-    Attributes:
-        state: any JSON value, as Python has it.
-        timestamp: milliseconds since the epoch.
-        topic_id: None where the brokers know none.
-        checkpoint: to be called now and then by a loader that takes longer than a few seconds: it
-            shows that the thread is alive, and raises Stopping when it is to end.
-    """
-
-    state: Any
-    message_id: str | None = None
-    text: str | None = None
-    partition: int = 0
-    offset: int = 0
-    timestamp: int = 0
-    topic_id: str | None = None
-    checkpoint: Callable[[], None] = no_checkpoint
-
-    @property
-    def place(self) -> Place:
-        return self.topic_id, self.partition, self.offset, self.timestamp
 
 
 class Loader(Protocol):

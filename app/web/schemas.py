@@ -8,8 +8,8 @@ from typing import Any
 
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate
 
-from app.history import MOST_CHARACTERS, Served
-from app.status import Status
+from app.following.history import MOST_CHARACTERS, Served
+from app.following.status import Status
 
 # what Kafka's protocol has room for
 LARGEST_PARTITION = 2**31 - 1

@@ -13,16 +13,19 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any, NoReturn
 
-from app.follower import Follower
-from app.history import History
-from app.journal import Journal
+from app.backoff import pause_seconds
+from app.following.event_log import Journal
+from app.following.follower import Follower
+from app.following.history import History
+from app.following.status import STALE_AFTER_SECONDS, LastError, Status
+from app.following.tails import CannotReadBack, Judge, Tails
+from app.following.validation import Verdicts
 from app.loaders import load_json
-from app.loading import InvalidMessage, Loader, StateMessage, Stopping
-from app.pauses import pause_seconds
+from app.loaders.protocol import Loader
+from app.message import StateMessage, Stopping
+from app.message_errors import InvalidMessage
 from app.settings import Settings
 from app.state import Snapshot, State
-from app.status import STALE_AFTER_SECONDS, LastError, Status
-from app.tails import CannotReadBack, Judge, Tails
 from app.topic_log import (
     CLIENT,
     KafkaError,
@@ -31,7 +34,6 @@ from app.topic_log import (
     TopicLogError,
     explain,
 )
-from app.verdicts import Verdicts
 
 log = logging.getLogger(__name__)
 

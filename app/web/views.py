@@ -25,13 +25,13 @@ from werkzeug.datastructures import Headers
 from werkzeug.exceptions import BadRequest, ServiceUnavailable
 from werkzeug.http import http_date, quote_etag
 
-from app.consumer import Consumer
-from app.problems import RETRY_AFTER_SECONDS
-from app.reading import Reading
-from app.schemas import HistorySchema, StatusSchema, StreamQuery
+from app.following.consumer import Consumer
 from app.state import Knowledge, Snapshot, State, StateUnknown
-from app.stream import Stream
-from app.waiting import WaitingRoom
+from app.web.conditions import Reading
+from app.web.errors import RETRY_AFTER_SECONDS
+from app.web.limits import WaitingRoom
+from app.web.schemas import HistorySchema, StatusSchema, StreamQuery
+from app.web.stream import Stream
 
 blueprint = Blueprint("views", __name__)
 

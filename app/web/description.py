@@ -14,8 +14,8 @@ from flask import Blueprint, Response, current_app, jsonify, render_template, se
 from marshmallow import Schema
 
 from app.model import operations as model
-from app.protection import is_open
-from app.schemas import (
+from app.web.auth import is_open
+from app.web.schemas import (
     HelloSchema,
     HistorySchema,
     ProbeSchema,

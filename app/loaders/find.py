@@ -6,9 +6,9 @@ import inspect
 import pkgutil
 from typing import Any
 
-from app.environment import SettingsError
-from app.loading import Loader, StateMessage
-from app.settings import Settings
+from app.loaders.protocol import Loader
+from app.message import StateMessage
+from app.settings import Settings, SettingsError
 
 
 def find_loader(settings: Settings) -> Loader:

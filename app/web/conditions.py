@@ -12,8 +12,8 @@ from werkzeug.datastructures import ETags
 from werkzeug.exceptions import BadRequest
 from werkzeug.http import parse_etags, parse_list_header
 
-from app.schemas import StateQuery
 from app.state import Knowledge
+from app.web.schemas import StateQuery
 
 # of common proxies HAProxy is the first to give up, after 50 s
 LONGEST_WAIT_SECONDS = 45

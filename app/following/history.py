@@ -7,8 +7,8 @@ from collections import deque
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
+from app.following.status import Refused
 from app.state import Snapshot
-from app.status import Refused
 
 # of a state's JSON; a longer one is truncated
 MOST_CHARACTERS = 10_000

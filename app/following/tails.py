@@ -8,9 +8,9 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
-from app.loading import InvalidMessage, StateMessage, TryAgain
-from app.message import Message
-from app.pauses import pause_seconds
+from app.backoff import pause_seconds
+from app.message import Message, StateMessage
+from app.message_errors import InvalidMessage, TryAgain
 from app.state import Place, Snapshot
 
 LONGEST_PAUSE_SECONDS = 30.0

@@ -1,0 +1,1 @@
+"""The thread that keeps the state current, and what it tells of itself."""

@@ -1,0 +1,6 @@
+"""What the environment says, checked once at the start."""
+
+from app.settings.environment import SettingsError
+from app.settings.settings import Settings, unknown_names
+
+__all__ = ["Settings", "SettingsError", "unknown_names"]
