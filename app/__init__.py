@@ -8,11 +8,9 @@ import os
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from flask import Flask
 
-    from app.following.status import Status
+    from app.service import Service
     from app.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -31,49 +29,62 @@ def create_app(settings: Settings | None = None, *, starts_consumer: bool = True
     from flask import Flask
 
     from app import logs
-    from app.following.consumer import Consumer
-    from app.following.history import History
-    from app.loaders import find_loader
+    from app.service import KEY
     from app.settings import Settings, unknown_names
-    from app.state import State
     from app.web import auth, description, errors, views
-    from app.web.limits import WaitingRoom
-    from app.web.metrics import Metrics
-    from app.web.stream import StatusEvents
 
     settings = settings or Settings.from_environ(os.environ)
     logs.configure(settings)
-    state = State()
-    metrics = Metrics()
-    loader = find_loader(settings)
 
     app = Flask(__name__, static_folder="web/static", template_folder="web/templates")
-    reports: list[Callable[[Status], None]] = [metrics.record]
-    if settings.model:
-        # what it needs is there in this case only
-        from app.model import views as model_views
+    service = app.extensions[KEY] = _build(settings)
 
-        reports.append(model_views.register(app, settings.model, metrics))
-    history = History(settings.history)
-    consumer = Consumer(settings, state, history, reports, loader)
-    app.extensions["settings"] = settings
-    app.extensions["state"] = state
-    app.extensions["history"] = history
-    app.extensions["loader"] = loader
-    app.extensions["consumer"] = consumer
-    app.extensions["waiting_room"] = WaitingRoom(state, settings.max_waiting)
-    app.extensions["status_events"] = StatusEvents(lambda: consumer.status)
-    app.extensions["metrics"] = metrics
-    app.extensions["wants_token"] = settings.api_token is not None
     app.register_blueprint(views.blueprint)
     app.register_blueprint(description.blueprint)
-    metrics.register(app)
+    if service.model:
+        from app.model import views as model_views
+
+        app.register_blueprint(model_views.blueprint)
+    service.metrics.register(app)
     errors.register(app)
     auth.register(app, settings.api_token)
 
     if starts_consumer:
         for line in unknown_names(os.environ):
             log.warning(line)
-        consumer.start()
-    atexit.register(consumer.stop)
+        service.start()
+    atexit.register(service.stop)
     return app
+
+
+def _build(settings: Settings) -> Service:
+    from app.following.consumer import Consumer
+    from app.following.history import History
+    from app.loaders import find_loader
+    from app.service import Service
+    from app.state import State
+    from app.web.limits import WaitingRequests
+    from app.web.metrics import Metrics
+    from app.web.stream import StatusEvents
+
+    state, history, metrics = State(), History(settings.history), Metrics()
+    loader = find_loader(settings)
+    reports = [metrics.record]
+    model = None
+    if settings.model:
+        # what it needs is installed in this case only
+        from app.model.service import build_model_service
+
+        model = build_model_service(settings.model, loader, metrics)
+        reports.append(model.metrics.record)
+    consumer = Consumer(settings, state, history, reports, loader)
+    return Service(
+        settings=settings,
+        state=state,
+        history=history,
+        consumer=consumer,
+        metrics=metrics,
+        waiting=WaitingRequests(state, settings.max_waiting),
+        status_events=StatusEvents(lambda: consumer.status),
+        model=model,
+    )

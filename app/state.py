@@ -71,17 +71,17 @@ def _rank(snapshot: Snapshot) -> tuple[int, int]:
 
 
 class StateUnknown(Exception):
-    """Nothing is known yet; its text says why."""
+    """There is no state yet; the text says why."""
 
 
 @dataclass(frozen=True)
-class Knowledge:
+class StateView:
     """What is known at one moment.
 
     Attributes:
-        snapshot: None while nothing is known.
+        snapshot: None until there is a state.
         positions: by partition, the offset that is read next: all before it is in the snapshot.
-        reason: why nothing is known, if so.
+        reason: why there is no state, if so.
     """
 
     snapshot: Snapshot | None
@@ -101,19 +101,19 @@ class Knowledge:
 
 
 class State:
-    """What is known now. Written by the consumer thread only, read by any thread.
+    """The current state. Written by the consumer thread only, read by any thread.
 
     `_changed` guards all attributes; nothing blocks while holding it.
     """
 
     def __init__(self) -> None:
         self._changed = threading.Condition()
-        self._known = Knowledge(None, {}, "the consumer has not started")
+        self._view = StateView(None, {}, "the consumer has not started")
         self._closed = False
 
-    def look(self) -> Knowledge:
+    def view(self) -> StateView:
         with self._changed:
-            return self._known
+            return self._view
 
     def read(self) -> Snapshot:
         """Give the current snapshot.
@@ -121,31 +121,31 @@ class State:
         Raises:
             StateUnknown: there is none yet.
         """
-        return self.look().state
+        return self.view().state
 
-    def wait_until(self, is_met: Callable[[Knowledge], bool], timeout: float) -> Knowledge:
-        """Give what is known as soon as `is_met` of it, after `timeout` seconds, or at `close`."""
+    def wait_until(self, is_met: Callable[[StateView], bool], timeout: float) -> StateView:
+        """Give the view as soon as `is_met` of it, after `timeout` seconds, or at `close`."""
         with self._changed:
-            self._changed.wait_for(lambda: self._closed or is_met(self._known), timeout)
-            return self._known
+            self._changed.wait_for(lambda: self._closed or is_met(self._view), timeout)
+            return self._view
 
     def publish(self, snapshot: Snapshot, positions: Mapping[int, int]) -> None:
         """Serve `snapshot`, which takes everything before `positions` into account."""
-        self._know(Knowledge(snapshot, dict(positions), ""))
+        self._replace(StateView(snapshot, dict(positions), ""))
 
     def explain(self, reason: str) -> None:
-        """Say what is being waited for, for those who ask while nothing is known."""
-        known = self.look()
-        self._know(Knowledge(known.snapshot, known.positions, reason))
+        """Say what is being waited for, for those who ask while there is no state."""
+        view = self.view()
+        self._replace(StateView(view.snapshot, view.positions, reason))
 
-    def _know(self, known: Knowledge) -> None:
+    def _replace(self, view: StateView) -> None:
         with self._changed:
-            if known != self._known:
-                self._known = known
+            if view != self._view:
+                self._view = view
                 self._changed.notify_all()
 
     def close(self) -> None:
-        """Let nobody wait any longer: this process knows nothing newer."""
+        """Let nobody wait any longer: this process gets no newer state."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

@@ -133,7 +133,7 @@ def _require_state(settings: Settings, loader: Loader) -> None:
     consumer.start()
     try:
         consumer.settled.wait(READY_SECONDS)
-        known = state.look()
+        known = state.view()
         deadline = time.monotonic() + GROUP_SECONDS
         while known.snapshot and not consumer.group_is_refused and time.monotonic() < deadline:
             time.sleep(0.05)

@@ -35,12 +35,7 @@ _SCHEMA = ModelSchema()
 
 
 class OnnxLoader:
-    """Fetches, verifies and loads models. For the consumer thread only.
-
-    Attributes:
-        requests_at_once: how many may be asking this machine's models, of all its workers; a
-            server who knows it says so before the first message.
-    """
+    """Fetches, verifies and loads models. For the consumer thread only."""
 
     def __init__(self, settings: ModelSettings) -> None:
         self._settings = settings
@@ -55,7 +50,12 @@ class OnnxLoader:
                 f"({error.strerror})"
             ) from error
         self._wrong_answers: dict[Place, int] = {}
-        self.requests_at_once = 1
+        self._requests_at_once = 1
+
+    def share_cores(self, requests: int) -> None:
+        """Note how many requests may ask this machine's models at once, of all its workers; to be
+        called before the first message."""
+        self._requests_at_once = requests
 
     def at_hand(self, message: StateMessage) -> bool:
         """Whether what becomes of `message` is known without fetching it or trying it out."""
@@ -131,7 +131,7 @@ class OnnxLoader:
     def _limits(self) -> Limits:
         """Of threads as many for each request that all of them together do not get in each
         other's way."""
-        threads = self._settings.threads or max(cores() // self.requests_at_once, 1)
+        threads = self._settings.threads or max(cores() // self._requests_at_once, 1)
         return Limits(threads, self._settings.max_request_bytes)
 
 

@@ -13,7 +13,7 @@ from app.model.schemas import (
     LiveSchema,
     ModelMetadataSchema,
     ModelReadySchema,
-    ReadySchema,
+    ServerReadySchema,
     ServerSchema,
 )
 
@@ -45,7 +45,9 @@ OPERATIONS: dict[str, dict[str, Any]] = {
             503: _json("the thread has ended, or made no loop for a minute", ErrorSchema),
         }
     },
-    "model.ready": {"responses": {200: _json("there is one", ReadySchema), 503: NOT_SERVED[503]}},
+    "model.ready": {
+        "responses": {200: _json("there is one", ServerReadySchema), 503: NOT_SERVED[503]}
+    },
     "model.metadata": {
         "responses": {200: _json("inputs and outputs", ModelMetadataSchema), **NOT_SERVED}
     },

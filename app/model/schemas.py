@@ -72,7 +72,7 @@ class LiveSchema(Schema):
     live = fields.Boolean(required=True)
 
 
-class ReadySchema(Schema):
+class ServerReadySchema(Schema):
     ready = fields.Boolean(required=True)
 
 

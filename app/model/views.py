@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict
 from importlib.metadata import version as version_of
 from typing import Any
 
-from flask import Blueprint, Flask, Response, current_app, request
-from gunicorn.http.errors import ParseException
+from flask import Blueprint, Response, request
 from werkzeug.exceptions import NotFound, RequestEntityTooLarge
 
-from app.following.status import Status
 from app.model.elements import BadRequest
-from app.model.metrics import ModelMetrics
 from app.model.model import Model
+from app.model.service import ModelService
 from app.model.tensors import read_request, write_response
-from app.settings.model import ModelSettings
+from app.service import current_service
 from app.web.description import NAME
 from app.web.errors import RETRY_AFTER_SECONDS
-from app.web.limits import Seats
-from app.web.metrics import Metrics
 from app.web.views import healthz, require_model
 
 blueprint = Blueprint("model", __name__, url_prefix="/v2")
@@ -28,15 +23,10 @@ blueprint = Blueprint("model", __name__, url_prefix="/v2")
 JSON_SIZE = "Inference-Header-Content-Length"
 
 
-def register(app: Flask, settings: ModelSettings, of_all: Metrics) -> Callable[[Status], None]:
-    """Serve models with this application, and give what is to be told of each new status."""
-    metrics = ModelMetrics(of_all.registry)
-    of_all.others.append(metrics.served)
-    app.extensions["model_settings"] = settings
-    app.extensions["model_metrics"] = metrics
-    app.extensions["bodies"] = Seats()
-    app.register_blueprint(blueprint)
-    return metrics.record
+def _service() -> ModelService:
+    service = current_service().model
+    assert service
+    return service
 
 
 @blueprint.errorhandler(BadRequest)
@@ -56,7 +46,7 @@ def _served() -> Model:
     Raises:
         StateUnknown: there is none yet.
     """
-    model: Model = require_model(current_app.extensions["state"].read())
+    model: Model = require_model(current_service().state.read())
     return model
 
 
@@ -115,7 +105,7 @@ def infer(name: str, version: str | None = None) -> Response:
     """What the model computes from the inputs, and the version that did."""
     model = _asked(name, version)
     asked = read_request(_body(), _json_size(), model.inputs, model.outputs)
-    metrics: ModelMetrics = current_app.extensions["model_metrics"]
+    metrics = _service().metrics
     batch_size = model.batch_size(asked.inputs)
     if batch_size is not None:
         metrics.batch_size.observe(batch_size)
@@ -138,15 +128,14 @@ def _body() -> bytes:
         raise BadRequest(
             f"Content-Encoding is {request.content_encoding!r}; accepted is a body as it is"
         )
-    settings: ModelSettings = current_app.extensions["model_settings"]
-    most = settings.max_request_bytes
+    service = _service()
+    most = service.settings.max_request_bytes
     # of a chunked one that is larger Werkzeug gives the beginning, so that one more is let through
     request.max_content_length = most + 1
-    bodies: Seats = current_app.extensions["bodies"]
     try:
-        with bodies.seat():  # for as long as the client takes to send it
+        with service.bodies.slot():  # for as long as the client takes to send it
             body = request.get_data(cache=False)
-    except ParseException as error:
+    except service.body_errors as error:
         raise BadRequest(f"the body is no HTTP: {error}") from error
     except RequestEntityTooLarge:
         body = None

@@ -1,22 +1,10 @@
 """How gunicorn serves the application; its own variables and options come on top."""
 
-import atexit
-import os
-import secrets
-import shutil
-import sys
-import tempfile
+from app.server import fresh
 
-# read again on SIGHUP: the workers started then shall run the code that is on disk by then
-for name in [name for name in sys.modules if name.partition(".")[0] == "app"]:
-    del sys.modules[name]
-
-if "prometheus_client" not in sys.modules:
-    # where the workers' metrics meet, those of a master started by SIGUSR2 elsewhere. Said before
-    # the import, which looks for it, and made when it is needed: not to check the options only
-    folder = os.path.join(tempfile.gettempdir(), f"kafka-state-metrics-{secrets.token_hex(8)}")
-    os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+# this file is read again on SIGHUP
+fresh.forget_app()
+fresh.name_metrics_folder()
 
 # what workers serve, here for them to share it and to start with it
 import app.web.description  # noqa: F401

@@ -13,11 +13,13 @@ import time
 from pathlib import Path
 from typing import Any, NoReturn
 
+from gunicorn.http.errors import ParseException
 from gunicorn.workers.gthread import ThreadWorker
 from gunicorn.workers.sync import SyncWorker
 
-from app.server import variables
-from app.server.worker import Worker
+from app.server import fresh, variables
+from app.server.worker import Worker, served_by
+from app.service import Server, no_deadline, service_of
 from app.settings import Settings, SettingsError, unknown_names
 from app.web import metrics_files
 
@@ -78,53 +80,35 @@ def pre_fork(server: Any, worker: Any) -> None:
 def post_fork(server: Any, worker: Any) -> None:
     atexit.unregister(shutil.rmtree)  # of the metrics' folder, which is the master's to remove
     if worker.cfg.reload and not worker.cfg.preload_app:
-        forget_modules()
-
-
-def forget_modules() -> None:
-    """Let what is imported next be what is on the disk by now.
-
-    The master has imported the package for its hooks, and a worker gets that with the fork.
-    """
-    for name in list(sys.modules):
-        if name.partition(".")[0] == "app" and name.split(".")[:2] != ["app", "server"]:
-            del sys.modules[name]
+        # the master has imported the package for its hooks, and a worker gets that with the fork
+        fresh.forget_app(but="app.server")
 
 
 def post_worker_init(worker: Any) -> None:
-    extensions = worker.wsgi.extensions
-    settings = extensions["settings"]
-    consumer, state = extensions["consumer"], extensions["state"]
-    extensions["metrics"].begin_process()
-    if settings.max_waiting is None:
-        extensions["waiting_room"].seats = worker.cfg.threads // 2
-    if settings.model:
-        extensions["bodies"].seats = max(worker.cfg.threads // 2, 1)
-        extensions["loader"].requests_at_once = worker.cfg.threads * worker.cfg.workers
-    if isinstance(worker, Worker):
-        extensions["waiting_room"].give_time = worker.give_time
-
-        def end() -> None:
-            consumer.stop(timeout=0)  # it ends while the last requests are answered
-            state.close()  # and those that wait are among the last
-
-        worker.on_ending = end
-    consumer.start()
+    service = service_of(worker.wsgi)
+    service.start(
+        Server(
+            threads=worker.cfg.threads,
+            processes=worker.cfg.workers,
+            extend_deadline=getattr(worker, "extend_deadline", no_deadline),
+            body_errors=(ParseException,),
+        )
+    )
+    settled = service.consumer.settled
     settle_until = time.monotonic() + SETTLE_SECONDS
     # not by its wait, which holds the lock that the handler of a signal needs to set it
-    while worker.alive and time.monotonic() < settle_until and not consumer.settled.is_set():
+    while worker.alive and time.monotonic() < settle_until and not settled.is_set():
         time.sleep(LOOK_SECONDS)
     # less than the master's, or the worker is killed where it could have ended
     worker.cfg.set("graceful_timeout", max(worker.cfg.graceful_timeout - 1, 0))
 
 
 def worker_exit(server: Any, worker: Any) -> None:
-    extensions = getattr(getattr(worker, "wsgi", None), "extensions", None)
-    if extensions is None:  # loading the application failed
+    service = served_by(worker)
+    if service is None:
         return
-    consumer = extensions["consumer"]
-    consumer.stop()
-    if consumer.is_alive() or getattr(worker, "nr_conns", 0):
+    service.stop()
+    if service.consumer.is_alive() or getattr(worker, "nr_conns", 0) > 0:
         # the interpreter would wait for the threads of a client whose broker does not answer,
         # and for those that are held by clients who do not read
         os._exit(0)

@@ -26,6 +26,7 @@ from gunicorn.sock import ssl_context
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
 from app.server import heads
+from app.service import KEY, Service
 
 # what a client has for a TLS handshake, to send the head of a request, and to close a connection
 # that is closed here
@@ -54,8 +55,6 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._alive = True
-        # called when it begins to end, for whatever reason; it is still answering then
-        self.on_ending: Callable[[], None] = lambda: None
         super().__init__(*args, **kwargs)
         # until when: of connections in the poller, the oldest first, and of those in a thread,
         # which alone are looked up by others than the main thread
@@ -93,8 +92,8 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     def alive(self, alive: bool) -> None:
         # a signal may come while another one is handled
         is_ending, self._alive = self._alive and not alive, alive
-        if is_ending:
-            self.on_ending()
+        if is_ending and (service := served_by(self)):
+            service.drain()
 
     def is_parent_alive(self) -> bool:
         if not super().is_parent_alive():
@@ -195,7 +194,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         self._served[conn.sock] = _Deadline(time.monotonic() + self._seconds_to_serve)
         super().enqueue_req(conn)
 
-    def give_time(self, sock: socket.socket) -> None:
+    def extend_deadline(self, sock: socket.socket) -> None:
         """Count `timeout` anew for the request on `sock`; from any thread."""
         deadline = self._served.get(sock)
         if deadline:
@@ -269,6 +268,13 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             with contextlib.suppress(OSError):
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_AT_CLOSE)
                 sock.shutdown(socket.SHUT_RDWR)  # the thread's next call fails
+
+
+def served_by(worker: Any) -> Service | None:
+    """None where loading the application failed."""
+    extensions = getattr(getattr(worker, "wsgi", None), "extensions", {})
+    service: Service | None = extensions.get(KEY)
+    return service
 
 
 def _allow_open_files(wanted: int) -> int:

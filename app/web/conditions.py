@@ -12,7 +12,7 @@ from werkzeug.datastructures import ETags
 from werkzeug.exceptions import BadRequest
 from werkzeug.http import parse_etags, parse_list_header
 
-from app.state import Knowledge
+from app.state import StateView
 from app.web.schemas import StateQuery
 
 # of common proxies HAProxy is the first to give up, after 50 s
@@ -62,7 +62,7 @@ class Reading:
             return self.preferred_wait
         return OFFSET_WAIT_SECONDS if self.min_offsets else 0
 
-    def is_met_by(self, known: Knowledge) -> bool:
+    def is_met_by(self, known: StateView) -> bool:
         """Whether there is no reason to wait (any longer)."""
         if self._names_no_partition_of(known):
             return True
@@ -70,7 +70,7 @@ class Reading:
             self.preferred_wait and known.snapshot and self.is_known(known.snapshot.version)
         )
 
-    def is_read_through(self, known: Knowledge) -> bool:
+    def is_read_through(self, known: StateView) -> bool:
         return known.snapshot is not None and all(
             known.positions.get(partition, 0) > offset
             for partition, offset in self.min_offsets.items()
@@ -79,10 +79,10 @@ class Reading:
     def is_known(self, version: str) -> bool:
         return any(self.known.contains_weak(version + added) for added in ADDED_TO_ETAGS)
 
-    def _names_no_partition_of(self, known: Knowledge) -> set[int]:
+    def _names_no_partition_of(self, known: StateView) -> set[int]:
         return self.min_offsets.keys() - known.positions if known.positions else set()
 
-    def require_partitions(self, known: Knowledge) -> None:
+    def require_partitions(self, known: StateView) -> None:
         """Refuse to look for an offset where there never will be one.
 
         Raises:
@@ -94,7 +94,7 @@ class Reading:
                 f"topic's partitions, 0 to {max(known.positions)}"
             )
 
-    def missing(self, known: Knowledge) -> str:
+    def missing(self, known: StateView) -> str:
         """Say where the reader is, for those who wanted it further."""
         return "; ".join(
             f"min_offset is {partition}:{offset}, and partition {partition} is at position "

@@ -13,7 +13,7 @@ from apispec.ext.marshmallow import MarshmallowPlugin
 from flask import Blueprint, Response, current_app, jsonify, render_template, send_from_directory
 from marshmallow import Schema
 
-from app.model import operations as model
+from app.service import Service, current_service
 from app.web.auth import is_open
 from app.web.schemas import (
     HelloSchema,
@@ -158,7 +158,7 @@ OPERATIONS: dict[str, dict[str, Any]] = {
 }
 
 
-def describe(wants_token: bool) -> dict[str, Any]:
+def describe(service: Service) -> dict[str, Any]:
     """Give the OpenAPI document of the running application."""
     spec = APISpec(
         title=NAME,
@@ -169,9 +169,10 @@ def describe(wants_token: bool) -> dict[str, Any]:
         servers=[{"url": ".", "description": "this service"}],
         plugins=[MarshmallowPlugin()],
     )
+    wants_token = service.settings.api_token is not None
     if wants_token:
         spec.components.security_scheme("token", {"type": "http", "scheme": "bearer"})
-    operations = OPERATIONS | model.OPERATIONS
+    operations = OPERATIONS | (service.model.operations if service.model else {})
     for rule in current_app.url_map.iter_rules():
         if rule.endpoint not in operations:
             continue
@@ -197,7 +198,7 @@ def describe(wants_token: bool) -> dict[str, Any]:
 @blueprint.get("/openapi.json")
 def openapi() -> Response:
     """What this service answers, as OpenAPI."""
-    return jsonify(describe(wants_token=current_app.extensions["wants_token"]))
+    return jsonify(describe(current_service()))
 
 
 @blueprint.get("/docs")

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 
-from flask import Flask, current_app, request
+from flask import Flask, request
 from werkzeug.exceptions import HTTPException, ServiceUnavailable
 from werkzeug.wrappers import Response
 
+from app.service import current_service
 from app.state import StateUnknown
-from app.web.limits import NoSeat
+from app.web.limits import LimitExceeded
 
 RETRY_AFTER_SECONDS = 1
 
@@ -17,12 +18,12 @@ RETRY_AFTER_SECONDS = 1
 def register(app: Flask) -> None:
     app.register_error_handler(HTTPException, _problem)
     app.register_error_handler(StateUnknown, _unavailable)
-    app.register_error_handler(NoSeat, _unavailable)
+    app.register_error_handler(LimitExceeded, _unavailable)
 
 
 def _problem(error: HTTPException) -> Response:
     response = Response.force_type(error.get_response())
-    if "model" in current_app.blueprints and request.path.startswith("/v2"):
+    if current_service().model and request.path.startswith("/v2"):
         # the Open Inference Protocol has a shape of its own
         response.data = json.dumps({"error": error.description})
         response.content_type = "application/json"
@@ -40,5 +41,5 @@ def _problem(error: HTTPException) -> Response:
     return response
 
 
-def _unavailable(reason: StateUnknown | NoSeat) -> Response:
+def _unavailable(reason: StateUnknown | LimitExceeded) -> Response:
     return _problem(ServiceUnavailable(str(reason), retry_after=RETRY_AFTER_SECONDS))

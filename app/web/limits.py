@@ -1,4 +1,4 @@
-"""Requests that wait, for something newer or for their client: who may, and for how long."""
+"""How many requests may wait at once, and for how long."""
 
 from __future__ import annotations
 
@@ -8,35 +8,39 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
 
-from app.state import Knowledge, State
+if TYPE_CHECKING:
+    from app.service import Server
+    from app.state import State, StateView
 
 # how soon it is noticed that a client has left
 LOOK_SECONDS = 2.0
-# where no server says how many threads it has
-SEATS = 100
+# the limit where no server says how many threads it has
+DEFAULT_LIMIT = 100
 
 # Linux tells when the other side has closed; elsewhere only when the connection is gone
 GONE = getattr(select, "POLLRDHUP", 0) | select.POLLHUP | select.POLLERR | select.POLLNVAL
 
 
-class NoSeat(Exception):
-    """As many requests wait as may."""
+class LimitExceeded(Exception):
+    """A concurrency limit is reached."""
 
 
-class Seats:
-    """Each request that waits holds a thread, so that they need seats, fewer than threads.
+class ConcurrencyLimit:
+    """Bounds how many requests hold a thread while they wait: fewer than there are threads.
 
-    `_lock` guards `_taken`. `seats` is set before the first request.
-
-    Attributes:
-        seats: how many may wait at once.
+    `_lock` guards `_taken` and `_limit`.
     """
 
-    def __init__(self, seats: int | None = None) -> None:
+    def __init__(self, limit: int = DEFAULT_LIMIT) -> None:
         self._lock = threading.Lock()
         self._taken = 0
-        self.seats = SEATS if seats is None else seats
+        self._limit = limit
+
+    def set_limit(self, limit: int) -> None:
+        with self._lock:
+            self._limit = limit
 
     @property
     def taken(self) -> int:
@@ -44,15 +48,15 @@ class Seats:
             return self._taken
 
     @contextlib.contextmanager
-    def seat(self) -> Iterator[None]:
-        """Be one of those who wait.
+    def slot(self) -> Iterator[None]:
+        """Hold one of the slots.
 
         Raises:
-            NoSeat: there are `seats` of them already.
+            LimitExceeded: all are taken.
         """
         with self._lock:
-            if self._taken >= self.seats:
-                raise NoSeat(f"as many requests are waiting as may: {self.seats}")
+            if self._taken >= self._limit:
+                raise LimitExceeded(f"as many requests are waiting as may: {self._limit}")
             self._taken += 1
         try:
             yield
@@ -61,35 +65,41 @@ class Seats:
                 self._taken -= 1
 
 
-class WaitingRoom(Seats):
-    """Those who wait for something newer.
+class WaitingRequests(ConcurrencyLimit):
+    """Requests that wait for something newer than the state."""
 
-    Attributes:
-        give_time: told that the request on this socket waits by intention, so that a server who
-            bounds how long an answer takes counts anew. Set before the first request.
-    """
-
-    def __init__(self, state: State, seats: int | None) -> None:
-        super().__init__(seats)
+    def __init__(self, state: State, limit: int | None = None) -> None:
+        """
+        Args:
+            limit: None for half of the server's threads.
+        """
+        super().__init__(DEFAULT_LIMIT if limit is None else limit)
         self._state = state
-        self.give_time: Callable[[socket.socket], None] = lambda _: None
+        self._follows_threads = limit is None
+        self._extend_deadline: Callable[[socket.socket], None] = lambda _: None
+
+    def serve_with(self, server: Server) -> None:
+        """To be called before the first request."""
+        self._extend_deadline = server.extend_deadline
+        if self._follows_threads and server.threads is not None:
+            self.set_limit(server.threads // 2)
 
     def wait_until(
         self,
-        is_met: Callable[[Knowledge], bool],
+        is_met: Callable[[StateView], bool],
         seconds: float,
         connection: socket.socket | None,
-    ) -> Knowledge:
+    ) -> StateView:
         """Give what is known when `is_met` of it, after `seconds`, at the service's end, or when
         the client on `connection` (None where the server shows none) has left."""
         deadline = time.monotonic() + seconds
         while True:
             if connection:
-                self.give_time(connection)
+                self._extend_deadline(connection)
             left = deadline - time.monotonic()
-            known = self._state.wait_until(is_met, max(min(left, LOOK_SECONDS), 0))
-            if is_met(known) or left <= LOOK_SECONDS or not self.is_awaited(connection):
-                return known
+            view = self._state.wait_until(is_met, max(min(left, LOOK_SECONDS), 0))
+            if is_met(view) or left <= LOOK_SECONDS or not self.is_awaited(connection):
+                return view
 
     def is_awaited(self, connection: socket.socket | None) -> bool:
         """Whether there is still something to wait for, and someone."""

@@ -8,8 +8,8 @@ import time
 from collections.abc import Callable, Iterator
 
 from app.following.status import Status
-from app.state import Knowledge
-from app.web.limits import WaitingRoom
+from app.state import StateView
+from app.web.limits import WaitingRequests
 from app.web.schemas import StreamStatusSchema
 
 # by it a reader knows that the stream lives; and proxies close what is silent for a minute
@@ -53,7 +53,7 @@ class Stream:
 
     def __init__(
         self,
-        waiting_room: WaitingRoom,
+        waiting: WaitingRequests,
         connection: socket.socket | None,
         seen: str | None,
         status_events: StatusEvents | None,
@@ -63,7 +63,7 @@ class Stream:
             seen: the version that the reader has already.
             status_events: None for a reader of states only.
         """
-        self._waiting_room = waiting_room
+        self._waiting = waiting
         self._connection = connection
         self._seen = seen
         self._status_events = status_events
@@ -91,17 +91,17 @@ class Stream:
                 return ":\n\n"
 
     def _is_awaited(self) -> bool:
-        return self._waiting_room.is_awaited(self._connection)
+        return self._waiting.is_awaited(self._connection)
 
     def _wait_for_state(self, seconds: float) -> str | None:
         """As text, for a reader who is slow shall not keep alive what was served."""
-        known = self._waiting_room.wait_until(self._is_newer, seconds, self._connection)
+        known = self._waiting.wait_until(self._is_newer, seconds, self._connection)
         if not self._is_newer(known):
             return None
         self._seen = known.state.version
         return f"event: state\nid: {self._seen}\ndata: {known.state.body.decode()}\n\n"
 
-    def _is_newer(self, known: Knowledge) -> bool:
+    def _is_newer(self, known: StateView) -> bool:
         return known.snapshot is not None and known.snapshot.version != self._seen
 
     def _status_event(self) -> str | None:

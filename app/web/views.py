@@ -14,7 +14,6 @@ from flask import (
     Response,
     abort,
     after_this_request,
-    current_app,
     make_response,
     render_template,
     request,
@@ -25,11 +24,10 @@ from werkzeug.datastructures import Headers
 from werkzeug.exceptions import BadRequest, ServiceUnavailable
 from werkzeug.http import http_date, quote_etag
 
-from app.following.consumer import Consumer
-from app.state import Knowledge, Snapshot, State, StateUnknown
+from app.service import Service, current_service
+from app.state import Snapshot, StateUnknown, StateView
 from app.web.conditions import Reading
 from app.web.errors import RETRY_AFTER_SECONDS
-from app.web.limits import WaitingRoom
 from app.web.schemas import HistorySchema, StatusSchema, StreamQuery
 from app.web.stream import Stream
 
@@ -48,18 +46,6 @@ _HISTORY = HistorySchema()
 _STREAM_QUERY = StreamQuery()
 
 
-def _state() -> State:
-    return current_app.extensions["state"]  # type: ignore[no-any-return]
-
-
-def _waiting_room() -> WaitingRoom:
-    return current_app.extensions["waiting_room"]  # type: ignore[no-any-return]
-
-
-def _consumer() -> Consumer:
-    return current_app.extensions["consumer"]  # type: ignore[no-any-return]
-
-
 def _connection() -> socket.socket | None:
     return request.environ.get("gunicorn.socket")
 
@@ -75,7 +61,9 @@ def hello() -> Response:
     """A greeting, or for a browser the page that follows the state."""
     html = request.accept_mimetypes.best_match(["application/json", "text/html"]) == "text/html"
     response = (
-        make_response(render_template("page.html", serves_models="model" in current_app.blueprints))
+        make_response(
+            render_template("page.html", serves_models=current_service().model is not None)
+        )
         if html
         else make_response({"message": "Hello World"})
     )
@@ -87,7 +75,7 @@ def hello() -> Response:
 def state() -> Response:
     """The current state, once it is what the request waits for."""
     reading = Reading.of(request)
-    known = _state().look()
+    known = current_service().state.view()
     if not reading.is_met_by(known):
         known = _wait_for(reading)
     snapshot = known.state
@@ -96,16 +84,17 @@ def state() -> Response:
     if not reading.is_read_through(known):
         raise ServiceUnavailable(reading.missing(known), retry_after=RETRY_AFTER_SECONDS)
     answer = _not_modified(snapshot) if reading.is_known(snapshot.version) else _full(snapshot)
-    if stale_seconds := _consumer().status.stale_seconds:
+    if stale_seconds := current_service().consumer.status.stale_seconds:
         answer.headers["X-State-Stale"] = str(int(stale_seconds))
     return answer
 
 
-def _wait_for(reading: Reading) -> Knowledge:
-    with _waiting_room().seat() if reading.wait_seconds else nullcontext():
+def _wait_for(reading: Reading) -> StateView:
+    waiting = current_service().waiting
+    with waiting.slot() if reading.wait_seconds else nullcontext():
         if reading.preferred_wait is not None:
             _say_that_preference_applied(reading.preferred_wait)
-        return _waiting_room().wait_until(reading.is_met_by, reading.wait_seconds, _connection())
+        return waiting.wait_until(reading.is_met_by, reading.wait_seconds, _connection())
 
 
 def _say_that_preference_applied(seconds: int) -> None:
@@ -151,9 +140,10 @@ def _version_headers(version: str, partition: int | None, offset: int | None) ->
 @blueprint.get("/state/history")
 def history() -> Response:
     """The last states that were served, and the last messages that were refused."""
-    if current_app.extensions["settings"].history == 0:
+    service = current_service()
+    if service.settings.history == 0:
         abort(404, "there is no history: STATE_HISTORY is 0")
-    return _json(_HISTORY.dump(current_app.extensions["history"]))
+    return _json(_HISTORY.dump(service.history))
 
 
 @blueprint.get("/state/stream")
@@ -164,14 +154,14 @@ def stream() -> Response:
     response.headers["Cache-Control"] = CACHE_CONTROL
     response.headers["X-Accel-Buffering"] = "no"  # nginx would keep events back
     if request.method == "GET":
-        holding = ExitStack()
-        holding.enter_context(_waiting_room().seat())
+        service, holding = current_service(), ExitStack()
+        holding.enter_context(service.waiting.slot())
         response.call_on_close(holding.close)
         response.response = Stream(
-            _waiting_room(),
+            service.waiting,
             _connection(),
             request.headers.get("Last-Event-ID"),
-            current_app.extensions["status_events"] if wants_status else None,
+            service.status_events if wants_status else None,
         )
     else:
         response.response = iter(())  # of which there is no length to tell
@@ -190,7 +180,7 @@ def _query_of_stream() -> dict[str, str]:
 @blueprint.get("/status")
 def status() -> Response:
     """How following goes."""
-    return _json(_STATUS.dump(_consumer().status))
+    return _json(_STATUS.dump(current_service().consumer.status))
 
 
 def _json(answer: Any) -> Response:
@@ -201,16 +191,17 @@ def _json(answer: Any) -> Response:
 @blueprint.get("/metrics")
 def metrics() -> Response:
     """What Prometheus is told."""
-    text, content_type = current_app.extensions["metrics"].expose(request.headers.get("Accept", ""))
+    text, content_type = current_service().metrics.expose(request.headers.get("Accept", ""))
     return Response(text, content_type=content_type)
 
 
 @blueprint.get("/healthz")
 def healthz() -> dict[str, str]:
     """Whether the process and its consumer thread are alive, broker or not."""
-    if not _consumer().is_alive():
+    consumer = current_service().consumer
+    if not consumer.is_alive():
         abort(503, "the consumer thread is not running")
-    silence = _consumer().seconds_since_loop()
+    silence = consumer.seconds_since_loop()
     if silence > LONGEST_LOOP_SECONDS:
         abort(503, f"the consumer thread has made no loop for {silence:.0f} s")
     return {"status": "alive"}
@@ -219,8 +210,10 @@ def healthz() -> dict[str, str]:
 @blueprint.get("/readyz")
 def readyz() -> dict[str, Any]:
     """Whether the state is known, and without which partitions, if some cannot be read now."""
-    _require_fresh(_state().read())
-    without = {str(partition): why for partition, why in _consumer().status.unreadable.items()}
+    service = current_service()
+    _require_fresh(service, service.state.read())
+    unreadable = service.consumer.status.unreadable
+    without = {str(partition): why for partition, why in unreadable.items()}
     return {"status": "ready", "without": without} if without else {"status": "ready"}
 
 
@@ -235,8 +228,8 @@ def require_model(snapshot: Snapshot) -> Any:
     return snapshot.served
 
 
-def _require_fresh(snapshot: Snapshot) -> None:
-    settings, status = current_app.extensions["settings"], _consumer().status
+def _require_fresh(service: Service, snapshot: Snapshot) -> None:
+    settings, status = service.settings, service.consumer.status
     if settings.model:
         require_model(snapshot)
     longest = settings.max_stale_seconds

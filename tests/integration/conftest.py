@@ -10,6 +10,7 @@ import pytest
 from flask import Flask
 
 from app import create_app
+from app.service import service_of
 from app.settings import Settings
 from dev import apache_kafka
 from dev.apache_kafka import ApacheKafka
@@ -24,7 +25,8 @@ class Service:
     def __init__(self, app: Flask) -> None:
         self.app = app
         self.client = app.test_client()
-        self.consumer = app.extensions["consumer"]
+        self.consumer = service_of(app).consumer
+        self.state = service_of(app).state
 
     def get(self, path: str = "/state"):
         return self.client.get(path)

@@ -540,7 +540,7 @@ def test_a_restart_needs_not_fetch_again(topic, serving, stored, tmp_path):
 
 
 def test_only_the_model_that_is_served_stays_in_memory(service, topic):
-    state = service.app.extensions["state"]
+    state = service.state
     served = []
     for version in ("v2", "v3"):
         served.append(weakref.ref(state.read().served))

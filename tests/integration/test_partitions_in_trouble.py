@@ -229,14 +229,14 @@ def test_moves_on_when_the_leader_is_killed_under_load_and_applies_nothing_twice
     topic = new_topic(servers, replication_factor=3, config={"min.insync.replicas": "2"})
     published = []
     service = start(topic=topic.name)
-    publish = service.app.extensions["state"].publish
+    publish = service.state.publish
 
     def note(snapshot, positions) -> None:
         if published[-1:] != [snapshot.offset]:  # and not only the positions are news
             published.append(snapshot.offset)
         publish(snapshot, positions)
 
-    service.app.extensions["state"].publish = note
+    service.state.publish = note
     stopping = threading.Event()
 
     def load() -> None:

@@ -95,7 +95,7 @@ def test_every_message_of_a_flood_is_an_update_or_invalid_or_skipped(topic, serv
 def test_who_is_served_an_update_finds_it_counted(topic, serve):
     service = serve(topic)
     service.first_state()
-    state = service.app.extensions["state"]
+    state = service.state
     served_when_counted = {}
 
     def note(status) -> None:

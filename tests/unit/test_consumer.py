@@ -120,14 +120,14 @@ def test_of_a_topic_made_anew_it_serves_nothing_before_it_knows_all_and_nothing_
         "anew", {0: leader(0, "new", timestamp=10), 1: leader(1, start=9)}, frozenset({0, 1})
     )
     with following(monkeypatch, before, anew) as state:
-        eventually(lambda: state.look().positions == {0: 0, 1: 3})
+        eventually(lambda: state.view().positions == {0: 0, 1: 3})
         before.is_gone = True
-        eventually(lambda: state.look().positions == {0: 0, 1: 0})
+        eventually(lambda: state.view().positions == {0: 0, 1: 0})
         anew.silent = frozenset({1})
-        eventually(lambda: state.look().positions == {0: 1, 1: 0})
+        eventually(lambda: state.view().positions == {0: 1, 1: 0})
         assert state.read().json == "3"
         anew.silent = frozenset()
-        eventually(lambda: state.look().positions == {0: 1, 1: 9})
+        eventually(lambda: state.view().positions == {0: 1, 1: 9})
         assert state.read().json == '"new"'
 
 

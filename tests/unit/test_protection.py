@@ -7,12 +7,17 @@ import hmac
 import pytest
 from flask import Flask
 
+from app.following.history import History
 from app.following.status import Status
+from app.service import KEY, Service
 from app.settings import Settings
 from app.state import Snapshot, State
 from app.web import auth as protection
 from app.web import errors as problems
 from app.web import views
+from app.web.limits import WaitingRequests
+from app.web.metrics import Metrics
+from app.web.stream import StatusEvents
 
 TOKEN = "s3cret.token~1=="
 
@@ -29,9 +34,16 @@ class StillConsumer:
 
 def client(token: str | None):
     app = Flask("app")
-    app.extensions["settings"] = Settings(topic="topic")
-    app.extensions["state"] = state = State()
-    app.extensions["consumer"] = StillConsumer()
+    state, consumer = State(), StillConsumer()
+    app.extensions[KEY] = Service(
+        settings=Settings(topic="topic"),
+        state=state,
+        history=History(2),
+        consumer=consumer,
+        metrics=Metrics(),
+        waiting=WaitingRequests(state),
+        status_events=StatusEvents(lambda: consumer.status),
+    )
     state.publish(Snapshot("77"), {0: 0})
     app.register_blueprint(views.blueprint)
     problems.register(app)

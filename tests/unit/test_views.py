@@ -16,11 +16,13 @@ from flask import Flask
 
 from app.following.history import History
 from app.following.status import LastError, Progress, Refused, Status
+from app.service import KEY, Service, service_of
 from app.settings import Settings
 from app.state import Snapshot, State
 from app.web import errors as problems
 from app.web import stream, views
-from app.web.limits import WaitingRoom
+from app.web.limits import WaitingRequests
+from app.web.metrics import Metrics
 from tests.waiting import eventually
 
 
@@ -46,12 +48,16 @@ def state() -> State:
 @pytest.fixture
 def app(state) -> Flask:
     app = Flask("app")
-    app.extensions["settings"] = Settings(topic="topic", history=2)
-    app.extensions["history"] = History(2)
-    app.extensions["state"] = state
-    app.extensions["consumer"] = consumer = StillConsumer()
-    app.extensions["status_events"] = stream.StatusEvents(lambda: consumer.status)
-    app.extensions["waiting_room"] = WaitingRoom(state, seats=2)
+    consumer = StillConsumer()
+    app.extensions[KEY] = Service(
+        settings=Settings(topic="topic", history=2),
+        state=state,
+        history=History(2),
+        consumer=consumer,
+        metrics=Metrics(),
+        waiting=WaitingRequests(state, limit=2),
+        status_events=stream.StatusEvents(lambda: consumer.status),
+    )
     app.register_blueprint(views.blueprint)
     problems.register(app)
     return app
@@ -66,13 +72,13 @@ def client(app):
 def waiting(app, state, monkeypatch):
     """Ask in a thread, and give the answer's future once the request waits."""
     monkeypatch.setattr("app.web.limits.LOOK_SECONDS", 60.0)  # they are woken, and do not look
-    room = app.extensions["waiting_room"]
+    waiting = service_of(app).waiting
     with ThreadPoolExecutor() as threads:
 
         def ask(path: str, **headers: str):
-            before = room.taken
+            before = waiting.taken
             answer = threads.submit(lambda: app.test_client().get(path, headers=headers))
-            eventually(lambda: room.taken > before or answer.done())
+            eventually(lambda: waiting.taken > before or answer.done())
             assert not answer.done(), answer.result().data
             return answer
 
@@ -329,21 +335,21 @@ def test_a_stream_leaves_its_seat_when_it_is_closed(client, state, app):
     state.publish(message(5), {0: 6})
     answer = client.get("/state/stream")
     next(events_of(answer))
-    assert app.extensions["waiting_room"].taken == 1
+    assert service_of(app).waiting.taken == 1
     answer.close()
-    assert app.extensions["waiting_room"].taken == 0
+    assert service_of(app).waiting.taken == 0
 
 
 def test_healthz_tells_whether_the_thread_lives(client, app):
     assert client.get("/healthz").json == {"status": "alive"}
-    app.extensions["consumer"].alive = False
+    service_of(app).consumer.alive = False
     assert client.get("/healthz").status_code == 503
 
 
 def test_healthz_tells_of_a_thread_that_has_made_no_loop_for_a_minute(client, app):
-    app.extensions["consumer"].silent_seconds = 59.0
+    service_of(app).consumer.silent_seconds = 59.0
     assert client.get("/healthz").status_code == 200
-    app.extensions["consumer"].silent_seconds = 61.0
+    service_of(app).consumer.silent_seconds = 61.0
     answer = client.get("/healthz")
     assert answer.status_code == 503
     assert answer.json["detail"] == "the consumer thread has made no loop for 61 s"
@@ -405,7 +411,7 @@ def status_is(app):
     """Have the consumer say something of itself."""
 
     def say(**changes: Any) -> None:
-        consumer = app.extensions["consumer"]
+        consumer = service_of(app).consumer
         consumer.status = dataclasses.replace(consumer.status, **changes)
 
     return say
@@ -499,7 +505,9 @@ def test_what_is_stale_says_for_how_long(client, state, status_is):
 
 
 def test_is_not_ready_where_the_state_is_staler_than_it_may_be(app, client, state, status_is):
-    app.extensions["settings"] = Settings(topic="topic", max_stale_seconds=60)
+    app.extensions[KEY] = dataclasses.replace(
+        service_of(app), settings=Settings(topic="topic", max_stale_seconds=60)
+    )
     state.publish(message(5), {0: 6})
     status_is(last_error=LastError(datetime.now(timezone.utc), "connection refused"))
     for seconds, code in ((59, 200), (61, 503)):
@@ -514,7 +522,7 @@ def test_is_not_ready_where_the_state_is_staler_than_it_may_be(app, client, stat
 
 
 def test_tells_what_was_served_and_refused_the_newest_first(app, client):
-    history = app.extensions["history"]
+    history = service_of(app).history
     for offset in range(3):
         history.note_served(message(offset, str(offset)))
     history.note_refused(Refused(datetime.now(timezone.utc), "id", 1, 7, "json", "not JSON"))
@@ -527,7 +535,9 @@ def test_tells_what_was_served_and_refused_the_newest_first(app, client):
 
 
 def test_there_is_no_history_where_it_is_turned_off(app, client):
-    app.extensions["settings"] = Settings(topic="topic", history=0)
+    app.extensions[KEY] = dataclasses.replace(
+        service_of(app), settings=Settings(topic="topic", history=0)
+    )
     answer = client.get("/state/history")
     assert answer.status_code == 404
     assert answer.json["detail"] == "there is no history: STATE_HISTORY is 0"

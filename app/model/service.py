@@ -1,0 +1,52 @@
+"""What the parts of a service that serves models share, beside those of any service."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from app.loaders import Loader
+from app.model import operations
+from app.model.loader import OnnxLoader
+from app.model.metrics import ModelMetrics
+from app.settings.model import ModelSettings
+from app.web.limits import ConcurrencyLimit
+from app.web.metrics import Metrics
+
+if TYPE_CHECKING:
+    from app.service import Server
+
+
+@dataclass
+class ModelService:
+    """
+    Attributes:
+        bodies: bounds how many requests are received at once.
+        body_errors: what reading a body raises where it is not HTTP.
+        operations: of the OpenAPI description, by endpoint.
+    """
+
+    settings: ModelSettings
+    loader: OnnxLoader
+    metrics: ModelMetrics
+    bodies: ConcurrencyLimit = field(default_factory=ConcurrencyLimit)
+    body_errors: tuple[type[Exception], ...] = ()
+    operations: dict[str, dict[str, Any]] = field(default_factory=lambda: operations.OPERATIONS)
+
+    def serve_with(self, server: Server) -> None:
+        """To be called before the first request."""
+        self.body_errors = server.body_errors
+        if server.threads is not None:
+            self.bodies.set_limit(max(server.threads // 2, 1))
+            self.loader.share_cores(server.threads * server.processes)
+
+
+def build_model_service(settings: ModelSettings, loader: Loader, metrics: Metrics) -> ModelService:
+    """
+    Args:
+        metrics: of the service, which give those of the model too.
+    """
+    assert isinstance(loader, OnnxLoader)
+    own = ModelMetrics(metrics.registry)
+    metrics.others.append(own.served)
+    return ModelService(settings, loader, own)

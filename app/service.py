@@ -1,0 +1,90 @@
+"""What the parts of one application share at run time."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from flask import Flask, current_app
+
+if TYPE_CHECKING:
+    from app.following.consumer import Consumer
+    from app.following.history import History
+    from app.model.service import ModelService
+    from app.settings import Settings
+    from app.state import State
+    from app.web.limits import WaitingRequests
+    from app.web.metrics import Metrics
+    from app.web.stream import StatusEvents
+
+KEY = "kafka_state"
+
+
+def no_deadline(connection: socket.socket) -> None:
+    """Where the server has none for answers."""
+
+
+@dataclass(frozen=True)
+class Server:
+    """What serves the application.
+
+    Attributes:
+        threads: how many requests one process answers at once; None if that is not known.
+        processes: how many processes serve.
+        extend_deadline: called with the connection of a request that waits on purpose, so that a
+            server with a deadline for answers counts it anew.
+        body_errors: what reading a request's body raises where it is not HTTP.
+    """
+
+    threads: int | None = None
+    processes: int = 1
+    extend_deadline: Callable[[socket.socket], None] = no_deadline
+    body_errors: tuple[type[Exception], ...] = ()
+
+
+@dataclass(frozen=True)
+class Service:
+    """Built by `create_app`; its life is `start`, `drain`, `stop`.
+
+    Attributes:
+        model: None unless models are served.
+    """
+
+    settings: Settings
+    state: State
+    history: History
+    consumer: Consumer
+    metrics: Metrics
+    waiting: WaitingRequests
+    status_events: StatusEvents
+    model: ModelService | None = None
+
+    def start(self, server: Server | None = None) -> None:
+        """Begin to follow, in the process that serves: a thread does not survive a fork."""
+        server = server or Server()
+        self.metrics.begin_process()
+        self.waiting.serve_with(server)
+        if self.model:
+            self.model.serve_with(server)
+        self.consumer.start()
+
+    def drain(self) -> None:
+        """Have requests that wait answered now; others still are, while the thread ends."""
+        self.consumer.stop(timeout=0)
+        self.state.close()
+
+    def stop(self, timeout: float = 2.0) -> None:
+        """End the thread, waiting for it up to `timeout` seconds."""
+        self.consumer.stop(timeout)
+
+
+def service_of(app: Flask) -> Service:
+    service: Service = app.extensions[KEY]
+    return service
+
+
+def current_service() -> Service:
+    """The service of the request that is being answered."""
+    return service_of(current_app)
