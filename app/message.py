@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from marshmallow import EXCLUDE, Schema, ValidationError, fields
 
 from app.message_errors import InvalidMessage
-from app.state import Place
+from app.state import RecordId
 from app.strict_json import parse_json
 
 
@@ -56,7 +56,7 @@ class StateMessage:
     checkpoint: Callable[[], None] = no_checkpoint
 
     @property
-    def place(self) -> Place:
+    def record_id(self) -> RecordId:
         return self.topic_id, self.partition, self.offset, self.timestamp
 
 

@@ -19,7 +19,7 @@ class InvalidMessage(NotServed, ValueError):
     """A message that cannot become the state."""
 
 
-class TryAgain(NotServed):
+class RetryableError(NotServed):
     """The message may become the state later: what it needs is not there now."""
 
 

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import Any
 
 # of a message: topic id, partition, offset, timestamp
-Place = tuple[str | None, int | None, int | None, int | None]
+RecordId = tuple[str | None, int | None, int | None, int | None]
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class Snapshot:
     served: Any = field(default=None, compare=False, repr=False)
 
     @property
-    def place(self) -> Place:
+    def record_id(self) -> RecordId:
         return self.topic_id, self.partition, self.offset, self.timestamp
 
     def is_older_than(self, other: Snapshot) -> bool:

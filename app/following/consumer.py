@@ -17,8 +17,8 @@ from app.backoff import pause_seconds
 from app.following.event_log import Journal
 from app.following.follower import Follower
 from app.following.history import History
+from app.following.latest import LatestMessages
 from app.following.status import STALE_AFTER_SECONDS, LastError, Status
-from app.following.tails import CannotReadBack, Judge, Tails
 from app.following.validation import Verdicts
 from app.loaders import load_json
 from app.loaders.protocol import Loader
@@ -75,9 +75,7 @@ class Consumer:
         self._last_failure = ""
         self._journal = Journal(settings.topic)
         self._verdicts = Verdicts(loader, self._journal, history, self.before_wait)
-        self._tails = Tails(
-            self._load, self._verdicts.judge, _cannot_read_back, self._verdicts.is_at_hand
-        )
+        self._latest = LatestMessages(self._verdicts.judge, self._load, self._verdicts.is_at_hand)
         self._partition_errors: Counter[str] = Counter()
         self._skipped_before = self._fetches_before = 0
         self.settled = threading.Event()
@@ -160,7 +158,7 @@ class Consumer:
         try:
             self._wait_for_topic(topic_log)
             if topic_log.topic_id != self._verdicts.topic_id:
-                self._tails.keep_only(())
+                self._latest.keep_only(())
                 self._positions = {}
             self._verdicts.topic_id = topic_log.topic_id
             follower = Follower(
@@ -170,7 +168,6 @@ class Consumer:
                 self._note_partition_error,
                 self._journal.partition_recovery,
             )
-            self._tails.read_back = follower.read_back
             self._skipped_before = self.status.skipped_messages
             self._fetches_before = self.status.fetches
             while True:
@@ -206,7 +203,7 @@ class Consumer:
 
     def _follow(self, topic_log: TopicLog, follower: Follower) -> None:
         passed_before = follower.passed
-        follower.step(self._tails)
+        follower.step(self._latest)
         if follower.has_read:
             self._note_connected()
         self._publish(follower)
@@ -248,8 +245,9 @@ class Consumer:
             return
         newest = self._newest(follower)
         self._report_loading()
-        if newest is None and self._tails.pending:
-            self._state.explain(str(self._tails.pending[0]))
+        pending = self._latest.retries.pending
+        if newest is None and pending:
+            self._state.explain(str(pending[0]))
             self.settled.set()
             return
         if newest is None and follower.missing:
@@ -258,9 +256,9 @@ class Consumer:
         newest = newest or Snapshot(self._settings.initial)
         self._positions |= follower.positions
         taken_into_account = dict.fromkeys(follower.progress, 0) | self._positions
-        for pending in self._tails.pending:
-            position = taken_into_account[pending.partition]
-            taken_into_account[pending.partition] = min(position, pending.offset)
+        for message in pending:
+            position = taken_into_account[message.partition]
+            taken_into_account[message.partition] = min(position, message.offset)
         is_news = newest != published
         if is_news:
             # first: who is served it finds it counted
@@ -281,7 +279,7 @@ class Consumer:
 
     def _newest(self, follower: Follower) -> Snapshot | None:
         served = self.status.snapshot
-        newest = self._tails.newest(served)
+        newest = self._latest.newest(served, follower.read_back)
         if newest and served and newest.is_older_than(served) and not follower.is_located:
             return served  # what takes its place may still be found
         return newest or served
@@ -298,7 +296,7 @@ class Consumer:
             self.settled.set()
 
     def _report_loading(self) -> None:
-        changes = {**self._verdicts.so_far(), "pending": self._tails.pending}
+        changes = {**self._verdicts.so_far(), "pending": self._latest.retries.pending}
         if any(getattr(self.status, name) != value for name, value in changes.items()):
             self._report(**changes)
 
@@ -322,10 +320,6 @@ class Consumer:
             f"The ACLs do not let {self._settings.who} use the group {self.status.group_id} "
             "(READ on groups with that prefix): following goes on, and Kafka's tools do not see it"
         )
-
-
-def _cannot_read_back(partition: int, offsets: range, judge: Judge) -> NoReturn:
-    raise CannotReadBack("nothing is followed")
 
 
 def _seconds_since(timestamp: int | None) -> float | None:

@@ -6,10 +6,11 @@ import functools
 import time
 from collections.abc import Callable
 
+from app.following.latest import CannotReadBack, LatestMessages, Validate
+from app.following.locate import Accepted
 from app.following.partition_reader import PartitionReader
 from app.following.status import Progress
-from app.following.tails import CannotReadBack, Judge, Tails
-from app.message import StateMessage
+from app.message import Message, StateMessage
 from app.topic_log import Answer, Fetched, PartitionError, TopicLog
 
 # a little longer than a broker waits for a record
@@ -34,7 +35,7 @@ class Follower:
     def __init__(
         self,
         log: TopicLog,
-        judge: Judge,
+        judge: Validate,
         on_undecodable: Callable[[int, int, str], None],
         on_error: Callable[[PartitionError], None],
         on_recovery: Callable[[int], None],
@@ -44,19 +45,19 @@ class Follower:
         self._on_undecodable = on_undecodable
         self._on_error = on_error
         self._on_recovery = on_recovery
-        self._readers: dict[int, PartitionReader] = {}
+        self._readers: dict[int, PartitionReader[StateMessage]] = {}
         self._held: list[Answer] = []
         self.has_read = False
         self.passed = 0
         self.skipped = 0
 
-    def step(self, tails: Tails) -> None:
-        """Ask for what is not known yet, take the answers, and move `tails` by them; returns after
+    def step(self, latest: LatestMessages) -> None:
+        """Ask for what is not known yet, take the answers, and move `latest` by them; returns after
         half a second if there are none."""
-        self._add_partitions(tails)
+        self._add_partitions(latest)
         held, self._held = self._held, []
         for answer in held or self._ask():
-            self._take(answer, tails)
+            self._take(answer, latest)
 
     def _ask(self) -> list[Answer]:
         now = time.monotonic()
@@ -67,12 +68,12 @@ class Follower:
         }
         return self._log.ask(asks, WAIT_SECONDS)
 
-    def _take(self, answer: Answer, tails: Tails) -> None:
+    def _take(self, answer: Answer, latest: LatestMessages) -> None:
         reader = self._readers[answer.partition]
         if isinstance(answer, Fetched):
             self.has_read = True
             if answer.log_start is not None:
-                tails.log_starts_at(answer.partition, answer.log_start)
+                latest.log_starts_at(answer.partition, answer.log_start)
         had_failed = reader.error
         advance = reader.take(answer, time.monotonic())
         if reader.error:
@@ -80,23 +81,23 @@ class Follower:
         elif had_failed:
             self._on_recovery(answer.partition)
         if advance and advance.is_whole_log:
-            tails.locate(answer.partition, advance.tail, advance.offsets)
+            latest.locate(answer.partition, advance.tail, advance.offsets)
         elif advance:
             self.passed += len(advance.offsets)
             self.skipped += len(advance.offsets) - advance.judged
             if advance.tail:
-                tails.move(advance.tail, since=advance.offsets.start)
+                latest.append(advance.tail, since=advance.offsets.start)
 
-    def _note_error(self, reader: PartitionReader, error: PartitionError) -> None:
+    def _note_error(self, reader: PartitionReader[StateMessage], error: PartitionError) -> None:
         self._on_error(error)
         self._log.want_metadata()
         if not self._log.tells_epochs(error.partition):
             reader.locate_again()  # what leads it when it is back may lack what this one had
 
-    def _add_partitions(self, tails: Tails) -> None:
+    def _add_partitions(self, latest: LatestMessages) -> None:
         partitions = self._log.partitions()
         if partitions != self._readers.keys():
-            tails.keep_only(partitions)
+            latest.keep_only(partitions)
             for partition in sorted(partitions - self._readers.keys()):
                 self._readers[partition] = PartitionReader(
                     self._judge,
@@ -156,7 +157,9 @@ class Follower:
             for reader in self._readers.values()
         )
 
-    def read_back(self, partition: int, offsets: range, judge: Judge) -> StateMessage | None:
+    def read_back(
+        self, partition: int, offsets: range, judge: Callable[[Message], Accepted | None]
+    ) -> Accepted | None:
         """Find the last message within `offsets` that `judge` accepts.
 
         Raises:

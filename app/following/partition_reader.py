@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Generic
 
 from app.backoff import pause_seconds
-from app.following.locate import Scan
-from app.message import Message, StateMessage
+from app.following.locate import Accepted, Scan
+from app.message import Message
 from app.topic_log import Answer, Ask, AskEnds, AskRecords, Ends, Fetched, PartitionError
 
 FETCH_BYTES = 256 * 1024
@@ -19,7 +20,7 @@ CHANGED = {"OFFSET_OUT_OF_RANGE", "LOG_TRUNCATED"}
 
 
 @dataclass(frozen=True)
-class Advance:
+class Advance(Generic[Accepted]):
     """Some offsets of a partition were read through.
 
     Attributes:
@@ -31,12 +32,12 @@ class Advance:
     """
 
     offsets: range
-    tail: StateMessage | None
+    tail: Accepted | None
     judged: int
     is_whole_log: bool
 
 
-class PartitionReader:
+class PartitionReader(Generic[Accepted]):
     """Says what to ask the partition's leader next, and takes the answer.
 
     It seeks to the end of the log and reads backwards from there to the last valid message; then
@@ -55,12 +56,12 @@ class PartitionReader:
 
     def __init__(
         self,
-        judge: Callable[[Message], StateMessage | None],
+        judge: Callable[[Message], Accepted | None],
         on_undecodable: Callable[[int, str], None],
     ) -> None:
         self._judge = judge
         self._on_undecodable = on_undecodable
-        self._scan: Scan[StateMessage] | None = None
+        self._scan: Scan[Accepted] | None = None
         self._scanned = range(0)
         self._is_starved = False
         self._has_fetched = False
@@ -97,7 +98,7 @@ class PartitionReader:
         # not the first time: that it may be read at all shows only then
         return AskRecords(self.position, MESSAGE_BYTES, may_wait=self._has_fetched)
 
-    def take(self, answer: Answer, now: float) -> Advance | None:
+    def take(self, answer: Answer, now: float) -> Advance[Accepted] | None:
         """Take the answer to what was asked; gives what was read through by it, if any was."""
         if isinstance(answer, Fetched) and self._scan and answer.end < self._scan.next.stop:
             detail = f"it ends at {answer.end}, not {self._scan.next.stop}"
@@ -125,7 +126,7 @@ class PartitionReader:
         self._failures += 1
         self._retry_at = now + pause_seconds(self._failures, LONGEST_PAUSE_SECONDS)
 
-    def _take_followed(self, fetched: Fetched) -> Advance | None:
+    def _take_followed(self, fetched: Fetched) -> Advance[Accepted] | None:
         start = fetched.asked.offset
         stop = self._reached(fetched, to=fetched.end)
         if stop is None:
@@ -140,12 +141,12 @@ class PartitionReader:
         self._scan.has_read(stop, fetched.batches.newest_first(offsets, self._on_undecodable))
         return self._end_scan()
 
-    def read_through(self, offsets: range) -> Advance | None:
+    def read_through(self, offsets: range) -> Advance[Accepted] | None:
         """Read these offsets next."""
         self._scan, self._scanned = Scan(offsets, self._judge), offsets
         return self._end_scan() if self._scan.is_done else None
 
-    def _take_scanned(self, fetched: Fetched) -> Advance | None:
+    def _take_scanned(self, fetched: Fetched) -> Advance[Accepted] | None:
         assert self._scan
         if fetched.log_start is not None:
             self._scan.starts_at(fetched.log_start)
@@ -167,7 +168,7 @@ class PartitionReader:
         self._is_starved = fetched.asked.offset < to and not fetched.is_conclusive
         return None if self._is_starved else to
 
-    def _end_scan(self) -> Advance:
+    def _end_scan(self) -> Advance[Accepted]:
         assert self._scan
         is_whole_log = self.position is None
         advance = Advance(self._scanned, self._scan.found, self._scan.judged, is_whole_log)

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from app.following.tails import Pending
+from app.following.retries import Pending
 from app.state import Snapshot
 
 # brokers answer a fetch after half a second, whether there is a message or not

@@ -13,7 +13,7 @@ from app.following.history import History
 from app.following.status import Refused
 from app.loaders.protocol import Loader, is_at_hand, load
 from app.message import Message, StateMessage, parse_message
-from app.message_errors import InvalidMessage, TryAgain
+from app.message_errors import InvalidMessage, RetryableError
 from app.state import Snapshot
 
 
@@ -58,7 +58,7 @@ class Verdicts:
     def load(self, message: StateMessage) -> Snapshot:
         """
         Raises:
-            InvalidMessage, TryAgain, Stopping: as app.loaders.protocol.load does.
+            InvalidMessage, RetryableError, Stopping: as app.loaders.protocol.load does.
         """
         with self._noting(message):
             return load(self._loader, message)
@@ -66,7 +66,7 @@ class Verdicts:
     def is_at_hand(self, message: StateMessage) -> bool:
         """
         Raises:
-            InvalidMessage, TryAgain, Stopping: as app.loaders.protocol.is_at_hand does.
+            InvalidMessage, RetryableError, Stopping: as app.loaders.protocol.is_at_hand does.
         """
         with self._noting(message):
             return is_at_hand(self._loader, message)
@@ -79,7 +79,7 @@ class Verdicts:
             self._failed_loads[error.reason] += 1
             self.refuse(message.partition, message.offset, error)
             raise
-        except TryAgain as error:
+        except RetryableError as error:
             self._failed_loads[error.reason] += 1
             self._journal.pending(message.partition, message.offset, error.reason, str(error))
             raise

@@ -3,14 +3,14 @@
 from app.loaders.find import find_loader, load_json
 from app.loaders.protocol import Loader
 from app.message import StateMessage, Stopping
-from app.message_errors import InvalidMessage, TryAgain
+from app.message_errors import InvalidMessage, RetryableError
 
 __all__ = [
     "InvalidMessage",
     "Loader",
+    "RetryableError",
     "StateMessage",
     "Stopping",
-    "TryAgain",
     "find_loader",
     "load_json",
 ]

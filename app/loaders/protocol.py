@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import Any, Protocol
 
 from app.message import StateMessage, Stopping
-from app.message_errors import InvalidMessage, NotServed, TryAgain
+from app.message_errors import InvalidMessage, NotServed, RetryableError
 from app.state import Snapshot
 from app.strict_json import canonical_json
 
@@ -22,7 +22,7 @@ class Loader(Protocol):
 
         Raises:
             InvalidMessage: the message never becomes a state, and is skipped.
-            TryAgain: not now; it is asked again later, unless a newer message has come.
+            RetryableError: not now; it is asked again later, unless a newer message has come.
         """
 
 
@@ -32,7 +32,7 @@ def load(loader: Loader, message: StateMessage) -> Snapshot:
     Raises:
         InvalidMessage: says the loader; and with reason `loader` and its cause, for whatever else
             it raises, and for what cannot be shown as JSON.
-        TryAgain: says the loader; and with reason `memory` where there is none left, and `os` for
+        RetryableError: says the loader; and with reason `memory` where there is none left, and `os` for
             an OSError.
         Stopping: says the checkpoint.
     """
@@ -48,7 +48,7 @@ def is_at_hand(loader: Loader, message: StateMessage) -> bool:
     """Whether `message` is loaded without delay.
 
     Raises:
-        InvalidMessage, TryAgain, Stopping: as `load` does.
+        InvalidMessage, RetryableError, Stopping: as `load` does.
     """
     with _understanding():
         return bool(loader.at_hand(message)) if hasattr(loader, "at_hand") else True
@@ -61,8 +61,8 @@ def _understanding() -> Iterator[None]:
     except (NotServed, Stopping):
         raise
     except MemoryError as error:
-        raise TryAgain("memory", "there is not enough of it") from error
+        raise RetryableError("memory", "there is not enough of it") from error
     except OSError as error:  # of a disk or a network, and not of the message
-        raise TryAgain("os", f"{type(error).__name__}: {error}") from error
+        raise RetryableError("os", f"{type(error).__name__}: {error}") from error
     except BaseException as error:  # sys.exit() too: the thread goes on
         raise InvalidMessage("loader", f"{type(error).__name__}: {error}") from error

@@ -14,7 +14,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from app.message_errors import InvalidMessage, TryAgain
+from app.message_errors import InvalidMessage, RetryableError
 
 CHUNK = 2**20
 PAUSE = 0.1  # seconds between two looks whether a lock is free
@@ -69,7 +69,7 @@ class Cache:
 
         Raises:
             InvalidMessage: with reason `checksum`, or what `fill` and `check` say.
-            TryAgain: with reason `disk`, or what `fill` and `check` say.
+            RetryableError: with reason `disk`, or what `fill` and `check` say.
         """
         if not _SHA256.fullmatch(sha256):
             accepted = "accepted are 64 hexadecimal digits, in lower case"
@@ -89,7 +89,7 @@ class Cache:
         """Whether it is there, as far as its name says.
 
         Raises:
-            TryAgain: with reason `disk`.
+            RetryableError: with reason `disk`.
         """
         try:
             self._model(sha256).stat()
@@ -99,8 +99,8 @@ class Cache:
             raise self._cannot_be_used(error) from None
         return True
 
-    def _cannot_be_used(self, error: OSError) -> TryAgain:
-        return TryAgain("disk", f"{self._folder}: {error.strerror or type(error).__name__}")
+    def _cannot_be_used(self, error: OSError) -> RetryableError:
+        return RetryableError("disk", f"{self._folder}: {error.strerror or type(error).__name__}")
 
     def _found_or_made(
         self, sha256: str, fill: Fill, check: Check, checkpoint: Callable[[], None]

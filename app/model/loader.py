@@ -15,7 +15,7 @@ import platformdirs
 from marshmallow import ValidationError
 
 from app.message import StateMessage
-from app.message_errors import InvalidMessage, TryAgain
+from app.message_errors import InvalidMessage, RetryableError
 from app.model.address import shown_uri
 from app.model.cache import Cache, Fill, require_checksum
 from app.model.external_data import names_external_data
@@ -25,7 +25,7 @@ from app.model.source import Source
 from app.model.trial import try_out
 from app.settings import SettingsError
 from app.settings.model import ModelSettings
-from app.state import Place
+from app.state import RecordId
 
 # of what a server sent; the pauses between them come to some seconds
 MOST_WRONG_ANSWERS = 5
@@ -49,7 +49,7 @@ class OnnxLoader:
                 f"MODEL_CACHE_DIR is {str(folder)!r}: accepted is a folder that can be written to "
                 f"({error.strerror})"
             ) from error
-        self._wrong_answers: dict[Place, int] = {}
+        self._wrong_answers: dict[RecordId, int] = {}
         self._requests_at_once = 1
 
     def share_cores(self, requests: int) -> None:
@@ -74,7 +74,7 @@ class OnnxLoader:
         def checkpoint() -> None:
             message.checkpoint()
             if time.monotonic() > end:
-                raise TryAgain("slow", f"in {seconds} s no process has made it ready")
+                raise RetryableError("slow", f"in {seconds} s no process has made it ready")
 
         # what a message is refused for does not depend on what is in the cache
         if "data" in given:
@@ -95,7 +95,7 @@ class OnnxLoader:
         """
         Raises:
             InvalidMessage: no instance can serve the model at `path`.
-            TryAgain: it is not known whether one can.
+            RetryableError: it is not known whether one can.
         """
         if names_external_data(path, checkpoint):
             raise InvalidMessage(
@@ -119,13 +119,15 @@ class OnnxLoader:
             found = self._source.fetch(uri, file, checkpoint=checkpoint)
             require_checksum(found, sha256)
         except InvalidMessage as error:
-            tries = self._wrong_answers.pop(message.place, 0) + 1
+            tries = self._wrong_answers.pop(message.record_id, 0) + 1
             if tries == MOST_WRONG_ANSWERS:
                 raise
-            self._wrong_answers[message.place] = tries
+            self._wrong_answers[message.record_id] = tries
             while len(self._wrong_answers) > MOST_REMEMBERED:
                 del self._wrong_answers[next(iter(self._wrong_answers))]
-            raise TryAgain(error.reason, f"{error}; {shown_uri(uri)} is asked again") from None
+            raise RetryableError(
+                error.reason, f"{error}; {shown_uri(uri)} is asked again"
+            ) from None
         return found
 
     def _limits(self) -> Limits:

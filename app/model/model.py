@@ -17,7 +17,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime
 from onnxruntime import OrtValue
 
-from app.message_errors import InvalidMessage, NotServed, TryAgain
+from app.message_errors import InvalidMessage, NotServed, RetryableError
 from app.model.elements import DATATYPE_OF_ONNX, DATATYPES, Array
 from app.model.tensors import TensorSpec
 
@@ -71,7 +71,7 @@ class Model:
 
         Raises:
             InvalidMessage: it is none that can be asked.
-            TryAgain: there is not enough memory for it.
+            RetryableError: there is not enough memory for it.
         """
         options = onnxruntime.SessionOptions()
         options.log_severity_level = ERRORS_ONLY
@@ -89,7 +89,7 @@ class Model:
         except Exception as error:
             text = f"onnxruntime: {_first_line(error)}"
             if _is_lack_of_memory(error):
-                raise TryAgain("memory", text) from error
+                raise RetryableError("memory", text) from error
             raise InvalidMessage("model", text) from error
         model._warm_up(limits.request_bytes)
         return model

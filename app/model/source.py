@@ -23,7 +23,7 @@ from fsspec.implementations.asyn_wrapper import (  # type: ignore[import-untyped
 )
 from yarl import URL
 
-from app.message_errors import InvalidMessage, NotServed, TryAgain
+from app.message_errors import InvalidMessage, NotServed, RetryableError
 from app.model.address import FORM, HTTP, SFTP, Address, address_of, prefix_of, shown_uri
 
 CHUNK = 2**20
@@ -59,7 +59,9 @@ class _Received:
         try:
             self._into.write(chunk)
         except OSError as error:
-            raise TryAgain("disk", f"{self._address} cannot be written: {error.strerror}") from None
+            raise RetryableError(
+                "disk", f"{self._address} cannot be written: {error.strerror}"
+            ) from None
 
 
 class Source:
@@ -87,7 +89,7 @@ class Source:
 
         Raises:
             InvalidMessage: with reason `uri` or `size`.
-            TryAgain: with reason `gone`, `refused`, `slow`, `unreachable` or `disk`.
+            RetryableError: with reason `gone`, `refused`, `slow`, `unreachable` or `disk`.
         """
         address = self._allowed(uri)
         received = _Received(address, into, self._most_bytes)
@@ -98,7 +100,7 @@ class Source:
             left = end - time.monotonic()
             if left <= 0:
                 came = f"{received.size} bytes came in {self._seconds:g} s"
-                raise TryAgain("slow", f"{address}: only {came}")
+                raise RetryableError("slow", f"{address}: only {came}")
             return min(left, STEP)
 
         if address.scheme == "file":
@@ -145,12 +147,16 @@ class Source:
                     if answer.status != 200 or encoding.lower() != "identity":
                         reason = REASONS.get(answer.status, "unreachable")
                         detail = f"answered {answer.status}, {encoding[:20]!a} encoded"
-                        raise TryAgain(reason, f"{address} {detail}; accepted is 200, identity")
+                        raise RetryableError(
+                            reason, f"{address} {detail}; accepted is 200, identity"
+                        )
                     received.expect(answer.content_length)
                     while chunk := await answer.content.read(CHUNK):
                         received.add(chunk)
                     return
-        raise TryAgain("unreachable", f"{address} is where {MOST_REDIRECTS} redirects did not end")
+        raise RetryableError(
+            "unreachable", f"{address} is where {MOST_REDIRECTS} redirects did not end"
+        )
 
     def _read_file(self, address: Address, received: _Received, look: Callable[[], float]) -> None:
         with _judged(address):
@@ -242,12 +248,12 @@ def _judged(address: Address) -> Iterator[None]:
     except ImportError as error:
         raise InvalidMessage("uri", f"uri is {address}: {error}") from None
     except FileNotFoundError:
-        raise TryAgain("gone", f"{address} is not there") from None
+        raise RetryableError("gone", f"{address} is not there") from None
     except PermissionError:
-        raise TryAgain("refused", f"{address} may not be read") from None
+        raise RetryableError("refused", f"{address} may not be read") from None
     except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001  # each package has its own
         # the text of these has no more than host and port
         text = f": {error}" if isinstance(error, aiohttp.ClientConnectorError) else ""
         if not text and isinstance(error, OSError) and error.errno:
             text = f": {os.strerror(error.errno)}"
-        raise TryAgain("unreachable", f"{address}: {type(error).__name__}{text}") from None
+        raise RetryableError("unreachable", f"{address}: {type(error).__name__}{text}") from None

@@ -13,14 +13,14 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from app.message_errors import InvalidMessage, NotServed, TryAgain
+from app.message_errors import InvalidMessage, NotServed, RetryableError
 from app.model.model import Limits, Model
 
 STEP = 0.5  # seconds between two looks at the process
 NICENESS = 10
 REFUSED = 3  # the exit status
 SHOWN = {"name": "", "version": ""}
-KINDS = {kind.__name__: kind for kind in (InvalidMessage, TryAgain)}
+KINDS = {kind.__name__: kind for kind in (InvalidMessage, RetryableError)}
 
 
 def try_out(path: Path, limits: Limits, seconds: float, checkpoint: Callable[[], None]) -> None:
@@ -30,7 +30,7 @@ def try_out(path: Path, limits: Limits, seconds: float, checkpoint: Callable[[],
 
     Raises:
         InvalidMessage: with reason `model`: it cannot be loaded, or ends the process that does.
-        TryAgain: with reason `slow`, `memory` or `trial`.
+        RetryableError: with reason `slow`, `memory` or `trial`.
     """
     end = time.monotonic() + seconds
     with _started(str(path.resolve()), *map(str, limits), str(seconds)) as process:
@@ -47,7 +47,7 @@ def try_out(path: Path, limits: Limits, seconds: float, checkpoint: Callable[[],
     if process.returncode == -signal.SIGALRM:
         raise _too_slow(seconds)
     if process.returncode == -signal.SIGKILL:
-        raise TryAgain("memory", "its first load or run was killed, as where memory is short")
+        raise RetryableError("memory", "its first load or run was killed, as where memory is short")
     if process.returncode < 0:
         name = signal.Signals(-process.returncode).name
         raise InvalidMessage("model", f"its first load or run ends the process by {name}")
@@ -55,7 +55,9 @@ def try_out(path: Path, limits: Limits, seconds: float, checkpoint: Callable[[],
         kind, reason, detail = json.loads(told.splitlines()[-1])
         raise KINDS[kind](reason, detail)
     if process.returncode:
-        raise TryAgain("trial", f"the process that was to load it ended with {process.returncode}")
+        raise RetryableError(
+            "trial", f"the process that was to load it ended with {process.returncode}"
+        )
 
 
 def _started(*arguments: str) -> subprocess.Popen[bytes]:
@@ -69,11 +71,13 @@ def _started(*arguments: str) -> subprocess.Popen[bytes]:
             start_new_session=True,
         )
     except OSError as error:
-        raise TryAgain("trial", f"there is no process to load it in: {error.strerror}") from error
+        raise RetryableError(
+            "trial", f"there is no process to load it in: {error.strerror}"
+        ) from error
 
 
-def _too_slow(seconds: float) -> TryAgain:
-    return TryAgain("slow", f"its first load and run did not end in {seconds:g} s")
+def _too_slow(seconds: float) -> RetryableError:
+    return RetryableError("slow", f"its first load and run did not end in {seconds:g} s")
 
 
 def _run(path: str, threads: str, request_bytes: str, seconds: str) -> None:

@@ -183,7 +183,7 @@ def test_a_changed_file_is_served_and_streams_end_properly(topic, serving, tmp_p
     with serving("--reload", cwd=tmp_path, PYTHONPATH="") as program:
         program.comes_to(1)
         stream = streaming(program)
-        views = tmp_path / "app" / "views.py"
+        views = tmp_path / "app" / "web" / "views.py"
         views.write_text(views.read_text().replace("Hello World", "Hello again, World"))
         ends_properly(stream)
         eventually(lambda: "again" in getattr(program.get("/"), "text", ""))

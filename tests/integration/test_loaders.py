@@ -26,7 +26,7 @@ def load(message):
 """
 OBEDIENT = """
 import os, time
-from app.loaders.protocol import InvalidMessage, TryAgain
+from app.loaders.protocol import InvalidMessage, RetryableError
 
 class Served:
     def __init__(self, state):
@@ -36,7 +36,7 @@ def load(message):
     if message.state == "refuse":
         raise InvalidMessage("refused", "as it says")
     if message.state == "wait" and not os.path.exists("there"):
-        raise TryAgain("gone", "nothing there")
+        raise RetryableError("gone", "nothing there")
     if message.state == "fail":
         raise RuntimeError("whatever")
     if message.state == "exit":

@@ -20,7 +20,7 @@ TOKEN = "sec+ret/of/many/letters=="
 def failing(tmp_path):
     """A copy of the program whose greeting is an error that nobody thought of."""
     copy_program(tmp_path)
-    views = tmp_path / "app" / "views.py"
+    views = tmp_path / "app" / "web" / "views.py"
     views.write_text(views.read_text().replace('"""A greeting', 'raise KeyError("what?")  # """'))
     return tmp_path
 

@@ -22,11 +22,11 @@ pytestmark = pytest.mark.apache_kafka
 # refuses what is no number, and takes 0 later
 LOADER = """
 from pathlib import Path
-from app.loaders.protocol import InvalidMessage, TryAgain
+from app.loaders.protocol import InvalidMessage, RetryableError
 
 def load(message):
     if message.state == 0 and not Path("ready").exists():
-        raise TryAgain("not_there", "it is not there yet")
+        raise RetryableError("not_there", "it is not there yet")
     if not isinstance(message.state, int):
         raise InvalidMessage("number", "accepted is a number")
     return message.state

@@ -103,7 +103,7 @@ def test_a_model_and_all_that_is_answered(pasted_first, tmp_path):
 
 
 def test_every_variable_is_described_and_none_that_is_not():
-    said = ROOT / "app" / "settings.py", ROOT / "app" / "model" / "settings.py"
+    said = ROOT / "app" / "settings" / "settings.py", ROOT / "app" / "settings" / "model.py"
     code = "".join(path.read_text() for path in said)
     known = set(re.findall(r'"((?:KAFKA|STATE|MODEL|LOG|API)_[A-Z_]+[A-Z])"', code))
     described = set(

@@ -72,7 +72,7 @@ def test_a_reload_brings_the_code_that_is_on_disk(topic, serve_with_gunicorn, tm
     copy_program(tmp_path)
     with serve_with_gunicorn(cwd=tmp_path) as program:
         assert eventually(lambda: program.get("/")).json() == {"message": "Hello World"}
-        views = tmp_path / "app" / "views.py"
+        views = tmp_path / "app" / "web" / "views.py"
         views.write_text(views.read_text().replace("Hello World", "Hello again, World"))
         program.process.send_signal(signal.SIGHUP)
         eventually(lambda: program.get("/").json() == {"message": "Hello again, World"})

@@ -16,7 +16,7 @@ import pytest
 from onnx import TensorProto
 
 from app.message import StateMessage
-from app.message_errors import InvalidMessage, TryAgain
+from app.message_errors import InvalidMessage, RetryableError
 from app.model.loader import MOST_WRONG_ANSWERS, OnnxLoader
 from app.model.model import Limits, Model, cores
 from app.model.tensors import read_request
@@ -191,7 +191,7 @@ def test_does_not_wait_longer_for_another_process_than_that_may_take(loader, tmp
     load = loader(MODEL_FETCH_SECONDS="1", MODEL_LOAD_SECONDS="1")
     with (tmp_path / f"{state['sha256']}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        with pytest.raises(TryAgain) as raised:
+        with pytest.raises(RetryableError) as raised:
             load(StateMessage(state))
     assert raised.value.reason == "slow"
     assert loader()(StateMessage(state)).version == "1"
@@ -251,7 +251,7 @@ def test_what_is_wrong_with_what_a_server_sent_may_be_right_the_next_time(loader
     with model_server.serving({"/m.onnx": WRONG_ANSWERS[reason]}) as server:
         load = loader(MODEL_URI_PREFIXES=f"{server.uri}/", MODEL_MAX_BYTES="900000")
         for _ in range(2):
-            with pytest.raises(TryAgain) as raised:
+            with pytest.raises(RetryableError) as raised:
                 load(fetched(server.uri, content))
             assert raised.value.reason == reason
         server.answers["/m.onnx"] = content
@@ -266,7 +266,7 @@ def test_what_is_wrong_with_what_a_server_sent_makes_the_message_invalid_after_s
     with model_server.serving({"/m.onnx": WRONG_ANSWERS[reason]}) as server:
         load = loader(MODEL_URI_PREFIXES=f"{server.uri}/", MODEL_MAX_BYTES="900000")
         for _ in range(MOST_WRONG_ANSWERS - 1):
-            with pytest.raises(TryAgain):
+            with pytest.raises(RetryableError):
                 load(fetched(server.uri, content))
         with pytest.raises(InvalidMessage) as raised:
             load(fetched(server.uri, content))
@@ -298,7 +298,7 @@ def test_a_cache_that_cannot_be_read_makes_no_model_invalid(loader, tmp_path):
     folder.rmdir()
     folder.touch()
     for ask in (load.at_hand, load):
-        with pytest.raises(TryAgain, match=r"cache: (Not a directory|File exists)") as raised:
+        with pytest.raises(RetryableError, match=r"cache: (Not a directory|File exists)") as raised:
             ask(message)
         assert raised.value.reason == "disk"
 

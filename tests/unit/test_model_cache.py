@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from app.message_errors import InvalidMessage, TryAgain
+from app.message_errors import InvalidMessage, RetryableError
 from app.model.cache import Cache
 
 SPAWN = multiprocessing.get_context("spawn")
@@ -147,7 +147,9 @@ def test_a_model_with_another_checksum_is_refused_and_leaves_nothing(folder):
     assert os.listdir(folder) == []
 
 
-@pytest.mark.parametrize("error", [TryAgain("gone", ""), InvalidMessage("uri", ""), KeyError()])
+@pytest.mark.parametrize(
+    "error", [RetryableError("gone", ""), InvalidMessage("uri", ""), KeyError()]
+)
 def test_what_the_writer_raises_leaves_nothing(folder, error):
     def fill(file):
         file.write(b"half")
@@ -202,7 +204,7 @@ def test_the_folder_is_for_one_user(folder):
 
 def test_a_folder_that_cannot_be_made_is_tried_again(tmp_path):
     (tmp_path / "file").write_bytes(b"")
-    with pytest.raises(TryAgain, match="Not a directory") as raised:
+    with pytest.raises(RetryableError, match="Not a directory") as raised:
         use(Cache(tmp_path / "file" / "cache", ROOMY), MODELS[0])
     assert raised.value.reason == "disk"
 
@@ -211,7 +213,7 @@ def test_a_full_disk_is_tried_again_and_nothing_is_left(folder):
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (999, limits[1]))
     try:
-        with pytest.raises(TryAgain) as raised:
+        with pytest.raises(RetryableError) as raised:
             use(Cache(folder, ROOMY), MODELS[0])
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)

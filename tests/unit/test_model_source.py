@@ -24,7 +24,7 @@ from fsspec.asyn import AsyncFileSystem
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from app.message_errors import InvalidMessage, TryAgain
+from app.message_errors import InvalidMessage, RetryableError
 from app.model import address, source
 from app.model.source import Source, shown_uri
 from tests.model_server import serving, speaking
@@ -50,7 +50,7 @@ def fetched(uri, *prefixes, most_bytes=11_000, seconds=20.0, checkpoint=nothing)
 
 def failure(uri, *args, **kwargs) -> tuple[str, str]:
     """The kind and reason of what comes instead of the model."""
-    with pytest.raises((InvalidMessage, TryAgain)) as raised:
+    with pytest.raises((InvalidMessage, RetryableError)) as raised:
         fetched(uri, *args, **kwargs)
     return type(raised.value).__name__, raised.value.reason
 
@@ -284,7 +284,7 @@ def test_a_proxy_is_asked_where_the_environment_names_one(monkeypatch, no_proxy,
         if asks:
             assert fetched(uri) == MODEL
         else:
-            assert failure(uri) == ("TryAgain", "unreachable")
+            assert failure(uri) == ("RetryableError", "unreachable")
         assert len(proxy.requests) == asks
 
 
@@ -332,7 +332,7 @@ def test_a_redirect_is_compared_like_a_uri(location):
 
 def test_redirects_without_end_are_not_followed_for_ever():
     with serving({"/m": (302, {"Location": "/m"}, b"")}) as server:
-        assert failure(f"{server.uri}/m") == ("TryAgain", "unreachable")
+        assert failure(f"{server.uri}/m") == ("RetryableError", "unreachable")
         assert len(server.requests) == source.MOST_REDIRECTS + 1
 
 
@@ -354,7 +354,10 @@ def test_redirects_without_end_are_not_followed_for_ever():
 )
 def test_an_answer_that_is_no_model_is_asked_for_again(status, reason):
     with serving({"/m": (status, {}, b"" if status in (204, 304) else b"no")}) as server:
-        assert failure(f"{server.uri}/m?token=secret", f"{server.uri}/") == ("TryAgain", reason)
+        assert failure(f"{server.uri}/m?token=secret", f"{server.uri}/") == (
+            "RetryableError",
+            reason,
+        )
 
 
 def test_a_model_that_says_it_is_too_large_is_not_read():
@@ -379,7 +382,7 @@ def test_a_model_without_end_is_cut_off(head):
 def test_an_answer_that_is_compressed_all_the_same_is_not_unpacked():
     bomb = gzip.compress(bytes(10_000_000))
     with serving({"/m": (200, {"Content-Encoding": "gzip"}, bomb)}) as server:
-        assert failure(f"{server.uri}/m") == ("TryAgain", "unreachable")
+        assert failure(f"{server.uri}/m") == ("RetryableError", "unreachable")
 
 
 @pytest.mark.parametrize(
@@ -406,7 +409,7 @@ def test_an_answer_that_is_compressed_all_the_same_is_not_unpacked():
 )
 def test_a_broken_answer_is_asked_for_again(answer):
     with speaking(lambda connection: connection.send(answer)) as uri:
-        assert failure(uri) in [("TryAgain", "unreachable"), ("InvalidMessage", "uri")]
+        assert failure(uri) in [("RetryableError", "unreachable"), ("InvalidMessage", "uri")]
 
 
 @given(st.binary(max_size=300), st.sampled_from([b"", b"HTTP/1.1 ", b"HTTP/1.1 200 OK\r\n", OK]))
@@ -414,7 +417,7 @@ def test_whatever_a_server_says_is_judged(rest, beginning):
     with speaking(lambda connection: connection.send(beginning + rest)) as uri:
         try:
             fetched(uri, seconds=5)
-        except (InvalidMessage, TryAgain) as error:
+        except (InvalidMessage, RetryableError) as error:
             assert error.reason in ("uri", "size", "unreachable", "gone", "refused")
 
 
@@ -424,13 +427,13 @@ def test_a_connection_that_is_reset_is_asked_for_again():
         connection.reset()
 
     with speaking(talk) as uri:
-        assert failure(uri) == ("TryAgain", "unreachable")
+        assert failure(uri) == ("RetryableError", "unreachable")
 
 
 def test_a_port_where_nobody_listens_is_asked_again():
     with speaking(nothing) as uri:
         pass
-    with pytest.raises(TryAgain, match="Connect call failed") as raised:
+    with pytest.raises(RetryableError, match="Connect call failed") as raised:
         fetched(f"{uri}/m?secret", uri)
     assert raised.value.reason == "unreachable"
     assert "secret" not in str(raised.value)
@@ -449,7 +452,7 @@ def test_a_port_where_nobody_listens_is_asked_again():
 )
 def test_a_slow_server_is_given_up(talk):
     with speaking(talk) as uri:
-        assert failure(uri, seconds=0.3) == ("TryAgain", "slow")
+        assert failure(uri, seconds=0.3) == ("RetryableError", "slow")
 
 
 class Ended(Exception):
@@ -478,7 +481,7 @@ def test_what_the_checkpoint_raises_ends_the_transfer(monkeypatch):
 
 def test_a_disk_that_is_full_is_no_fault_of_the_server():
     with serving({"/m": MODEL}) as server, open("/dev/full", "wb", buffering=0) as full:
-        with pytest.raises(TryAgain, match="No space left") as raised:
+        with pytest.raises(RetryableError, match="No space left") as raised:
             Source([server.uri], len(MODEL), 5).fetch(f"{server.uri}/m", full, nothing)
         assert raised.value.reason == "disk"
 
@@ -545,10 +548,10 @@ def test_what_is_no_regular_file_is_refused_without_waiting(folder):
 
 def test_a_file_that_cannot_be_read_is_judged(folder):
     (folder / "loop").symlink_to("loop")
-    assert failure(f"file://{folder}/none") == ("TryAgain", "gone")
-    assert failure(f"file://{folder}/m/x") == ("TryAgain", "unreachable")
-    assert failure(f"file://{folder}/loop") == ("TryAgain", "unreachable")
-    assert failure(f"file://{folder}/m", seconds=0) == ("TryAgain", "slow")
+    assert failure(f"file://{folder}/none") == ("RetryableError", "gone")
+    assert failure(f"file://{folder}/m/x") == ("RetryableError", "unreachable")
+    assert failure(f"file://{folder}/loop") == ("RetryableError", "unreachable")
+    assert failure(f"file://{folder}/m", seconds=0) == ("RetryableError", "slow")
 
 
 def test_a_file_that_is_too_large_is_not_read(folder, monkeypatch):
@@ -598,23 +601,23 @@ def test_any_scheme_of_fsspec_is_read_in_ranges(size, monkeypatch):
     fsspec.filesystem("memory").pipe("/bucket/m", MODEL)
     assert fetched("memory://bucket/m", "memory://bucket/") == MODEL
     assert fetched("remote://bucket/m", "remote://bucket/") == MODEL
-    assert failure("memory://bucket/none", "memory://bucket/") == ("TryAgain", "gone")
+    assert failure("memory://bucket/none", "memory://bucket/") == ("RetryableError", "gone")
 
 
 @pytest.mark.parametrize(
     ("name", "kind", "reason"),
     [
         ("huge", "InvalidMessage", "size"),
-        ("folder", "TryAgain", "gone"),
-        ("silent", "TryAgain", "slow"),
-        ("forbidden", "TryAgain", "refused"),
-        ("broken", "TryAgain", "unreachable"),
-        ("cancelled", "TryAgain", "unreachable"),
-        ("short", "TryAgain", "unreachable"),
+        ("folder", "RetryableError", "gone"),
+        ("silent", "RetryableError", "slow"),
+        ("forbidden", "RetryableError", "refused"),
+        ("broken", "RetryableError", "unreachable"),
+        ("cancelled", "RetryableError", "unreachable"),
+        ("short", "RetryableError", "unreachable"),
     ],
 )
 def test_what_goes_wrong_with_any_scheme_is_judged(name, kind, reason):
-    with pytest.raises((InvalidMessage, TryAgain)) as raised:
+    with pytest.raises((InvalidMessage, RetryableError)) as raised:
         fetched(f"remote://bucket/{name}", "remote://bucket/", seconds=0.3)
     assert (type(raised.value).__name__, raised.value.reason) == (kind, reason)
     assert "secret" not in str(raised.value)
@@ -638,7 +641,7 @@ def test_a_file_is_read_over_sftp_and_its_connection_closed(folder, tmp_path, mo
     monkeypatch.setenv("HOME", str(tmp_path))
     with sftp_serving(folder, "models", key) as (port, connections):
         assert fetched(f"sftp://models@localhost:{port}/m") == MODEL
-        assert failure(f"sftp://models@localhost:{port}/none") == ("TryAgain", "gone")
+        assert failure(f"sftp://models@localhost:{port}/none") == ("RetryableError", "gone")
         eventually(lambda: not any(connection.is_active() for connection in connections))
         assert len(connections) == 2
 

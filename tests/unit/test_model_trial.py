@@ -9,7 +9,7 @@ import threading
 import psutil
 import pytest
 
-from app.message_errors import InvalidMessage, TryAgain
+from app.message_errors import InvalidMessage, RetryableError
 from app.model.model import Limits
 from app.model.trial import try_out
 from tests import models
@@ -72,7 +72,7 @@ def test_what_others_print_in_its_process_is_no_word_of_it(stored, tmp_path, mon
 
 
 def test_what_does_not_end_is_tried_again_and_goes_on_nowhere(stored, children):
-    with pytest.raises(TryAgain, match=r"in 1 s$") as raised:
+    with pytest.raises(RetryableError, match=r"in 1 s$") as raised:
         try_out(stored(models.never_ending()), LIMITS, 1, nothing)
     assert raised.value.reason == "slow"
     assert children() == []
@@ -84,7 +84,7 @@ def test_what_is_killed_where_memory_is_short_is_tried_again(stored, children):
 
     killing = threading.Thread(target=kill)
     killing.start()
-    with pytest.raises(TryAgain) as raised:
+    with pytest.raises(RetryableError) as raised:
         try_out(stored(models.never_ending()), LIMITS, 60, nothing)
     killing.join()
     assert raised.value.reason == "memory"
@@ -114,6 +114,6 @@ def test_is_over_in_time_though_nobody_waits_for_it_any_longer(stored):
 
 def test_is_tried_again_where_there_is_no_process_for_it(stored, monkeypatch):
     monkeypatch.setattr(sys, "executable", "/nowhere/python")
-    with pytest.raises(TryAgain, match="No such file") as raised:
+    with pytest.raises(RetryableError, match="No such file") as raised:
         try_out(stored(models.adding(5)), LIMITS, 60, nothing)
     assert raised.value.reason == "trial"

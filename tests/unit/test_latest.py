@@ -10,16 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from app.following.latest import CannotReadBack, LatestMessages
 from app.following.locate import Scan
-from app.following.tails import (
-    LONGEST_PAUSE_SECONDS,
-    MOST_PENDING,
-    MOST_TRIES,
-    CannotReadBack,
-    Tails,
-)
+from app.following.retries import LONGEST_PAUSE_SECONDS, MOST_PENDING, MOST_TRIES
 from app.message import StateMessage
-from app.message_errors import InvalidMessage, TryAgain
+from app.message_errors import InvalidMessage, RetryableError
 from app.state import Snapshot
 
 BROKEN, REFUSED, LATER, GOOD = "broken", "refused", "later", "good"
@@ -46,11 +41,15 @@ class Follower:
     delayed: set[int] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self.tails = Tails(
-            self.load, self.judge, self.read_back, self.at_hand, now=lambda: self.time
+        self.read_back_later = self.read_back
+        self.latest = LatestMessages(
+            self.judge,
+            lambda message: self.load(message),
+            self.is_cached,
+            now=lambda: self.time,
         )
 
-    def at_hand(self, message: StateMessage) -> bool:
+    def is_cached(self, message: StateMessage) -> bool:
         return message.offset not in self.delayed
 
     def load(self, message: StateMessage) -> Snapshot:
@@ -58,7 +57,7 @@ class Follower:
         if message.state == REFUSED:
             raise InvalidMessage("refused", "never")
         if message.state == LATER and LATER not in self.mended:
-            raise TryAgain("gone", "not now")
+            raise RetryableError("gone", "not now")
         return Snapshot(
             message.state, message.timestamp, message.partition, message.offset, message.topic_id
         )
@@ -91,8 +90,8 @@ class Follower:
         for partition, offsets in ranges.items():
             message = self.read_back(partition, offsets, self.judge)
             if message:
-                self.tails.move(message, since=offsets.start)
-        self.served = self.tails.newest(self.served) or self.served
+                self.latest.append(message, since=offsets.start)
+        self.served = self.latest.newest(self.served, self.read_back_later) or self.served
         return self.served and f"{self.served.partition}:{self.served.offset}"
 
 
@@ -169,7 +168,7 @@ def test_serves_in_the_end_what_was_to_be_tried_again(records, data):
         Record(r.partition, r.offset, r.timestamp, r.kind.replace(LATER, GOOD)) for r in records
     ]
     assert follower.follow() == slowly(good)
-    assert not follower.tails.pending
+    assert not follower.latest.retries.pending
 
 
 def test_only_the_newest_of_many_partitions_is_loaded():
@@ -182,7 +181,7 @@ def test_what_is_served_stays_while_the_newest_does_not_load():
     follower = Follower()
     assert follower.follow(Record(0, 0, 0, GOOD)) == "0:0"
     assert follower.follow(Record(0, 1, 1, LATER)) == "0:0"
-    assert [str(pending) for pending in follower.tails.pending] == [
+    assert [str(pending) for pending in follower.latest.retries.pending] == [
         "partition 0, offset 1, gone: not now"
     ]
 
@@ -192,7 +191,7 @@ def test_tries_again_after_pauses_that_grow_to_a_bound():
     follower.follow(Record(0, 0, 0, LATER))
     pauses = []
     for _ in range(20):
-        (pending,) = follower.tails.pending
+        (pending,) = follower.latest.retries.pending
         pauses.append(pending.next_try - follower.time)
         follower.time = pending.next_try - 0.001
         before = len(follower.loads)
@@ -210,7 +209,7 @@ def test_a_newer_message_takes_the_place_of_one_that_is_to_be_tried_again():
     follower = Follower()
     follower.follow(Record(0, 0, 0, LATER))
     assert follower.follow(Record(0, 1, 1, GOOD)) == "0:1"
-    assert not follower.tails.pending
+    assert not follower.latest.retries.pending
     follower.mended.add(LATER)
     follower.time += LONGEST_PAUSE_SECONDS
     assert follower.follow() == "0:1"
@@ -230,10 +229,10 @@ def test_a_start_serves_the_newest_that_loads_without_delay_until_a_newer_one_is
     log = [Record(0, offset, offset, GOOD) for offset in range(5)]
     assert follower.follow(*log) == "0:2"
     assert follower.loads == [(0, 2)]
-    assert [pending.offset for pending in follower.tails.pending] == [4, 3]
+    assert [pending.offset for pending in follower.latest.retries.pending] == [4, 3]
     assert follower.follow() == "0:4"
     assert follower.loads == [(0, 2), (0, 4)]
-    assert not follower.tails.pending
+    assert not follower.latest.retries.pending
 
 
 def test_a_start_that_has_nothing_without_delay_loads_the_newest_and_no_other():
@@ -259,7 +258,7 @@ def test_a_start_tries_a_few_at_a_time_of_a_log_whose_storage_is_away_and_not_al
         assert follower.follow() is None
         assert len(follower.loads) <= tried + 2 * MOST_TRIES
         tried = len(follower.loads)
-    assert len(follower.tails.pending) == len(set(follower.loads)) == MOST_PENDING
+    assert len(follower.latest.retries.pending) == len(set(follower.loads)) == MOST_PENDING
 
 
 def test_a_start_comes_to_the_newest_that_loads_however_many_do_not_after_it():
@@ -281,12 +280,12 @@ def test_what_takes_long_to_fail_keeps_nothing_before_it_from_being_tried():
         follower.time += 2 * LONGEST_PAUSE_SECONDS
         return load(message)
 
-    follower.tails.load = load_slowly
+    follower.load = load_slowly
     follower.follow(*log)
     assert any(follower.follow() == "0:0" for _ in range(20))
     for _ in range(100):
         follower.follow()
-    for pending in follower.tails.pending:
+    for pending in follower.latest.retries.pending:
         assert pending.tries > 2
 
 
@@ -317,26 +316,26 @@ def delete(follower: Follower, partition: int, before: int) -> None:
     follower.records = [
         r for r in follower.records if r.partition != partition or r.offset >= before
     ]
-    follower.tails.log_starts_at(partition, before)
+    follower.latest.log_starts_at(partition, before)
 
 
 def test_a_deleted_state_stays_until_something_newer_than_its_deletion_comes():
     follower = Follower()
     follower.follow(Record(1, 0, 10, GOOD))
     assert follower.follow(Record(0, 0, 99, GOOD)) == "0:0"
-    follower.tails.log_starts_at(0, 0)
+    follower.latest.log_starts_at(0, 0)
     delete(follower, 0, 1)
     assert follower.follow() == "0:0"
     assert follower.follow(Record(1, 1, 20, GOOD)) == "0:0"
-    follower.tails.log_starts_at(0, 1)  # as the next fetch tells
+    follower.latest.log_starts_at(0, 1)  # as the next fetch tells
     assert follower.follow() == "1:1" == slowly(follower.records)
 
 
 def test_a_deleted_state_stays_though_another_partition_is_located_after_it():
     follower = Follower()
-    follower.tails.locate(0, StateMessage(GOOD, partition=0, timestamp=99), range(1))
-    follower.tails.locate(1, StateMessage(GOOD, partition=1, timestamp=10), range(1))
-    follower.tails.log_starts_at(0, 1)
+    follower.latest.locate(0, StateMessage(GOOD, partition=0, timestamp=99), range(1))
+    follower.latest.locate(1, StateMessage(GOOD, partition=1, timestamp=10), range(1))
+    follower.latest.log_starts_at(0, 1)
     assert follower.follow() == "0:0"
 
 
@@ -347,7 +346,7 @@ def test_a_deleted_state_stays_while_there_is_no_other():
     assert follower.follow(Record(1, 0, 10, BROKEN)) == "0:0"
     assert follower.follow(Record(1, 1, 20, REFUSED)) == "0:0"
     assert follower.follow(Record(1, 2, 30, GOOD)) == "0:0"
-    follower.tails.log_starts_at(0, 1)
+    follower.latest.log_starts_at(0, 1)
     assert follower.follow() == "1:2"
 
 
@@ -356,13 +355,13 @@ def test_of_what_is_to_be_tried_again_the_one_before_has_no_say_when_it_is_delet
     assert follower.follow(Record(0, 0, 50, GOOD)) == "0:0"
     assert follower.follow(Record(0, 1, 60, LATER)) == "0:0"
     assert follower.follow(Record(1, 0, 40, GOOD)) == "0:0"
-    follower.tails.log_starts_at(0, 0)
+    follower.latest.log_starts_at(0, 0)
     delete(follower, 0, 1)
     assert follower.follow() == "0:0"
     assert follower.follow(Record(1, 1, 45, GOOD)) == "0:0"
-    follower.tails.log_starts_at(0, 1)
+    follower.latest.log_starts_at(0, 1)
     assert follower.follow() == "1:1"
-    assert [pending.offset for pending in follower.tails.pending] == [1]
+    assert [pending.offset for pending in follower.latest.retries.pending] == [1]
 
 
 def test_a_deleted_state_stays_also_where_its_partition_has_to_be_located_again():
@@ -370,10 +369,10 @@ def test_a_deleted_state_stays_also_where_its_partition_has_to_be_located_again(
     follower = Follower()
     follower.follow(Record(1, 0, 10, GOOD))
     assert follower.follow(Record(0, 0, 99, GOOD)) == "0:0"
-    follower.tails.locate(0, None, range(5, 6))
+    follower.latest.locate(0, None, range(5, 6))
     assert follower.follow() == "0:0"
     assert follower.follow(Record(1, 1, 20, GOOD)) == "0:0"
-    follower.tails.log_starts_at(0, 5)
+    follower.latest.log_starts_at(0, 5)
     assert follower.follow() == "1:1"
 
 
@@ -382,9 +381,9 @@ def test_a_partition_whose_log_is_another_one_has_the_tail_of_that_one():
     follower.follow(Record(0, 0, 10, GOOD))
     assert follower.follow(Record(1, 5, 20, GOOD)) == "1:5"
     truncated = StateMessage(GOOD, partition=1, offset=3, timestamp=15)
-    follower.tails.locate(1, truncated, range(5))
+    follower.latest.locate(1, truncated, range(5))
     assert follower.follow() == "1:3"
-    follower.tails.locate(1, None, range(5))
+    follower.latest.locate(1, None, range(5))
     assert follower.follow() == "0:0"
 
 
@@ -393,7 +392,7 @@ def test_a_partition_that_is_located_again_and_has_not_changed_is_not_loaded_aga
     assert follower.follow(Record(0, 0, 10, GOOD), Record(0, 1, 11, REFUSED)) == "0:0"
     loads = list(follower.loads)
     again = StateMessage(REFUSED, partition=0, offset=1, timestamp=11)
-    follower.tails.locate(0, again, range(2))
+    follower.latest.locate(0, again, range(2))
     assert follower.follow() == "0:0"
     assert follower.loads == loads
 
@@ -404,12 +403,12 @@ def test_what_cannot_be_read_back_now_is_read_back_later():
     def cannot(partition, offsets, judge):
         raise CannotReadBack("its leader is away")
 
-    follower.tails.read_back = cannot
+    follower.read_back_later = cannot
     log = [Record(0, 0, 0, GOOD), Record(0, 1, 1, REFUSED)]
     follower.records += log
-    follower.tails.move(follower.judge(log[1]), since=0)
+    follower.latest.append(follower.judge(log[1]), since=0)
     assert follower.follow() is None
-    follower.tails.read_back = follower.read_back
+    follower.read_back_later = follower.read_back
     assert follower.follow() == "0:0"
 
 
@@ -421,8 +420,8 @@ def test_an_error_while_reading_loses_nothing(error):
     def fail(partition, offsets, judge):
         raise error
 
-    follower.tails.read_back = fail
+    follower.read_back_later = fail
     with pytest.raises(type(error)):
         follower.follow(Record(0, 1, 1, GOOD), Record(0, 2, 2, REFUSED))
-    follower.tails.read_back = follower.read_back
+    follower.read_back_later = follower.read_back
     assert follower.follow() == "0:1"

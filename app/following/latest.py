@@ -1,0 +1,198 @@
+"""The latest messages of each partition, and which of them is the state."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import math
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+
+from app.following.candidates import Candidate, Candidates
+from app.following.retries import Delayed, Retries
+from app.message import Message, StateMessage
+from app.state import Snapshot
+
+# parses a message; None if it is not valid
+Validate = Callable[[Message], StateMessage | None]
+# makes of a message what is served; raises InvalidMessage or RetryableError
+Load = Callable[[StateMessage], Snapshot]
+# finds the last message within some offsets of a partition that is accepted
+ReadBack = Callable[[int, range, Callable[[Message], Candidate | None]], Candidate | None]
+
+
+class CannotReadBack(Exception):
+    """The partition cannot be read now; the text says why."""
+
+
+@dataclass(frozen=True)
+class _Ranked:
+    """A candidate among those of other partitions.
+
+    It ranks by its timestamp, but never above a message after it in its partition, which would
+    have been the state in its place; ties go to the higher partition.
+    """
+
+    candidate: Candidate
+    timestamp: float
+
+    @property
+    def rank(self) -> tuple[float, int]:
+        return self.timestamp, self.candidate.message.partition
+
+
+class LatestMessages:
+    """What is known of each partition's end. For the consumer thread only.
+
+    The state is the newest message that loads: by timestamp across partitions, within a partition
+    by offset. What cannot be loaded now is retried, and until then the newest before it is served,
+    by an instance that is running and by one that starts alike: it depends on the log alone.
+    """
+
+    def __init__(
+        self,
+        validate: Validate,
+        load: Load,
+        is_cached: Callable[[StateMessage], bool],
+        now: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """
+        Args:
+            is_cached: whether a message is loaded without delay; raises what `load` does.
+            now: a clock that never goes back, in seconds.
+        """
+        self._validate = validate
+        self._load = load
+        self._is_cached = is_cached
+        self._partitions: dict[int, Candidates] = {}
+        self._added: set[int] = set()
+        self._appended = 0
+        self.retries = Retries(now)
+
+    def append(self, message: StateMessage, since: int) -> None:
+        """Note that `message` is its partition's last valid one now; of the offsets before it,
+        those from `since` on were not read."""
+        self._appended += 1
+        self._of(message.partition).append(message, since, self._appended)
+
+    def locate(self, partition: int, message: StateMessage | None, log: range) -> None:
+        """Note that `message` is the last valid one of the partition's whole log, which may not be
+        the log that it was.
+
+        Args:
+            message: None if it has none.
+            log: the offsets that the partition has.
+        """
+        newest = self._of(partition).newest
+        if newest and newest.message.offset < log.start:
+            self.log_starts_at(partition, log.start)
+            if message:
+                self.append(message, since=log.start)
+        elif message is None:
+            self._partitions[partition] = Candidates()
+        elif newest is None or newest.message.record_id != message.record_id:
+            # what was there before is not newer than anything
+            self._appended += newest is not None or partition in self._added
+            before = range(log.start, message.offset)
+            self._partitions[partition] = Candidates(Candidate(message, before, self._appended))
+        self._added.discard(partition)
+
+    def keep_only(self, partitions: Collection[int]) -> None:
+        """Forget what was known of others, and note which were added: all they have is news."""
+        if self._partitions:
+            self._added |= set(partitions) - self._partitions.keys()
+        self._partitions = {p: self._of(p) for p in partitions}
+
+    def log_starts_at(self, partition: int, start: int) -> None:
+        """Note which messages were deleted. They have no say any more as soon as any partition had
+        a valid message since they were last known to be there, for another instance would not know
+        them. Until then they have: a state is not taken back because it is old."""
+        self._of(partition).log_starts_at(start, self._appended)
+
+    def _of(self, partition: int) -> Candidates:
+        return self._partitions.setdefault(partition, Candidates())
+
+    def newest(self, served: Snapshot | None, read_back: ReadBack) -> Snapshot | None:
+        """Give the state.
+
+        Args:
+            served: what is served now, and is not loaded again; without it one that is loaded
+                without delay will do until a newer one is loaded.
+            read_back: raises CannotReadBack.
+
+        Returns:
+            None if there is none that loads now, or not all were tried yet.
+        """
+        if not served and (cached := self._first_that_loads(self._load_if_cached, read_back)):
+            return cached
+        return self._first_that_loads(functools.partial(self._load_unless, served), read_back)
+
+    def _load_if_cached(self, message: StateMessage) -> Snapshot:
+        if not self._is_cached(message):
+            raise Delayed
+        return self._load(message)
+
+    def _load_unless(self, served: Snapshot | None, message: StateMessage) -> Snapshot:
+        return served if served and served.record_id == message.record_id else self._load(message)
+
+    def _first_that_loads(self, load: Load, read_back: ReadBack) -> Snapshot | None:
+        self.retries.begin_pass()
+        load = functools.partial(self.retries.attempt, load=load)
+        ranking = {
+            partition: _Ranked(known.newest, known.newest.message.timestamp)
+            for partition, known in self._partitions.items()
+            if known.newest
+        }
+        while ranking:
+            partition, first = max(ranking.items(), key=lambda item: item[1].rank)
+            first.candidate.try_to_load(load)
+            if loaded := first.candidate.take_loaded():
+                return loaded
+            if self.retries.are_enough:
+                return None
+            del ranking[partition]
+            others = max((other.rank for other in ranking.values()), default=None)
+            if older := self._older(first, others, load, read_back):
+                ranking[partition] = older
+        return None
+
+    def _older(
+        self,
+        newer: _Ranked,
+        others: tuple[float, int] | None,
+        load: Load,
+        read_back: ReadBack,
+    ) -> _Ranked | None:
+        """Give the candidate before one that does not load.
+
+        One that ranks above all `others` would be tried next anyway. It is tried as it is read, so
+        that thousands in a row that are refused are read at once, and none of them is kept.
+        """
+        refused = math.inf
+
+        def accept(message: Message) -> Candidate | None:
+            nonlocal refused
+            parsed = self._validate(message)
+            if parsed is None:
+                return None
+            found = Candidate(parsed, unread=range(0), seen_after=newer.candidate.seen_after)
+            rank = min(newer.timestamp, refused, parsed.timestamp), parsed.partition
+            if others is None or rank > others:
+                found.try_to_load(load)
+            if found.is_refused:
+                refused = min(refused, parsed.timestamp)
+                return None
+            return found
+
+        candidate = newer.candidate
+        # what there is of a partition that cannot be read is looked for as soon as it can be
+        with contextlib.suppress(CannotReadBack):
+            if candidate.unread:
+                found = read_back(candidate.message.partition, candidate.unread, accept)
+                candidate.note_read_back(found, refused)
+        older = candidate.older
+        if older is None:
+            return None
+        timestamp = min(newer.timestamp, candidate.refused_before, older.message.timestamp)
+        return _Ranked(older, timestamp)
