@@ -8,7 +8,7 @@ from collections.abc import Callable
 FIRST_SECONDS = 0.1
 
 
-def pause_seconds(
+def backoff_seconds(
     failures: int, longest: float, chance: Callable[[], float] = random.random
 ) -> float:
     """How long to wait after so many failures in a row: growing, and jittered so that a

@@ -116,26 +116,19 @@ def _require_topic(settings: Settings) -> None:
     _good(what, "it does not exist; the service creates it")
 
 
-class _Looking(Consumer):
-    """The service's own consumer, which tells what the ACLs forbid."""
-
-    group_is_refused = False
-
-    def may_not_commit(self) -> None:
-        self.group_is_refused = True
-
-
 def _require_state(settings: Settings, loader: Loader) -> None:
     state = State()
-    consumer = _Looking(
+    consumer = Consumer(
         dataclasses.replace(settings, topic_auto_create=False), state, History(0), loader=loader
     )
     consumer.start()
     try:
-        consumer.settled.wait(READY_SECONDS)
+        consumer.initial_load_done.wait(READY_SECONDS)
         known = state.view()
         deadline = time.monotonic() + GROUP_SECONDS
-        while known.snapshot and not consumer.group_is_refused and time.monotonic() < deadline:
+        while (
+            known.snapshot and not consumer.status.group_is_refused and time.monotonic() < deadline
+        ):
             time.sleep(0.05)
         status = consumer.status
     finally:
@@ -154,7 +147,7 @@ def _require_state(settings: Settings, loader: Loader) -> None:
         _give_up("last valid message", known.reason)
     _good("ACLs of the topic", "it can be read")
     groups = f"ACLs of the groups {settings.group_prefix}-*"
-    if consumer.group_is_refused:
+    if status.group_is_refused:
         _note(
             groups,
             "they are refused (READ, DELETE): Kafka's tools will not see this service's position",

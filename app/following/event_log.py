@@ -1,4 +1,4 @@
-"""What the consumer thread says in the log, at a bounded rate."""
+"""The consumer thread's log lines, at a bounded rate."""
 
 from __future__ import annotations
 
@@ -14,12 +14,11 @@ VIEW_CHARACTERS = 100
 DETAIL_CHARACTERS = 500
 
 
-class Journal:
+class EventLog:
     """For the consumer thread only."""
 
     def __init__(self, topic: str) -> None:
         self._topic = topic
-        self._warned: set[str] = set()
         self._invalid = Throttle(log.warning)
         self._update = Throttle(log.info)
         self._pending = Throttle(log.warning)
@@ -95,13 +94,16 @@ class Journal:
     def partition_recovery(self, partition: int) -> None:
         self._partition_recovery("Reading partition %d of %s again", partition, self._topic)
 
-    def warn_once(self, line: str) -> None:
-        if line not in self._warned:
-            self._warned.add(line)
-            log.warning(line)
+    def group_refused(self, who: str, group_id: str) -> None:
+        log.warning(
+            "The ACLs do not let %s use the group %s (READ on groups with that prefix): following "
+            "goes on, and Kafka's tools do not see it",
+            who,
+            group_id,
+        )
 
     def flush(self) -> None:
-        """Say what there was no room for, where there is by now."""
+        """Log suppressed lines once the rate limit allows."""
         for throttle in (
             self._invalid,
             self._update,

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic
 
-from app.backoff import pause_seconds
+from app.backoff import backoff_seconds
 from app.following.locate import Accepted, Scan
 from app.message import Message
 from app.topic_log import Answer, Ask, AskEnds, AskRecords, Ends, Fetched, PartitionError
@@ -124,7 +124,7 @@ class PartitionReader(Generic[Accepted]):
             self.locate_again()
         self.error = error
         self._failures += 1
-        self._retry_at = now + pause_seconds(self._failures, LONGEST_PAUSE_SECONDS)
+        self._retry_at = now + backoff_seconds(self._failures, LONGEST_PAUSE_SECONDS)
 
     def _take_followed(self, fetched: Fetched) -> Advance[Accepted] | None:
         start = fetched.asked.offset

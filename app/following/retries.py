@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from app.backoff import pause_seconds
+from app.backoff import backoff_seconds
 from app.message import StateMessage
 from app.message_errors import RetryableError
 from app.state import RecordId, Snapshot
@@ -93,7 +93,7 @@ class Retries:
         pause = 0.0
         if not isinstance(error, Delayed):
             tries += 1
-            pause = pause_seconds(tries, LONGEST_PAUSE_SECONDS)
+            pause = backoff_seconds(tries, LONGEST_PAUSE_SECONDS)
         self._pending[message.record_id] = Pending(
             message.partition,
             message.offset,

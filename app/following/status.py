@@ -79,6 +79,7 @@ class Status:
         partition_errors: how often a partition could not be read, by Kafka's name of the error.
         fetches: how many requests for records were sent.
         skipped_messages: how many were not looked at, for there were newer ones.
+        group_is_refused: whether the ACLs forbid the group, so that no position is committed.
         snapshot: the last of those that were published; None before the first.
         update_delay: seconds from its message's timestamp until it was served; None where it was
             there already when following began.
@@ -104,6 +105,7 @@ class Status:
     fetches: int = 0
     skipped_messages: int = 0
     snapshot: Snapshot | None = None
+    group_is_refused: bool = False
     update_delay: float | None = None
     last_error: LastError | None = None
 

@@ -1,4 +1,4 @@
-"""What becomes of the messages that are looked at: states, and what is counted by reason."""
+"""Which messages are valid, and what becomes of those that are not."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from contextlib import contextmanager
 from datetime import datetime, timezone
 from typing import Any
 
-from app.following.event_log import Journal
+from app.following.event_log import EventLog
 from app.following.history import History
 from app.following.status import Refused
-from app.loaders.protocol import Loader, is_at_hand, load
+from app.loaders.protocol import Loader, is_cached, load
 from app.message import Message, StateMessage, parse_message
 from app.message_errors import InvalidMessage, RetryableError
 from app.state import Snapshot
 
 
-class Verdicts:
+class Validation:
     """For the consumer thread only.
 
     Attributes:
@@ -27,20 +27,20 @@ class Verdicts:
     def __init__(
         self,
         loader: Loader,
-        journal: Journal,
+        event_log: EventLog,
         history: History,
         checkpoint: Callable[[], None],
     ) -> None:
         self._loader = loader
         self._history = history
-        self._journal = journal
+        self._event_log = event_log
         self._checkpoint = checkpoint
         self._invalid_messages: Counter[str] = Counter()
         self._last_invalid: Refused | None = None
         self._failed_loads: Counter[str] = Counter()
         self.topic_id: str | None = None
 
-    def judge(self, message: Message) -> StateMessage | None:
+    def validate(self, message: Message) -> StateMessage | None:
         """Parse `message`; None if it is not valid."""
         try:
             return StateMessage(
@@ -56,20 +56,22 @@ class Verdicts:
             return None
 
     def load(self, message: StateMessage) -> Snapshot:
-        """
+        """Make of a message what is served.
+
         Raises:
             InvalidMessage, RetryableError, Stopping: as app.loaders.protocol.load does.
         """
         with self._noting(message):
             return load(self._loader, message)
 
-    def is_at_hand(self, message: StateMessage) -> bool:
-        """
+    def is_cached(self, message: StateMessage) -> bool:
+        """Whether a message is loaded without delay.
+
         Raises:
-            InvalidMessage, RetryableError, Stopping: as app.loaders.protocol.is_at_hand does.
+            InvalidMessage, RetryableError, Stopping: as app.loaders.protocol.is_cached does.
         """
         with self._noting(message):
-            return is_at_hand(self._loader, message)
+            return is_cached(self._loader, message)
 
     @contextmanager
     def _noting(self, message: StateMessage) -> Iterator[None]:
@@ -81,7 +83,7 @@ class Verdicts:
             raise
         except RetryableError as error:
             self._failed_loads[error.reason] += 1
-            self._journal.pending(message.partition, message.offset, error.reason, str(error))
+            self._event_log.pending(message.partition, message.offset, error.reason, str(error))
             raise
 
     def refuse(self, partition: int, offset: int, error: InvalidMessage) -> None:
@@ -93,7 +95,7 @@ class Verdicts:
         if not (self._last_invalid and refused.is_before(self._last_invalid)):
             self._last_invalid = refused
         self._history.note_refused(refused)
-        self._journal.invalid(
+        self._event_log.invalid(
             partition,
             offset,
             error.reason,
@@ -101,8 +103,8 @@ class Verdicts:
             traceback_of=error.__cause__ if error.reason == "loader" else None,
         )
 
-    def so_far(self) -> dict[str, Any]:
-        """What Status has of it."""
+    def counts(self) -> dict[str, Any]:
+        """The members of Status that are counted here."""
         return {
             "invalid_messages": dict(self._invalid_messages),
             "last_invalid": self._last_invalid,

@@ -13,7 +13,7 @@ from app.strict_json import canonical_json
 
 
 class Loader(Protocol):
-    """May also have a method `at_hand`, of a message: whether it is loaded without delay. A start
+    """May also have a method `is_cached`, of a message: whether it is loaded without delay. A start
     then serves one that is until a newer one is loaded."""
 
     def __call__(self, message: StateMessage) -> Any:
@@ -44,14 +44,14 @@ def load(loader: Loader, message: StateMessage) -> Snapshot:
     )
 
 
-def is_at_hand(loader: Loader, message: StateMessage) -> bool:
+def is_cached(loader: Loader, message: StateMessage) -> bool:
     """Whether `message` is loaded without delay.
 
     Raises:
         InvalidMessage, RetryableError, Stopping: as `load` does.
     """
     with _understanding():
-        return bool(loader.at_hand(message)) if hasattr(loader, "at_hand") else True
+        return bool(loader.is_cached(message)) if hasattr(loader, "is_cached") else True
 
 
 @contextmanager

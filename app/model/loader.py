@@ -57,7 +57,7 @@ class OnnxLoader:
         called before the first message."""
         self._requests_at_once = requests
 
-    def at_hand(self, message: StateMessage) -> bool:
+    def is_cached(self, message: StateMessage) -> bool:
         """Whether what becomes of `message` is known without fetching it or trying it out."""
         try:
             given = _fields(message.state)

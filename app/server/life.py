@@ -25,7 +25,7 @@ from app.web import metrics_files
 
 # a new worker takes connections only when it knows the state, or that it will not soon: none of
 # them is answered 503 at a reload, and it serves at once all the same
-SETTLE_SECONDS = 2.0
+INITIAL_LOAD_SECONDS = 2.0
 LOOK_SECONDS = 0.01
 
 WORKER_CLASS = f"{Worker.__module__}.{Worker.__name__}"
@@ -94,10 +94,10 @@ def post_worker_init(worker: Any) -> None:
             body_errors=(ParseException,),
         )
     )
-    settled = service.consumer.settled
-    settle_until = time.monotonic() + SETTLE_SECONDS
+    is_done = service.consumer.initial_load_done
+    deadline = time.monotonic() + INITIAL_LOAD_SECONDS
     # not by its wait, which holds the lock that the handler of a signal needs to set it
-    while worker.alive and time.monotonic() < settle_until and not settled.is_set():
+    while worker.alive and time.monotonic() < deadline and not is_done.is_set():
         time.sleep(LOOK_SECONDS)
     # less than the master's, or the worker is killed where it could have ended
     worker.cfg.set("graceful_timeout", max(worker.cfg.graceful_timeout - 1, 0))

@@ -13,7 +13,7 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import GroupAuthorizationFailedError, IncompatibleBrokerVersion
 from kafka.structs import OffsetAndMetadata
 
-from app.backoff import pause_seconds
+from app.backoff import backoff_seconds
 from app.topic_log.admin import admin_client
 from app.topic_log.installed import IS_KAFKA_PYTHON_3
 
@@ -108,7 +108,7 @@ class Group:
                 break
             except Exception as error:  # noqa: BLE001  # whatever it is, the next try may succeed
                 self._note_failure(error)
-                pause = pause_seconds(self._failures, LONGEST_RETRY_SECONDS)
+                pause = backoff_seconds(self._failures, LONGEST_RETRY_SECONDS)
         self._close_consumer()
 
     def _pause(self, seconds: float) -> None:

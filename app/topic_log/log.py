@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any
 
 from kafka import KafkaConsumer, TopicPartition
 
@@ -30,16 +30,6 @@ if TYPE_CHECKING:
     from app.settings import Settings
 
 
-class Listener(Protocol):
-    """What a log tells the one that reads it."""
-
-    def before_wait(self) -> None:
-        """Called before each wait, some seconds long at most; may raise to end the reading."""
-
-    def may_not_commit(self) -> None:
-        """The ACLs forbid the group: the positions are not committed."""
-
-
 class TopicLog:
     """One topic, all its partitions. For one thread only.
 
@@ -50,16 +40,28 @@ class TopicLog:
         KafkaError: the log cannot be read on from here; a new TopicLog may be able to.
     """
 
-    def __init__(self, settings: Settings, group_id: str, listener: Listener) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        group_id: str,
+        before_wait: Callable[[], None],
+        on_group_refused: Callable[[], None],
+    ) -> None:
+        """
+        Args:
+            before_wait: called before each wait, some seconds long at most; may raise to end it.
+            on_group_refused: called by `commit` when the ACLs turned out to forbid the group;
+                nothing is committed then.
+        """
         self._settings = settings
         self._topic = settings.topic
-        self._listener = listener
+        self._before_wait = before_wait
         self._consumer = self._open_consumer()
         self._exchange = Exchange(
             self._consumer, self._topic, settings.isolation_level != "READ_UNCOMMITTED"
         )
-        self._metadata = TopicMetadata(self._consumer, self._topic, listener.before_wait)
-        self._group = Group(group_id, self._open_consumer, listener.may_not_commit)
+        self._metadata = TopicMetadata(self._consumer, self._topic, before_wait)
+        self._group = Group(group_id, self._open_consumer, on_group_refused)
 
     def _open_consumer(self, **options: Any) -> KafkaConsumer:
         if IS_KAFKA_PYTHON_3:
@@ -123,7 +125,7 @@ class TopicLog:
 
         A partition that has yet to answer is not asked again, until `forget`.
         """
-        self._listener.before_wait()
+        self._before_wait()
         return self._exchange.ask(asks, timeout)
 
     def forget(self, partition: int) -> None:

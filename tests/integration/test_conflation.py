@@ -46,7 +46,7 @@ def counted(monkeypatch) -> Counter[str]:
         monkeypatch.setattr(owner, name, counting)
 
     count_calls(DefaultRecordBatch, "_read_msg", "decoded")
-    count_calls(Consumer, "before_wait", "awake")
+    count_calls(Consumer, "_checkpoint", "awake")
     count_calls(PartitionReader, "_take_followed", "looks")
     return counts
 

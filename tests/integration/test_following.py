@@ -11,7 +11,7 @@ import pytest
 from confluent_kafka.admin import NewPartitions, NewTopic
 
 from app.following import validation as verdicts
-from app.following.consumer import Consumer
+from app.following.publisher import Publisher
 from dev import apache_kafka
 from tests.topics import new_topic
 from tests.waiting import eventually
@@ -167,12 +167,12 @@ def test_a_failure_that_recurs_is_logged_once_with_its_traceback_and_leaves_no_c
     service = serve(topic)
     assert service.first_state() == "before"
 
-    def fails(consumer, follower):
+    def fails(publisher, follower):
         if follower.has_read:
             raise RuntimeError("unthought of")
 
     with monkeypatch.context() as patch:
-        patch.setattr(Consumer, "_report_progress", fails)
+        patch.setattr(Publisher, "publish", fails)
         eventually(lambda: service.status["failures"] >= 4)
         assert service.status["last_error"]["error"] == "RuntimeError('unthought of')"
         assert service.get("/healthz").status_code == 200

@@ -50,12 +50,12 @@ def load(message):
         time.sleep(0.1)
     return object() if message.state == "hide" else Served(message.state)
 
-def at_hand(message):
+def is_cached(message):
     if message.state == "doubt":
         raise RuntimeError("who knows")
     return message.state != "work"
 
-load.at_hand = at_hand
+load.is_cached = is_cached
 """
 
 
@@ -131,7 +131,7 @@ def test_a_start_walks_back_to_the_newest_message_that_loads(topic, serving, ref
         assert status(program)["last_invalid"]["reason"] == reason
 
 
-def test_a_start_serves_what_is_at_hand_while_a_newer_one_is_loaded(topic, serving):
+def test_a_start_serves_what_is_cached_while_a_newer_one_is_loaded(topic, serving):
     topic.send_state("older", "doubt", "work")
     with serving() as program:
         program.comes_to({"obeyed": "older"})
@@ -139,7 +139,7 @@ def test_a_start_serves_what_is_at_hand_while_a_newer_one_is_loaded(topic, servi
         assert [p["offset"] for p in status(program)["pending"]] == [2]
 
 
-def test_says_that_it_loads_while_nothing_is_at_hand(topic, serving):
+def test_says_that_it_loads_while_nothing_is_cached(topic, serving):
     topic.send_state("work")
     with serving() as program:
         eventually(lambda: program.get("/readyz") is not None)

@@ -101,7 +101,7 @@ def test_who_is_served_an_update_finds_it_counted(topic, serve):
     def note(status) -> None:
         served_when_counted.setdefault(status.updates, state.read().json)
 
-    service.consumer._reports.append(note)
+    service.consumer._reporter._reports.append(note)
     topic.send_state("new")
     assert service.comes_to("new")
     assert served_when_counted[2] == "0"

@@ -6,11 +6,11 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from app.backoff import pause_seconds
+from app.backoff import backoff_seconds
 from app.following.consumer import Consumer
 from app.following.history import History
 from app.logs import Throttle
@@ -22,7 +22,7 @@ from tests.waiting import eventually
 
 
 def test_pauses_grow_to_a_bound():
-    pauses = [pause_seconds(failures, 2.0, chance=lambda: 1.0) for failures in range(2000)]
+    pauses = [backoff_seconds(failures, 2.0, chance=lambda: 1.0) for failures in range(2000)]
     assert pauses == sorted(pauses)
     assert pauses[0] < 1
     assert pauses[-1] == 2.0
@@ -30,7 +30,11 @@ def test_pauses_grow_to_a_bound():
 
 def test_pauses_of_many_instances_differ_by_up_to_a_half():
     drawn = iter([0.0, 0.5, 1.0])
-    assert [pause_seconds(9, 2.0, chance=lambda: next(drawn)) for _ in range(3)] == [1.0, 1.5, 2.0]
+    assert [backoff_seconds(9, 2.0, chance=lambda: next(drawn)) for _ in range(3)] == [
+        1.0,
+        1.5,
+        2.0,
+    ]
 
 
 def test_says_why_it_does_not_follow_though_it_said_something_else_a_moment_ago(
@@ -42,9 +46,9 @@ def test_says_why_it_does_not_follow_though_it_said_something_else_a_moment_ago(
     def cannot_open(*args: object, **options: object) -> None:
         raise TopicLogError(next(reasons))
 
-    monkeypatch.setattr("app.following.consumer.TopicLog", cannot_open)
+    monkeypatch.setattr("app.following.session.TopicLog", cannot_open)
     consumer = Consumer(Settings(topic="t"), State(), History(length=1))
-    consumer._journal._failure = Throttle(logging.getLogger("app").warning, limit=1, period=0.5)
+    consumer._event_log._failure = Throttle(logging.getLogger("app").warning, limit=1, period=0.5)
     consumer.start()
     try:
         eventually(lambda: any("third" in line for line in caplog.messages))
@@ -62,14 +66,14 @@ class Log:
     silent: frozenset[int] = frozenset()
     is_gone: bool = False
     fetches: int = 0
-    listener: Consumer | None = None
+    before_wait: Callable[[], None] | None = None
 
     def partitions(self) -> frozenset[int]:
         return frozenset(self.leaders)
 
     def ask(self, asks: Mapping[int, Ask], timeout: float) -> list[Answer]:
-        assert self.listener
-        self.listener.before_wait()
+        assert self.before_wait
+        self.before_wait()
         time.sleep(0.01)  # as a broker waits for a record
         if self.is_gone:
             raise TopicLogError("it was deleted")
@@ -97,12 +101,12 @@ def following(monkeypatch, *logs: Log) -> Iterator[State]:
     """One after the other."""
     opening = iter(logs)
 
-    def open_next(settings: Settings, group_id: str, listener: Consumer) -> Log:
+    def open_next(settings: Settings, group_id: str, *, before_wait, on_group_refused) -> Log:
         log = next(opening)
-        log.listener = listener
+        log.before_wait = before_wait
         return log
 
-    monkeypatch.setattr("app.following.consumer.TopicLog", open_next)
+    monkeypatch.setattr("app.following.session.TopicLog", open_next)
     state = State()
     consumer = Consumer(Settings(topic="t"), state, History(length=1))
     consumer.start()
@@ -135,7 +139,7 @@ def test_what_its_status_says_has_been_reported(monkeypatch):
     def cannot_open(*args: object, **options: object) -> None:
         raise TopicLogError("no broker")
 
-    monkeypatch.setattr("app.following.consumer.TopicLog", cannot_open)
+    monkeypatch.setattr("app.following.session.TopicLog", cannot_open)
     reported = []
     consumer = Consumer(
         Settings(topic="t"),

@@ -197,17 +197,17 @@ def test_does_not_wait_longer_for_another_process_than_that_may_take(loader, tmp
     assert loader()(StateMessage(state)).version == "1"
 
 
-def test_at_hand_is_what_needs_neither_be_fetched_nor_tried_out(loader, tmp_path):
+def test_cached_is_what_needs_neither_be_fetched_nor_tried_out(loader, tmp_path):
     uri = f"file://{tmp_path}/model.onnx"
     load = loader(MODEL_URI_PREFIXES=uri)
     at_uri = StateMessage(models.message(models.adding(5), uri=uri))
-    assert not load.at_hand(at_uri)
-    assert load.at_hand(StateMessage("nonsense"))
+    assert not load.is_cached(at_uri)
+    assert load.is_cached(StateMessage("nonsense"))
     inline = StateMessage(models.message(models.adding(5)))
-    assert not load.at_hand(inline)
+    assert not load.is_cached(inline)
     load(inline)
-    assert load.at_hand(inline)
-    assert load.at_hand(at_uri)
+    assert load.is_cached(inline)
+    assert load.is_cached(at_uri)
 
 
 def test_what_is_no_model_is_not_kept(loader, tmp_path):
@@ -297,7 +297,7 @@ def test_a_cache_that_cannot_be_read_makes_no_model_invalid(loader, tmp_path):
     load = loader(MODEL_CACHE_DIR=str(folder))
     folder.rmdir()
     folder.touch()
-    for ask in (load.at_hand, load):
+    for ask in (load.is_cached, load):
         with pytest.raises(RetryableError, match=r"cache: (Not a directory|File exists)") as raised:
             ask(message)
         assert raised.value.reason == "disk"

@@ -1,0 +1,143 @@
+"""From the latest messages to the state that is served."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+
+from app.following.event_log import EventLog
+from app.following.follower import Follower
+from app.following.history import History
+from app.following.latest import LatestMessages
+from app.following.reporter import Reporter
+from app.following.validation import Validation
+from app.message import StateMessage
+from app.state import Snapshot, State
+from app.topic_log import PartitionError
+
+MOST_ERRORS_TOLD = 3
+
+
+class Publisher:
+    """For the consumer thread only.
+
+    Attributes:
+        latest: the latest messages, which outlive a connection.
+        initial_load_done: called as soon as there is a state, or something keeps it from becoming
+            known.
+    """
+
+    def __init__(
+        self,
+        state: State,
+        initial: str,
+        history: History,
+        validation: Validation,
+        reporter: Reporter,
+        event_log: EventLog,
+        initial_load_done: Callable[[], object],
+    ) -> None:
+        """
+        Args:
+            initial: the JSON text of the state while the topic holds no valid message.
+        """
+        self._state = state
+        self._initial = initial
+        self._history = history
+        self._validation = validation
+        self._reporter = reporter
+        self._event_log = event_log
+        self.initial_load_done = initial_load_done
+        self._positions: dict[int, int] = {}
+        self.latest = LatestMessages(validation.validate, self._load, validation.is_cached)
+
+    def begin_another_topic(self) -> None:
+        """Forget what was read of the topic before; its state stays until there is another."""
+        self.latest.keep_only(())
+        self._positions = {}
+
+    def publish(self, follower: Follower) -> None:
+        """Serve the newest message that loads, or say why there is none yet."""
+        published = self._reporter.status.snapshot
+        if published is None and not follower.is_located:
+            self._explain_missing(follower.missing)
+            return
+        newest = self._newest(follower)
+        self._report_loading()
+        pending = self.latest.retries.pending
+        if newest is None and pending:
+            self._state.explain(str(pending[0]))
+            self.initial_load_done()
+            return
+        if newest is None and follower.missing:
+            self._explain_missing(follower.missing)
+            return
+        newest = newest or Snapshot(self._initial)
+        if newest != published:
+            # first: who is served it finds it counted
+            self._note(newest, published)
+        self._state.publish(newest, self._taken_into_account(follower))
+        if newest != published:
+            self.initial_load_done()
+            self._log(newest, is_first=published is None)
+
+    def _newest(self, follower: Follower) -> Snapshot | None:
+        served = self._reporter.status.snapshot
+        newest = self.latest.newest(served, follower.read_back)
+        if newest and served and newest.is_older_than(served) and not follower.is_located:
+            return served  # what takes its place may still be found
+        return newest or served
+
+    def _taken_into_account(self, follower: Follower) -> Mapping[int, int]:
+        """By partition, the offset before which all messages are served, or give way to the one
+        that is; a message that is to be tried again is neither."""
+        self._positions |= follower.positions
+        positions = dict.fromkeys(follower.progress, 0) | self._positions
+        for pending in self.latest.retries.pending:
+            positions[pending.partition] = min(positions[pending.partition], pending.offset)
+        return positions
+
+    def _note(self, newest: Snapshot, published: Snapshot | None) -> None:
+        self._reporter.update(
+            updates=self._reporter.status.updates + 1,
+            snapshot=newest,
+            update_delay=_seconds_since(newest.timestamp) if published else None,
+        )
+        self._history.note_served(newest)
+
+    def _log(self, newest: Snapshot, is_first: bool) -> None:
+        if is_first:
+            self._event_log.first_state(newest)
+        else:
+            self._event_log.update(newest)
+
+    def _explain_missing(self, missing: Mapping[int, PartitionError | None]) -> None:
+        errors = [
+            f"partition {partition} cannot be read: {error}"
+            for partition, error in missing.items()
+            if error
+        ]
+        locating = f"locating the last valid message of {self._reporter.status.topic}"
+        self._state.explain("; ".join([locating, *errors[:MOST_ERRORS_TOLD]]))
+        if errors:
+            self.initial_load_done()
+
+    def _report_loading(self) -> None:
+        changes = {**self._validation.counts(), "pending": self.latest.retries.pending}
+        status = self._reporter.status
+        if any(getattr(status, name) != value for name, value in changes.items()):
+            self._reporter.update(**changes)
+
+    def _load(self, message: StateMessage) -> Snapshot:
+        if self._reporter.status.snapshot is None:
+            self._state.explain(
+                f"loading the message in partition {message.partition}, offset {message.offset}"
+            )
+        return self._validation.load(message)
+
+
+def _seconds_since(timestamp: int | None) -> float | None:
+    """Of a message's timestamp; none is -1, and a producer's clock may be ahead."""
+    if timestamp is None or timestamp < 0:
+        return None
+    return max(time.time() - timestamp / 1000, 0.0)

@@ -1,0 +1,75 @@
+"""How following goes: noted in the status, told to metrics, written to the log."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from datetime import datetime, timezone
+from typing import Any
+
+from app.following.event_log import EventLog
+from app.following.status import LastError, Status
+from app.settings import Settings
+from app.state import State
+from app.topic_log import KafkaError, explain
+
+
+class Reporter:
+    """Written by the consumer thread, read by any thread.
+
+    Attributes:
+        status: how following goes; replaced as a whole.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        status: Status,
+        state: State,
+        reports: Sequence[Callable[[Status], None]],
+        event_log: EventLog,
+    ) -> None:
+        """
+        Args:
+            reports: called with each new status.
+        """
+        self._settings = settings
+        self._state = state
+        self._reports = reports
+        self._event_log = event_log
+        self._last_failure = ""
+        self.status = status
+
+    def update(self, **changes: Any) -> None:
+        status = dataclasses.replace(self.status, **changes)
+        for report in self._reports:
+            report(status)
+        self.status = status  # last: who reads it finds the metrics say the same
+
+    def failed(self, error: Exception) -> None:
+        """Note that following has ended, or cannot begin."""
+        reason = explain(error, self._settings)
+        is_news = reason != self._last_failure
+        if is_news or self.status.connected_since:
+            is_expected = isinstance(error, KafkaError) or not is_news
+            self._event_log.failure(reason, traceback_of=None if is_expected else error)
+        self._last_failure = reason
+        self._state.explain(reason)
+        self.update(
+            connected_since=None,
+            partitions={},
+            failures=self.status.failures + 1,
+            last_error=LastError(datetime.now(timezone.utc), reason),
+        )
+
+    def connected(self, topic_id: str | None) -> None:
+        """Note that following goes on; to be called again and again."""
+        if self.status.connected_since:
+            return
+        if self._last_failure:
+            self._event_log.recovery()
+        self.update(
+            connected_since=datetime.now(timezone.utc),
+            topic_id=topic_id,
+            connections=self.status.connections + 1,
+        )
