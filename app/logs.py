@@ -37,16 +37,16 @@ def configure(settings: Settings) -> None:
 def formatter(settings: Settings) -> logging.Formatter:
     """What writes a record as a line of `settings.log_format`, without secrets."""
     if settings.log_format == "json":
-        return _Discreet(
+        return _Redacted(
             JsonFormatter(
                 JSON_FIELDS,
                 timestamp=True,
                 rename_fields={"levelname": "level", "process": "pid", "name": "logger"},
                 json_ensure_ascii=False,  # or secrets would not be recognised
             ),
-            settings.hide,
+            settings.redact,
         )
-    return _Discreet(_Text(TEXT, TEXT_DATE), settings.hide)
+    return _Redacted(_Text(TEXT, TEXT_DATE), settings.redact)
 
 
 class _Text(logging.Formatter):
@@ -59,16 +59,16 @@ class _Text(logging.Formatter):
         return f"{line} (partition {record.partition}, offset {record.offset})"  # type: ignore[attr-defined]
 
 
-class _Discreet(logging.Formatter):
-    def __init__(self, inner: logging.Formatter, hide: Callable[[str], str]) -> None:
+class _Redacted(logging.Formatter):
+    def __init__(self, inner: logging.Formatter, redact: Callable[[str], str]) -> None:
         super().__init__()
         self._inner = inner
-        self._hide = hide
+        self._redact = redact
 
     def format(self, record: logging.LogRecord) -> str:
         line = self._inner.format(record)
         if not _has_settings(record):
-            line = self._hide(line)
+            line = self._redact(line)
         return line.translate(CONTROLS)
 
 

@@ -16,13 +16,13 @@ from marshmallow import ValidationError
 
 from app.message import StateMessage
 from app.message_errors import InvalidMessage, RetryableError
-from app.model.address import shown_uri
 from app.model.cache import Cache, Fill, require_checksum
 from app.model.external_data import names_external_data
 from app.model.model import Limits, Model, cores
 from app.model.schemas import ModelSchema
 from app.model.source import Source
 from app.model.trial import try_out
+from app.model.uri import redacted_uri, require_prefixes
 from app.settings import SettingsError
 from app.settings.model import ModelSettings
 from app.state import RecordId
@@ -38,7 +38,12 @@ class OnnxLoader:
     """Fetches, verifies and loads models. For the consumer thread only."""
 
     def __init__(self, settings: ModelSettings) -> None:
+        """
+        Raises:
+            SettingsError: models cannot come from where they should, or cannot be kept.
+        """
         self._settings = settings
+        require_prefixes(settings.uri_prefixes)
         self._source = Source(settings.uri_prefixes, settings.max_bytes, settings.fetch_seconds)
         folder = settings.cache_dir or platformdirs.user_cache_path("kafka-state")
         self._cache = Cache(folder, settings.cache_bytes)
@@ -80,7 +85,7 @@ class OnnxLoader:
         if "data" in given:
             fill = _inline(given["data"], given["sha256"], self._settings.max_bytes)
         else:
-            shown["uri"] = shown_uri(given["uri"])
+            shown["uri"] = redacted_uri(given["uri"])
             self._source.check(given["uri"])
             fill = partial(self._fetch, message, given["uri"], given["sha256"], checkpoint)
 
@@ -126,7 +131,7 @@ class OnnxLoader:
             while len(self._wrong_answers) > MOST_REMEMBERED:
                 del self._wrong_answers[next(iter(self._wrong_answers))]
             raise RetryableError(
-                error.reason, f"{error}; {shown_uri(uri)} is asked again"
+                error.reason, f"{error}; {redacted_uri(uri)} is asked again"
             ) from None
         return found
 

@@ -24,7 +24,7 @@ from fsspec.implementations.asyn_wrapper import (  # type: ignore[import-untyped
 from yarl import URL
 
 from app.message_errors import InvalidMessage, NotServed, RetryableError
-from app.model.address import FORM, HTTP, SFTP, Address, address_of, prefix_of, shown_uri
+from app.model.uri import FORM, HTTP, SFTP, ModelUri, parse_prefix, parse_uri, redacted_uri
 
 CHUNK = 2**20
 RANGE = 2**23  # a request each
@@ -42,7 +42,7 @@ for _package in ("adlfs", "aiobotocore", "azure", "botocore", "fsspec", "gcsfs",
 class _Received:
     """What has come: hashed, written, and not too much."""
 
-    def __init__(self, address: Address, into: BinaryIO, most_bytes: int) -> None:
+    def __init__(self, address: ModelUri, into: BinaryIO, most_bytes: int) -> None:
         self._address, self._into, self._most_bytes = address, into, most_bytes
         self.hash = hashlib.sha256()
         self.size = 0
@@ -73,7 +73,7 @@ class Source:
             ValueError: a prefix makes no sense.
         """
         self._most_bytes, self._seconds = most_bytes, seconds
-        self._prefixes = [prefix_of(prefix) for prefix in prefixes]
+        self._prefixes = [parse_prefix(prefix) for prefix in prefixes]
 
     def check(self, uri: str) -> None:
         """
@@ -110,12 +110,12 @@ class Source:
             _in_loop(address, read(address, received), look)
         return received.hash.hexdigest()
 
-    def _allowed(self, uri: str, redirected_from: Address | None = None) -> Address:
+    def _allowed(self, uri: str, redirected_from: ModelUri | None = None) -> ModelUri:
         what = f"{redirected_from} redirects to" if redirected_from else "uri is"
         try:
-            address = address_of(urljoin(redirected_from.uri, uri) if redirected_from else uri)
+            address = parse_uri(urljoin(redirected_from.uri, uri) if redirected_from else uri)
         except ValueError:
-            raise InvalidMessage("uri", f"{what} {shown_uri(uri)}: accepted is {FORM}") from None
+            raise InvalidMessage("uri", f"{what} {redacted_uri(uri)}: accepted is {FORM}") from None
         if not any(map(address.is_within, self._prefixes)) or (
             redirected_from and address.scheme not in HTTP
         ):
@@ -126,7 +126,7 @@ class Source:
         accepted = ", ".join(map(str, self._prefixes)) or "nothing: there are no prefixes"
         return InvalidMessage("uri", f"{what}: accepted is what is below {accepted}")
 
-    async def _read_http(self, address: Address, received: _Received) -> None:
+    async def _read_http(self, address: ModelUri, received: _Received) -> None:
         # fsspec's HTTPFileSystem follows redirects anywhere, asks twice for the size, and takes
         # every error there for a missing file
         async with aiohttp.ClientSession(
@@ -158,7 +158,7 @@ class Source:
             "unreachable", f"{address} is where {MOST_REDIRECTS} redirects did not end"
         )
 
-    def _read_file(self, address: Address, received: _Received, look: Callable[[], float]) -> None:
+    def _read_file(self, address: ModelUri, received: _Received, look: Callable[[], float]) -> None:
         with _judged(address):
             path = os.path.realpath(address.path)
             folders = [os.path.realpath(p.path) for p in self._prefixes if p.scheme == "file"]
@@ -182,7 +182,7 @@ def _open_at_once(path: str, flags: int) -> int:
     return os.open(path, flags | os.O_NONBLOCK | os.O_NOFOLLOW)
 
 
-async def _read_other(address: Address, received: _Received) -> None:
+async def _read_other(address: ModelUri, received: _Received) -> None:
     options: dict[str, Any] = {"use_listings_cache": False}
     if address.scheme in SFTP:
         options = {"skip_instance_cache": True}  # others would be handed to SSH
@@ -212,7 +212,7 @@ async def _read_ranges(files: Any, path: str, received: _Received) -> None:
         received.add(chunk)
 
 
-def _in_loop(address: Address, work: Coroutine[Any, Any, None], look: Callable[[], float]) -> None:
+def _in_loop(address: ModelUri, work: Coroutine[Any, Any, None], look: Callable[[], float]) -> None:
     """Run `work` in fsspec's own thread, and look after it from here."""
     ended = threading.Event()
     errors: list[Exception] = []
@@ -239,7 +239,7 @@ def _in_loop(address: Address, work: Coroutine[Any, Any, None], look: Callable[[
 
 
 @contextmanager
-def _judged(address: Address) -> Iterator[None]:
+def _judged(address: ModelUri) -> Iterator[None]:
     """Say of an error what it means; its own text may have the query in it."""
     try:
         yield

@@ -40,9 +40,15 @@ def read_settings() -> Settings:
     """What the environment says; what makes no sense ends the master."""
     try:
         variables.check(os.environ)
-        return Settings.from_environ(os.environ)
+        settings = Settings.from_environ(os.environ)
+        if settings.model:
+            # what it needs is installed in this case only
+            from app.model.uri import require_prefixes
+
+            require_prefixes(settings.model.uri_prefixes)
     except SettingsError as error:
         refuse(error)
+    return settings
 
 
 def on_starting(server: Any) -> None:

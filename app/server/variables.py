@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Mapping
+from dataclasses import dataclass
 
-from marshmallow import EXCLUDE, Schema
-
-from app.settings.environment import SettingsError, read, whole_number
+from app.settings import SettingsError
+from app.settings.environment import read, setting
+from app.settings.kinds import whole_number
 from app.settings.settings import WAITING_ACCEPTED
 
 HIGHEST_PORT = 2**16 - 1
@@ -17,12 +18,17 @@ MOST_WORKERS = 10_000
 THREADS = 1000
 
 
-class _Variables(Schema):
-    class Meta:
-        unknown = EXCLUDE
-
-    port = whole_number("PORT", None, None, 0, HIGHEST_PORT)
-    workers = whole_number("WEB_CONCURRENCY", "workers", None, 1, MOST_WORKERS)
+@dataclass(frozen=True)
+class _Variables:
+    port: int | None = setting(
+        "PORT", whole_number(None, 0, HIGHEST_PORT), "Where gunicorn listens.", default=None
+    )
+    workers: int | None = setting(
+        "WEB_CONCURRENCY",
+        whole_number("workers", 1, MOST_WORKERS),
+        "How many workers gunicorn starts.",
+        default=None,
+    )
 
 
 def threads(environ: Mapping[str, str]) -> int:
@@ -57,4 +63,4 @@ def check(environ: Mapping[str, str]) -> None:
     Raises:
         SettingsError: one of them is no number, or out of its range.
     """
-    read(_Variables(), environ)
+    read(_Variables, environ)

@@ -1,38 +1,87 @@
-"""How variables of the environment are read: what makes no sense is one line that names it."""
+"""How settings are declared, and read from the environment: a fault is one line that names it."""
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
-import re
-from collections.abc import Collection, Iterable, Mapping
-from decimal import Decimal
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from marshmallow import Schema, ValidationError, fields, validate
+from marshmallow import EXCLUDE, Schema, ValidationError, fields
 
-LONGEST_MS = 2**31 - 1  # what Kafka's protocol has room for
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
-# 1 GB and 1 GiB, and Kubernetes' 1G and 1Gi
-SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([kmgt])(i?)b?", re.IGNORECASE | re.ASCII)
-POWERS = {"k": 1, "m": 2, "g": 3, "t": 4}
+    Declared = TypeVar("Declared", bound=DataclassInstance)
 
 # how alike two names have to be, 0 to 1; KAFKA_HEAP_OPTS and what Kubernetes sets are like none
 LIKENESS = 0.8
 
+KIND, DESCRIPTION = "kind", "description"
+
 
 class SettingsError(ValueError):
-    """A setting that makes no sense; its text is one line that names the variable."""
+    """A setting that makes no sense; the text is one line that names the variable."""
 
 
-def read(schema: Schema, environ: Mapping[str, str], secrets: Collection[str] = ()) -> Any:
-    """Load the variables that `schema` names; one that is empty counts as not set.
+def setting(
+    variable: str,
+    kind: fields.Field[Any],
+    description: str,
+    default: Any = dataclasses.MISSING,
+    *,
+    is_secret: bool = False,
+) -> Any:
+    """Declare an attribute of a dataclass that a variable of the environment sets.
+
+    Args:
+        kind: which values are accepted.
+        default: without it the variable is required.
+        is_secret: whether its value is never shown.
+    """
+    kind.data_key = variable
+    kind.required = default is dataclasses.MISSING
+    return dataclasses.field(
+        default=default,
+        repr=not is_secret,
+        metadata={KIND: kind, DESCRIPTION: description},
+    )
+
+
+def fault(variable: str, accepted: str) -> ValidationError:
+    """What is wrong with a variable that is of its kind."""
+    return ValidationError({variable: [accepted]})
+
+
+def variables(declared: type[DataclassInstance]) -> dict[str, str]:
+    """What the variables of these settings mean, by name."""
+    return {
+        field.metadata[KIND].data_key: field.metadata[DESCRIPTION]
+        for field in dataclasses.fields(declared)
+        if KIND in field.metadata
+    }
+
+
+def read(
+    declared: type[Declared],
+    environ: Mapping[str, str],
+    check: Callable[[Declared, Collection[str]], None] = lambda settings, given: None,
+) -> Declared:
+    """Read these settings; a variable that is empty counts as not set.
+
+    Args:
+        check: of what is read, and the variables that are set; raises a `fault`.
 
     Raises:
-        SettingsError: a value is missing or makes no sense; one of `secrets` is not shown.
+        SettingsError: a value is missing or makes no sense.
     """
+    declarations = [field for field in dataclasses.fields(declared) if KIND in field.metadata]
+    kinds = {field.name: field.metadata[KIND] for field in declarations}
+    secrets = {kinds[field.name].data_key for field in declarations if not field.repr}
     given = {name: value for name, value in environ.items() if value}
     try:
-        return schema.load(given)
+        settings = declared(**Schema.from_dict(kinds)(unknown=EXCLUDE).load(given))
+        check(settings, given.keys())
     except ValidationError as error:
         raise SettingsError(
             "; ".join(
@@ -42,37 +91,7 @@ def read(schema: Schema, environ: Mapping[str, str], secrets: Collection[str] = 
                 for name, messages in error.messages_dict.items()
             )
         ) from error
-
-
-def one_of(*choices: str) -> validate.OneOf:
-    return validate.OneOf(choices, error="accepted are {choices}")
-
-
-def milliseconds(
-    variable: str, default: int, least: int = 0, most: int = LONGEST_MS
-) -> fields.Integer:
-    return whole_number(variable, "milliseconds", default, least, most)
-
-
-class _Size(fields.Integer):
-    """A number of bytes, with a unit or without."""
-
-    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
-        match = SIZE.fullmatch(value)
-        if match:
-            number, unit, binary = match.groups()
-            value = round(Decimal(number) * (1024 if binary else 1000) ** POWERS[unit.lower()])
-        return super()._deserialize(value, attr, data, **kwargs)
-
-
-def size(variable: str, default: int, least: int, most: int) -> fields.Integer:
-    accepted = f"accepted is a size such as 500MB, 1GiB or a number of bytes, {least} to {most}"
-    return _Size(
-        load_default=default,
-        data_key=variable,
-        validate=validate.Range(min=least, max=most, error=accepted),
-        error_messages={"invalid": accepted},
-    )
+    return settings
 
 
 def misspelt(names: Iterable[str], known: Collection[str], aliases: Mapping[str, str]) -> list[str]:
@@ -89,16 +108,3 @@ def misspelt(names: Iterable[str], known: Collection[str], aliases: Mapping[str,
         if meant:
             lines.append(f"{name} is not known and has no effect: did you mean {meant}?")
     return lines
-
-
-def whole_number(
-    variable: str, unit: str | None, default: int | None, least: int, most: int
-) -> fields.Integer:
-    of_unit = f" of {unit}" if unit else ""
-    accepted = f"accepted is a whole number{of_unit}, {least} to {most}"
-    return fields.Integer(
-        load_default=default,
-        data_key=variable,
-        validate=validate.Range(min=least, max=most, error=accepted),
-        error_messages={"invalid": accepted},
-    )

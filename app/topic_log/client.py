@@ -93,4 +93,4 @@ def explain(error: Exception, settings: Settings) -> str:
             f"the ACLs do not let {settings.who} follow {settings.topic}: "
             "it needs DESCRIBE and READ"
         )
-    return settings.hide(str(error) if isinstance(error, KafkaError) else repr(error))
+    return settings.redact(str(error) if isinstance(error, KafkaError) else repr(error))

@@ -25,8 +25,9 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from app.message_errors import InvalidMessage, RetryableError
-from app.model import address, source
-from app.model.source import Source, shown_uri
+from app.model import source
+from app.model import uri as model_uri
+from app.model.source import Source, redacted_uri
 from tests.model_server import serving, speaking
 from tests.sftp_server import sftp_serving
 from tests.waiting import eventually
@@ -253,7 +254,7 @@ def test_a_prefix_that_makes_no_sense_is_told_at_once(prefix):
     ],
 )
 def test_secrets_of_a_uri_are_not_shown(uri):
-    assert "secret" not in shown_uri(uri)
+    assert "secret" not in redacted_uri(uri)
     with pytest.raises(InvalidMessage) as raised:
         fetched(uri, "https://other/")
     assert "secret" not in str(raised.value)
@@ -590,7 +591,7 @@ class Remote(AsyncFileSystem):
 
 @pytest.fixture(autouse=True)
 def _schemes(monkeypatch):
-    monkeypatch.setattr(address, "SCHEMES", (*address.SCHEMES, "memory", "remote", "none"))
+    monkeypatch.setattr(model_uri, "SCHEMES", (*model_uri.SCHEMES, "memory", "remote", "none"))
     fsspec.register_implementation("remote", f"{__name__}.Remote", clobber=True)
     fsspec.register_implementation("none", "not.There", clobber=True, errtxt="Install nonefs")
 

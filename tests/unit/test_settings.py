@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import trustme
 
+from app.loaders import find_loader
 from app.server import variables
 from app.settings import Settings, SettingsError, unknown_names
 from app.settings.model import ModelSettings
@@ -99,7 +100,7 @@ def test_what_is_said_of_models_and_makes_no_sense_is_refused(variable, value):
 def test_prefixes_that_make_no_sense_are_refused_without_their_secrets(prefixes):
     given = {"KAFKA_TOPIC": "t", "STATE_LOADER": "onnx", "MODEL_URI_PREFIXES": prefixes}
     with pytest.raises(SettingsError, match=r"^MODEL_URI_PREFIXES has .*: accepted ") as raised:
-        Settings.from_environ(given)
+        find_loader(Settings.from_environ(given))
     assert "secret" not in str(raised.value)
 
 
@@ -113,7 +114,7 @@ def test_prefixes_whose_package_is_missing_end_the_start_with_what_to_install(
     given = {"KAFKA_TOPIC": "t", "STATE_LOADER": "onnx", "MODEL_URI_PREFIXES": prefix}
     install = re.escape(f"pip install -c constraints.txt '.[{extra}]'")
     with pytest.raises(SettingsError, match=f"the package {package} is missing .*{install}"):
-        Settings.from_environ(given)
+        find_loader(Settings.from_environ(given))
 
 
 def test_what_is_said_of_models_is_refused_where_none_are_loaded():
@@ -273,17 +274,17 @@ def test_a_secret_that_is_refused_is_not_shown(variable, value):
 def test_secrets_are_in_no_text_of_the_settings():
     secret = {"KAFKA_SASL_PASSWORD": "s3cret password", "API_TOKEN": "t0ken-of-many-letters"}
     given = settings(**{**SASL, **secret})
-    for text in (str(given), repr(given), given.hide(f"{given.sasl_password}{given.api_token}")):
+    for text in (str(given), repr(given), given.redact(f"{given.sasl_password}{given.api_token}")):
         assert "s3cret" not in text
         assert "t0ken" not in text
 
 
 def test_a_short_password_is_hidden_where_it_is_one_and_not_told_by_what_is_like_it():
     given = settings(**{**SASL, "KAFKA_SASL_PASSWORD": "te'st"})
-    assert given.hide(f"cannot do with { {'sasl_plain_password': given.sasl_password} }") == (
+    assert given.redact(f"cannot do with { {'sasl_plain_password': given.sasl_password} }") == (
         "cannot do with {'sasl_plain_password': (hidden)}"
     )
-    assert given.hide("te'st-topic") == "te'st-topic"
+    assert given.redact("te'st-topic") == "te'st-topic"
 
 
 def test_a_token_that_is_soon_guessed_is_refused():
@@ -331,7 +332,7 @@ def test_sizes_have_units(given, read):
 
 def test_a_folder_for_a_prefix_is_told_how_it_is_written():
     with pytest.raises(SettingsError, match="'/srv/models': did you mean file:///srv/models/"):
-        settings(STATE_LOADER="onnx", MODEL_URI_PREFIXES="/srv/models")
+        find_loader(settings(STATE_LOADER="onnx", MODEL_URI_PREFIXES="/srv/models"))
 
 
 @pytest.mark.parametrize(

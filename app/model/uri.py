@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
 from typing import NamedTuple
 from urllib.parse import unquote
 
 import fsspec  # type: ignore[import-untyped]
 from yarl import URL
+
+from app.settings import SettingsError
 
 HTTP = ("http", "https")
 SFTP = ("sftp", "ssh")
@@ -44,7 +47,7 @@ FORM = (
 )
 
 
-def shown_uri(uri: str) -> str:
+def redacted_uri(uri: str) -> str:
     """Write a URI, or what was given for one, without what may be a secret in it."""
     match = _URI.fullmatch(uri)
     if match and (not match["owner"] or match["scheme"].lower() in OWNED):
@@ -54,7 +57,7 @@ def shown_uri(uri: str) -> str:
     return text if len(text) <= 200 else f"{text[:200]}..."
 
 
-class Address(NamedTuple):
+class ModelUri(NamedTuple):
     """A URI in its normal form: what is compared is what is asked for."""
 
     scheme: str
@@ -63,18 +66,18 @@ class Address(NamedTuple):
     query: str
 
     def __str__(self) -> str:
-        return shown_uri(self.uri)
+        return redacted_uri(self.uri)
 
     @property
     def uri(self) -> str:
         return f"{self.scheme}://{self.host}{self.path}{self.query}"
 
-    def is_within(self, prefix: Address) -> bool:
+    def is_within(self, prefix: ModelUri) -> bool:
         folder = prefix.path if prefix.path.endswith("/") else f"{prefix.path}/"
         return self[:2] == prefix[:2] and (self.path == prefix.path or self.path.startswith(folder))
 
 
-def address_of(uri: str) -> Address:
+def parse_uri(uri: str) -> ModelUri:
     """
     Raises:
         ValueError: it is not of the `FORM` that is accepted.
@@ -102,31 +105,46 @@ def address_of(uri: str) -> Address:
     if scheme in HTTP:
         url = URL(f"{scheme}://{host}{port}{path}")
         # a query may be signed, and yarl would write it anew
-        return Address(scheme, url.host_port_subcomponent or "", url.raw_path, query)
-    return Address(scheme, f"{owner}{host}{port}", path, query)
+        return ModelUri(scheme, url.host_port_subcomponent or "", url.raw_path, query)
+    return ModelUri(scheme, f"{owner}{host}{port}", path, query)
 
 
-def prefix_of(prefix: str) -> Address:
+def parse_prefix(prefix: str) -> ModelUri:
     """
     Raises:
         ValueError: it makes no sense.
     """
     try:
-        address = address_of(prefix)
+        address = parse_uri(prefix)
     except ValueError:
         if FOLDER.fullmatch(prefix):
             raise ValueError(
-                f"{shown_uri(prefix)}: did you mean file://{prefix.rstrip('/')}/?"
+                f"{redacted_uri(prefix)}: did you mean file://{prefix.rstrip('/')}/?"
             ) from None
-        raise ValueError(f"{shown_uri(prefix)}: accepted is {FORM}") from None
+        raise ValueError(f"{redacted_uri(prefix)}: accepted is {FORM}") from None
     if address.scheme not in SCHEMES:
-        raise ValueError(f"{shown_uri(prefix)}: accepted are the schemes {', '.join(SCHEMES)}")
+        raise ValueError(f"{redacted_uri(prefix)}: accepted are the schemes {', '.join(SCHEMES)}")
     if address.query:
-        raise ValueError(f"{shown_uri(prefix)}, and after it a query: accepted are none of those")
+        raise ValueError(
+            f"{redacted_uri(prefix)}, and after it a query: accepted are none of those"
+        )
     return address
 
 
-def require_package(prefix: Address) -> None:
+def require_prefixes(prefixes: Iterable[str]) -> None:
+    """
+    Raises:
+        SettingsError: one makes no sense, or its package is not installed.
+    """
+    for prefix in prefixes:
+        try:
+            _require_package(parse_prefix(prefix))
+        except ValueError as error:
+            # not as it was given, for there may be a secret in it
+            raise SettingsError(f"MODEL_URI_PREFIXES has {error}") from None
+
+
+def _require_package(prefix: ModelUri) -> None:
     """
     Raises:
         ValueError: what fsspec needs for the prefix is not installed.

@@ -1,0 +1,160 @@
+"""Kinds of values that a setting can have, and how each says what it accepts."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+from marshmallow import ValidationError, fields, validate
+
+from app.message_errors import InvalidMessage
+from app.strict_json import canonical_json, parse_json
+
+LONGEST_MS = 2**31 - 1  # what Kafka's protocol has room for
+
+# 1 GB and 1 GiB, and Kubernetes' 1G and 1Gi
+SIZE = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([kmgt])(i?)b?", re.IGNORECASE | re.ASCII)
+POWERS = {"k": 1, "m": 2, "g": 3, "t": 4}
+
+# a host's name has labels of 1 to 63 characters (RFC 1123, 2.1)
+LABEL = "[A-Za-z0-9_-]{1,63}"
+SERVER = re.compile(
+    rf"({LABEL}(\.{LABEL})*\.?|\[(?P<ipv6>[0-9A-Fa-f:.]+)\])(:(?P<port>[0-9]{{1,5}}))?"
+)
+# package.module.name, or package.module:name as entry points are written
+DOTTED_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*[.:][^\W\d]\w*(\.[^\W\d]\w*)*")
+
+
+def text(longest: int) -> fields.String:
+    def check(given: str) -> None:
+        if not given.isprintable() or len(given) > longest:
+            raise ValidationError(f"accepted are 1 to {longest} printable characters, in UTF-8")
+
+    return fields.String(validate=check)
+
+
+def matching(pattern: str, accepted: str, missing: str | None = None) -> fields.String:
+    """
+    Args:
+        missing: what is said where a value is required, and there is none.
+    """
+    return fields.String(
+        validate=validate.Regexp(pattern, error=accepted),
+        error_messages={"required": missing or accepted},
+    )
+
+
+def boolean() -> fields.Boolean:
+    return fields.Boolean(error_messages={"invalid": "accepted are true and false"})
+
+
+def whole_number(unit: str | None, least: int, most: int) -> fields.Integer:
+    of_unit = f" of {unit}" if unit else ""
+    return _integer(fields.Integer, f"accepted is a whole number{of_unit}", least, most)
+
+
+def milliseconds(least: int = 0, most: int = LONGEST_MS) -> fields.Integer:
+    return whole_number("milliseconds", least, most)
+
+
+def size(least: int, most: int) -> fields.Integer:
+    return _integer(
+        _Size, "accepted is a size such as 500MB, 1GiB or a number of bytes", least, most
+    )
+
+
+def _integer(kind: type[fields.Integer], accepted: str, least: int, most: int) -> fields.Integer:
+    accepted = f"{accepted}, {least} to {most}"
+    return kind(
+        validate=validate.Range(min=least, max=most, error=accepted),
+        error_messages={"invalid": accepted},
+    )
+
+
+class _Size(fields.Integer):
+    """A number of bytes, with a unit or without."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
+        match = SIZE.fullmatch(value)
+        if match:
+            number, unit, binary = match.groups()
+            value = round(Decimal(number) * (1024 if binary else 1000) ** POWERS[unit.lower()])
+        return super()._deserialize(value, attr, data, **kwargs)
+
+
+class OneOf(fields.String):
+    """One of some words, in capitals or not.
+
+    Args:
+        choices: as the setting has them.
+    """
+
+    def __init__(self, *choices: str, **kwargs: Any) -> None:
+        self._convert: Callable[[str], str] = str.lower if choices[0].islower() else str.upper
+        error = f"accepted are {', '.join(choices)}"
+        super().__init__(validate=validate.OneOf(choices, error=error), **kwargs)
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        return self._convert(super()._deserialize(value, attr, data, **kwargs))
+
+
+class Words(fields.Field[tuple[str, ...]]):
+    """Separated by commas; blanks around them are left out."""
+
+    def _deserialize(
+        self, value: Any, attr: str | None, data: Any, **kwargs: Any
+    ) -> tuple[str, ...]:
+        return tuple(map(str.strip, value.split(",")))
+
+
+class Servers(fields.String):
+    """Host:port pairs; blanks around them are left out."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        servers = [server.strip(" \t") for server in value.split(",")]
+        for server in servers:
+            match = SERVER.fullmatch(server)
+            port = int(match["port"] or 9092) if match else 0
+            if not match or not 1 <= port <= 65535 or not _is_ip(match["ipv6"]):
+                raise ValidationError("accepted are host:port pairs, separated by commas")
+        return ",".join(servers)
+
+
+def _is_ip(given: str | None) -> bool:
+    try:
+        return given is None or bool(ipaddress.IPv6Address(given))
+    except ValueError:
+        return False
+
+
+class Json(fields.Field[str]):
+    """JSON text, made compact."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        try:
+            return canonical_json(parse_json(value))
+        except InvalidMessage as error:
+            raise ValidationError("accepted is a JSON value") from error
+
+
+class FilePath(fields.Field[Path]):
+    """One of a file that need not be there."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Path:
+        return Path(value)
+
+
+def readable_file() -> fields.String:
+    def check(given: str) -> None:
+        try:
+            Path(given).read_bytes()
+        except OSError as error:
+            raise ValidationError(
+                f"accepted is a file that can be read ({error.strerror})"
+            ) from error
+
+    return fields.String(validate=check)
