@@ -73,10 +73,11 @@ soak: install .venv/with-dev ## Ten minutes of random faults; ARGS="--soak-seed=
 follow: install .venv/with-dev ## Ten minutes of random histories of topics; ARGS="--following-seed=1" for one again
 	@$(BIN)/python -m pytest -s --following-seconds=600 $(VERSION_OPTION) tests/integration/test_any_following.py $(ARGS)
 
-lint: install .venv/with-dev ## Check style and types
+lint: install .venv/with-dev ## Check style, types, and which room imports which
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-logo --no-cache
 
 bench: .venv-bench/installed ## Measure, side by side with peers; QUICK=1 for four minutes, ONLY=lone for a part
 	@exec .venv-bench/bin/python -m bench $(if $(QUICK),--quick) $(if $(ONLY),--only "$$ONLY")
