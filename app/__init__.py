@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from flask import Flask
 
-    from app.service import Service
     from app.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -29,6 +28,7 @@ def create_app(settings: Settings | None = None, *, starts_consumer: bool = True
     from flask import Flask
 
     from app import logs
+    from app.assembly import build_service
     from app.service import KEY
     from app.settings import Settings, unknown_names
     from app.web import auth, description, errors, views
@@ -37,7 +37,7 @@ def create_app(settings: Settings | None = None, *, starts_consumer: bool = True
     logs.configure(settings)
 
     app = Flask(__name__, static_folder="web/static", template_folder="web/templates")
-    service = app.extensions[KEY] = _build(settings)
+    service = app.extensions[KEY] = build_service(settings)
 
     app.register_blueprint(views.blueprint)
     app.register_blueprint(description.blueprint)
@@ -55,36 +55,3 @@ def create_app(settings: Settings | None = None, *, starts_consumer: bool = True
         service.start()
     atexit.register(service.stop)
     return app
-
-
-def _build(settings: Settings) -> Service:
-    from app.following.consumer import Consumer
-    from app.following.history import History
-    from app.loaders import find_loader
-    from app.service import Service
-    from app.state import State
-    from app.web.limits import WaitingRequests
-    from app.web.metrics import Metrics
-    from app.web.stream import StatusEvents
-
-    state, history, metrics = State(), History(settings.history), Metrics()
-    loader = find_loader(settings)
-    reports = [metrics.record]
-    model = None
-    if settings.model:
-        # what it needs is installed in this case only
-        from app.model.service import build_model_service
-
-        model = build_model_service(settings.model, loader, metrics)
-        reports.append(model.metrics.record)
-    consumer = Consumer(settings, state, history, reports, loader)
-    return Service(
-        settings=settings,
-        state=state,
-        history=history,
-        consumer=consumer,
-        metrics=metrics,
-        waiting=WaitingRequests(state, settings.max_waiting),
-        status_events=StatusEvents(lambda: consumer.status),
-        model=model,
-    )

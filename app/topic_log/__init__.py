@@ -1,7 +1,7 @@
 """The topic as a log that is read by offset: the only package that knows the Kafka client.
 
-It runs on kafka-python-ng 2.2 and, unchanged, on kafka-python 3; where a line is there for one of
-them, it says so.
+What differs between the clients it runs on is in a folder for each, behind one interface
+(`adapter`); no other module knows a client by name.
 """
 
 # first, for it says what to do where there is no client

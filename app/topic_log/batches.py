@@ -89,7 +89,7 @@ class _Batch:
 
     @property
     def producer_id(self) -> int:
-        # kafka-python 3 has a property for it, kafka-python-ng has not
+        # not every client has a property for it
         producer_id: int = self.batch._header_data[9]
         return producer_id
 

@@ -9,24 +9,15 @@ from typing import TYPE_CHECKING, Any
 from kafka import KafkaConsumer
 from kafka.errors import KafkaError, TopicAuthorizationFailedError
 
-from app.topic_log.installed import IS_KAFKA_PYTHON_3
+from app.topic_log.installed import adapter
 
 if TYPE_CHECKING:
     from app.settings import Settings
 
-BOOTSTRAP_TIMEOUT_MS = 5_000
 LONGEST_RECONNECT_PAUSE_MS = 1_000
-# at a time; the clients' own choice is 4 KiB, and they let go of the GIL for each
-RECEIVE_BYTES = 64 * 1024
 
 # of a missing topic and of one that the ACLs hide TopicMetadata speaks
 logging.getLogger("kafka.cluster").setLevel(logging.CRITICAL)
-
-if not IS_KAFKA_PYTHON_3:
-    from kafka.sasl import scram
-
-    # it logs to the root logger, where a wrong password makes hundreds of lines
-    scram.log = logging.getLogger(scram.__name__)
 
 
 class TopicLogError(KafkaError):  # type: ignore[misc]  # the client has no types
@@ -49,6 +40,7 @@ def connection_options(settings: Settings, server: str) -> dict[str, Any]:
         OSError: a file of certificates or keys can no longer be read.
     """
     options = {
+        **adapter.common_options(),
         "bootstrap_servers": [server],
         "request_timeout_ms": settings.request_timeout_ms,
         "reconnect_backoff_max_ms": LONGEST_RECONNECT_PAUSE_MS,
@@ -61,15 +53,13 @@ def connection_options(settings: Settings, server: str) -> dict[str, Any]:
         options["sasl_mechanism"] = settings.sasl_mechanism
         options["sasl_plain_username"] = settings.sasl_username
         options["sasl_plain_password"] = settings.sasl_password
-    if IS_KAFKA_PYTHON_3:
-        options["bootstrap_timeout_ms"] = BOOTSTRAP_TIMEOUT_MS
     return options
 
 
 def open_client(client: Callable[..., Any], **options: Any) -> Any:
     """Open a consumer or an admin client, and leave nothing behind of one that does not open.
 
-    kafka-python 3 leaves a thread and three files each time.
+    A client may leave a thread and three files each time.
     """
     connect = options.pop("kafka_client", KafkaConsumer.DEFAULT_CONFIG["kafka_client"])
     connections = []

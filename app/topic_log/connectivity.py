@@ -11,37 +11,34 @@ import contextlib
 import functools
 import logging
 import queue
-import re
 import socket
 import ssl
-import struct
 import threading
 import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from kafka import errors
-
-from app.topic_log.client import TopicLogError
-from app.topic_log.installed import IS_KAFKA_PYTHON_3
+from app.topic_log.handshake import (
+    ANSWER_SECONDS,
+    API_VERSIONS,
+    OtherProtocol,
+    Unreachable,
+    ask,
+    ask_for_sasl,
+    connected,
+    talk,
+)
+from app.topic_log.installed import adapter
 
 if TYPE_CHECKING:
     from app.settings import Settings
 
 log = logging.getLogger(__name__)
 
-ANSWER_SECONDS = 2.0
 # before the next one is asked too
 HEAD_START_SECONDS = 0.7
 # for an answer, and to find out why it is none
 OUTCOME_SECONDS = 2 * ANSWER_SECONDS
-LONGEST_ANSWER = 64 * 1024
-
-# https://kafka.apache.org/protocol#protocol_api_keys
-METADATA, SASL_HANDSHAKE, API_VERSIONS = 3, 17, 18
-# https://kafka.apache.org/protocol#protocol_error_codes
-UNSUPPORTED_SASL_MECHANISM, ILLEGAL_SASL_STATE = 33, 34
-
 # by OpenSSL's X509_V_ERR_…: an issuer that is not known, and the name of another host
 VERIFIED_BY = dict.fromkeys([18, 19, 20, 21], "KAFKA_SSL_CAFILE")
 VERIFIED_BY |= dict.fromkeys([62, 64], "KAFKA_SSL_CHECK_HOSTNAME")
@@ -49,25 +46,8 @@ VERIFIED_BY |= dict.fromkeys([62, 64], "KAFKA_SSL_CHECK_HOSTNAME")
 # in the name of a TLS alert (RFC 8446, 6.2); the last one is what TLS 1.2 says of a lack
 OF_CERTIFICATES = "CERTIFICATE", "UNKNOWN_CA", "ACCESS_DENIED", "HANDSHAKE_FAILURE"
 
-# what the one or the other client raises when it cannot start to talk to the cluster
-NO_START = tuple(
-    getattr(errors, name)
-    for name in (
-        "KafkaTimeoutError",
-        "KafkaConnectionError",
-        "NoBrokersAvailable",
-        "UnrecognizedBrokerVersion",
-    )
-    if hasattr(errors, name)
-)
 
-
-class Unreachable(TopicLogError):
-    """No broker can be talked to; the text says for each of them why."""
-
-
-class _OtherProtocol(Exception):
-    """The listener and the client do not speak the same."""
+REFUSED: tuple[type[Exception], ...] = (*adapter.NO_START, *adapter.CLOSED_AT_ONCE)
 
 
 @contextlib.contextmanager
@@ -82,8 +62,7 @@ def reaching(settings: Settings) -> Iterator[str]:
     server = _first_that_answers(settings)
     try:
         yield server
-    # a ValueError is kafka-python-ng's, where a connection is closed as soon as it is open
-    except (*NO_START, ValueError) as error:
+    except REFUSED as error:
         _first_that_answers(settings)  # or it has gone since then
         if settings.uses_sasl:
             raise Unreachable(
@@ -112,18 +91,9 @@ def silent_brokers(settings: Settings, cluster: Any) -> str | None:
 def does_not_answer_at(broker: Any) -> str:
     """What a broker's own listeners may be right for, and this client's network not."""
     return (
-        f"the cluster says that its broker {broker_number(broker)} is at {broker.host}:{broker.port} "
+        f"the cluster says that its broker {adapter.broker_number(broker)} is at {broker.host}:{broker.port} "
         "(advertised.listeners), which does not answer from here"
     )
-
-
-def broker_number(broker: Any) -> int:
-    """
-    Args:
-        broker: as a client's metadata has it.
-    """
-    number: int = broker.node_id if IS_KAFKA_PYTHON_3 else broker.nodeId
-    return number
 
 
 def _first_that_answers(settings: Settings) -> str:
@@ -193,85 +163,15 @@ def _tls_context(settings: Settings) -> ssl.SSLContext | None:
 def _why_silent(server: str, settings: Settings, context: ssl.SSLContext | None) -> str | None:
     """Why a server does not answer as Kafka, up to its authentication; None if it does."""
     try:
-        _talk(server, context, settings.sasl_mechanism)
-    except (OSError, _OtherProtocol, Unreachable) as error:
+        talk(server, context, settings.sasl_mechanism)
+    except (OSError, OtherProtocol, Unreachable) as error:
         return _other_protocol(server, settings, error) or _reason(error, settings)
     return None
 
 
-def _talk(server: str, context: ssl.SSLContext | None, sasl_mechanism: str | None) -> None:
-    with _connected(server, context) as connection:
-        _ask(connection, API_VERSIONS, version=0)
-        if sasl_mechanism is None:
-            # one that wants SASL ends the connection now; it asks for none of the topics
-            _ask(connection, METADATA, version=1, body=struct.pack(">i", 0))
-            return
-        error, offered = _ask_for_sasl(connection, sasl_mechanism)
-        if error == UNSUPPORTED_SASL_MECHANISM:
-            raise Unreachable(
-                f"it does not offer the SASL mechanism {sasl_mechanism}: "
-                f"KAFKA_SASL_MECHANISM has to be {' or '.join(offered)}"
-            )
-        if error == ILLEGAL_SASL_STATE:
-            raise _OtherProtocol
-
-
-@contextlib.contextmanager
-def _connected(server: str, context: ssl.SSLContext | None) -> Iterator[socket.socket]:
-    host, port = _address(server)
-    with socket.create_connection((host, port), ANSWER_SECONDS) as connection:
-        if context is None:
-            yield connection
-            return
-        with context.wrap_socket(connection, server_hostname=host) as secured:
-            yield secured
-
-
-def _address(server: str) -> tuple[str, int]:
-    host, port = re.fullmatch(r"(.+?)(?::(\d+))?", server).groups()  # type: ignore[union-attr]
-    return host.strip("[]"), int(port or 9092)
-
-
-def _ask_for_sasl(connection: socket.socket, mechanism: str) -> tuple[int, list[str]]:
-    """The error code, and the mechanisms that are offered."""
-    name = mechanism.encode()
-    body = struct.pack(">h", len(name)) + name
-    answer = _ask(connection, SASL_HANDSHAKE, version=1, body=body)
-    try:
-        error, count = struct.unpack_from(">hi", answer)
-        offered, at = [], 6
-        for _ in range(count):
-            (size,) = struct.unpack_from(">h", answer, at)
-            offered.append(answer[at + 2 : at + 2 + size].decode())
-            at += 2 + size
-    except (struct.error, UnicodeDecodeError) as unreadable:
-        raise ConnectionError from unreadable
-    return error, sorted(offered)
-
-
-def _ask(connection: socket.socket, api: int, version: int, body: bytes = b"") -> bytes:
-    """Give what follows the correlation id in the answer to a request without a client's name."""
-    request = struct.pack(">hhih", api, version, 0, -1) + body
-    connection.sendall(struct.pack(">i", len(request)) + request)
-    (size,) = struct.unpack(">i", _receive(connection, 4))
-    if not 4 <= size <= LONGEST_ANSWER:
-        raise ConnectionError
-    return _receive(connection, size)[4:]
-
-
-def _receive(connection: socket.socket, size: int) -> bytes:
-    received = b""
-    while len(received) < size:
-        chunk = connection.recv(size - len(received))
-        if not chunk:
-            raise ConnectionError
-        received += chunk
-    return received
-
-
 def _other_protocol(server: str, settings: Settings, error: Exception) -> str | None:
     """Say what the listener speaks, if that is why it did not answer what it was asked."""
-    has_spoken = isinstance(error, (ConnectionError, ssl.SSLError, _OtherProtocol))
+    has_spoken = isinstance(error, (ConnectionError, ssl.SSLError, OtherProtocol))
     of_certificates = isinstance(error, ssl.SSLCertVerificationError) or _wants_certificate(error)
     if not has_spoken or of_certificates or isinstance(error, ConnectionRefusedError):
         return None
@@ -302,9 +202,9 @@ def _sasl_mechanisms(server: str, with_tls: bool) -> list[str] | None:
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     try:
-        with _connected(server, context) as connection:
-            _ask(connection, API_VERSIONS, version=0)
-            return _ask_for_sasl(connection, "")[1]
+        with connected(server, context) as connection:
+            ask(connection, API_VERSIONS, version=0)
+            return ask_for_sasl(connection, "")[1]
     except ssl.SSLError as error:
         # it speaks TLS, and wants a certificate
         return [] if _wants_certificate(error) else None

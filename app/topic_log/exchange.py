@@ -13,7 +13,7 @@ import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from kafka import KafkaConsumer
 from kafka.errors import KafkaError, TopicAuthorizationFailedError
@@ -22,16 +22,13 @@ from app.topic_log.answers import Answer, Ask, AskEnds, AskRecords, Ends, Fetche
 from app.topic_log.batches import Batches
 from app.topic_log.connectivity import does_not_answer_at
 from app.topic_log.error_codes import (
-    LEADER_NOT_AVAILABLE,
     TOPIC_AUTHORIZATION_FAILED,
     look_up,
 )
-from app.topic_log.installed import IS_KAFKA_PYTHON_3
+from app.topic_log.installed import adapter
+from app.topic_log.leaders import Leader, Leaders
 
-if TYPE_CHECKING or not IS_KAFKA_PYTHON_3:
-    from app.topic_log import ng_requests as requests
-else:
-    from app.topic_log import v3_requests as requests
+requests = adapter.requests
 
 # how long a broker may wait for a record, and where there should be one
 WAIT_MS = 500
@@ -46,25 +43,6 @@ CONNECTING_MS = 50
 EARLIEST, LATEST = -2, -1
 NO_ANSWER = "NO_ANSWER"
 NO_CONNECTION = "NO_CONNECTION"
-
-
-@dataclass(frozen=True)
-class Leader:
-    """
-    Attributes:
-        node: the broker's id.
-        epoch: how many leaders the partition has had (KIP-101); -1 with brokers before Kafka 2.8.
-    """
-
-    node: int
-    epoch: int
-
-    def follows(self, other: Leader) -> bool:
-        """Whether this one took `other`'s place; metadata from a broker that is behind may still
-        tell of one from before it."""
-        if self.epoch >= 0 and other.epoch >= 0:
-            return self.epoch > other.epoch
-        return self != other
 
 
 @dataclass
@@ -83,17 +61,20 @@ class _Request:
 
 
 class Exchange:
-    """For the thread that follows."""
+    """For the thread that follows.
+
+    Attributes:
+        leaders: who is asked.
+        requests: how many requests for records were sent.
+    """
 
     def __init__(self, consumer: KafkaConsumer, topic: str, reads_committed: bool) -> None:
         self._client = consumer._client
         self._cluster = consumer._client.cluster
         self._topic = topic
+        self.leaders = Leaders(self._cluster, topic)
         self._reads_committed = reads_committed
         self._fetch_version = requests.fetch_version(self._client)
-        self._refreshed = 0.0
-        self._leaders: dict[int, Leader] = {}
-        self._without_leader: dict[int, int] = {}
         self._under_way: list[_Request] = []
         self._awaited: dict[int, _Request] = {}
         self._arrived: list[Callable[[], Iterator[Answer]]] = []
@@ -101,29 +82,6 @@ class Exchange:
         self._unconnected_since: dict[int, float] = {}
         self._ever_connected: set[int] = set()
         self.requests = 0
-
-    def new_leaders(self) -> set[int]:
-        """The partitions that have another leader than when this was last asked, or a first one."""
-        refreshed = self._cluster._last_successful_refresh_ms
-        if refreshed == self._refreshed:
-            return set()
-        self._refreshed = refreshed
-        new = set()
-        for partition in self._cluster.partitions_for_topic(self._topic) or ():
-            node, epoch, error = requests.leader(self._cluster, self._topic, partition)
-            if node < 0:
-                self._without_leader[partition] = error or LEADER_NOT_AVAILABLE
-                continue
-            self._without_leader.pop(partition, None)
-            leader, known = Leader(node, epoch), self._leaders.get(partition)
-            if known is None or leader.follows(known):
-                self._leaders[partition] = leader
-                new.add(partition)
-        return new
-
-    def leader(self, partition: int) -> Leader | None:
-        """The partition's leader as of `new_leaders`; None if it never had one."""
-        return self._leaders.get(partition)
 
     def forget(self, partition: int) -> None:
         """Take no answer any more to what this partition was asked."""
@@ -157,13 +115,16 @@ class Exchange:
         for partition, ask in asks.items():
             if partition in self._awaited:
                 continue
-            leader = self._leaders.get(partition)
-            if leader is None or partition in self._without_leader:
-                code = self._without_leader.get(partition, LEADER_NOT_AVAILABLE)
-                self._answers.append(_error(partition, code))
+            if error := self.leaders.error(partition):
+                self._answers.append(_error(partition, error))
             else:
-                by_leader[leader.node][partition] = ask
+                by_leader[self._leader(partition).node][partition] = ask
         return by_leader
+
+    def _leader(self, partition: int) -> Leader:
+        leader = self.leaders.of(partition)
+        assert leader
+        return leader
 
     def _send(self, unsent: dict[int, dict[int, Ask]]) -> None:
         for node in [*unsent]:
@@ -212,7 +173,7 @@ class Exchange:
             request = self._begin(node, records, wait_ms, responses=1)
             in_order = sorted(records.items(), key=lambda item: not item[1].first)
             partitions = [
-                (partition, self._leaders[partition].epoch, ask.offset, ask.max_bytes)
+                (partition, self._leader(partition).epoch, ask.offset, ask.max_bytes)
                 for partition, ask in in_order
             ]
             self.requests += 1

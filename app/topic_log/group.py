@@ -15,7 +15,7 @@ from kafka.structs import OffsetAndMetadata
 
 from app.backoff import backoff_seconds
 from app.topic_log.admin import admin_client
-from app.topic_log.installed import IS_KAFKA_PYTHON_3
+from app.topic_log.installed import adapter
 
 if TYPE_CHECKING:
     from app.settings import Settings
@@ -85,10 +85,8 @@ class Group:
         if self._thread is None or self._is_refused:
             return
         with admin_client(settings) as admin, contextlib.suppress(IncompatibleBrokerVersion):
-            # one operation under two names: kafka-python's first, kafka-python-ng's second
-            delete = getattr(admin, "delete_groups", None) or admin.delete_consumer_groups
             # a broker that does not know it, the embedded one for example, keeps no groups for long
-            delete([self.group_id])
+            adapter.delete_group(admin, self.group_id)
 
     def close(self) -> None:
         """End the thread, or leave it to end by itself if the client holds it up."""
@@ -132,7 +130,7 @@ class Group:
             if self._consumer is None:
                 self._consumer = self._open_consumer(group_id=self.group_id)
             self._consumer.commit_async(
-                # (offset, metadata) and, in kafka-python 3, a leader epoch that has a default
+                # (offset, metadata) and, of some clients, a leader epoch that has a default
                 {key: OffsetAndMetadata(offset, "") for key, offset in positions.items()},
                 callback=lambda _, outcome: outcomes.append(outcome),
             )
@@ -147,9 +145,7 @@ class Group:
     def _take_a_step(self) -> None:
         assert self._consumer
         self._stopping.wait(STEP_SECONDS)
-        if not IS_KAFKA_PYTHON_3:  # which has a thread of its own for it
-            self._consumer._client.poll(timeout_ms=0)
-        self._consumer._coordinator._invoke_completed_offset_commit_callbacks()
+        adapter.poll_commits(self._consumer)
 
     @contextlib.contextmanager
     def _discarding_a_broken_client(self) -> Iterator[None]:

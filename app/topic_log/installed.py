@@ -7,7 +7,10 @@ import importlib.util
 import sys
 from importlib.metadata import distributions
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from app.topic_log.adapter import Adapter
 
 NG, KAFKA_PYTHON = "kafka-python-ng", "kafka-python"
 HOW = (
@@ -23,16 +26,37 @@ def _end(told: str) -> NoReturn:
     sys.exit(CANNOT_LOAD)
 
 
+def _adapter() -> Adapter:
+    if importlib.util.find_spec("kafka.net"):
+        from app.topic_log import kafka_python_3
+
+        return kafka_python_3
+    from app.topic_log import kafka_python_ng
+
+    return kafka_python_ng
+
+
+def _is_of_the_client(error: ImportError) -> bool:
+    """Whether it is no package that the client needs."""
+    return not error.name or error.name.partition(".")[0] == "kafka"
+
+
 try:
     import kafka
 except ImportError as error:
-    if error.name and error.name.partition(".")[0] != "kafka":
-        raise  # something that the client needs
+    if not _is_of_the_client(error):
+        raise
     _end(f"there is no Kafka client ({error}): {HOW}")
 
 _FOLDER = Path(kafka.__file__).parent.parent
 if all(any(distributions(name=name, path=[str(_FOLDER)])) for name in (NG, KAFKA_PYTHON)):
     _end(f"both Kafka clients are in {_FOLDER}, and each has overwritten files of the other: {HOW}")
 
-IS_KAFKA_PYTHON_3 = importlib.util.find_spec("kafka.net") is not None
-CLIENT = f"{KAFKA_PYTHON if IS_KAFKA_PYTHON_3 else NG} {kafka.__version__}"
+try:
+    adapter = _adapter()
+except ImportError as error:
+    if not _is_of_the_client(error):
+        raise
+    _end(f"the Kafka client is of another version than this service is made for ({error}): {HOW}")
+
+CLIENT = f"{adapter.NAME} {kafka.__version__}"

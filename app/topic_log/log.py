@@ -11,30 +11,27 @@ from kafka import KafkaConsumer, TopicPartition
 from app.topic_log.admin import create_topic
 from app.topic_log.answers import Answer, Ask
 from app.topic_log.client import (
-    RECEIVE_BYTES,
     connection_options,
     open_client,
 )
-from app.topic_log.connectivity import NO_START, Unreachable, reaching, silent_brokers
+from app.topic_log.connectivity import Unreachable, reaching, silent_brokers
 from app.topic_log.exchange import Exchange
 from app.topic_log.group import Group, close_quietly
-from app.topic_log.installed import IS_KAFKA_PYTHON_3
+from app.topic_log.installed import adapter
 from app.topic_log.metadata import BrokersLost, TopicMetadata
-
-if IS_KAFKA_PYTHON_3:
-    from app.topic_log.threadless import ThreadlessClient
-else:
-    from app.topic_log.ng_metadata import MetadataClient
 
 if TYPE_CHECKING:
     from app.settings import Settings
 
 
+LOST: tuple[type[Exception], ...] = (BrokersLost, *adapter.NO_START)
+
+
 class TopicLog:
     """One topic, all its partitions. For one thread only.
 
-    It reads with a consumer that has no group, because kafka-python-ng's `poll` waits without
-    end for the coordinator of one that has; `commit` uses a second consumer.
+    It reads with a consumer that has no group, for a client may wait without end for the
+    coordinator of one that has; `commit` uses a second consumer.
 
     Raises (every method):
         KafkaError: the log cannot be read on from here; a new TopicLog may be able to.
@@ -56,25 +53,21 @@ class TopicLog:
         self._settings = settings
         self._topic = settings.topic
         self._before_wait = before_wait
-        self._consumer = self._open_consumer()
+        self._consumer = self._open_reader()
         self._exchange = Exchange(
             self._consumer, self._topic, settings.isolation_level != "READ_UNCOMMITTED"
         )
         self._metadata = TopicMetadata(self._consumer, self._topic, before_wait)
-        self._group = Group(group_id, self._open_consumer, on_group_refused)
+        self._group = Group(group_id, self._open_committer, on_group_refused)
+
+    def _open_reader(self) -> KafkaConsumer:
+        return self._open_consumer(**adapter.reader_options(self._settings.request_timeout_ms))
+
+    def _open_committer(self, group_id: str) -> KafkaConsumer:
+        options = adapter.committer_options(self._settings.request_timeout_ms)
+        return self._open_consumer(**options, group_id=group_id)
 
     def _open_consumer(self, **options: Any) -> KafkaConsumer:
-        if IS_KAFKA_PYTHON_3:
-            options["metrics_enabled"] = False  # nobody reads what it measures
-            if "group_id" not in options:  # a group's commits are not waited for
-                options["kafka_client"] = ThreadlessClient
-        else:
-            # it wants each to be shorter than that of a request, or than the one before; the group
-            # has no members, and thus no sessions
-            options["session_timeout_ms"] = self._settings.request_timeout_ms - 1
-            options["heartbeat_interval_ms"] = self._settings.request_timeout_ms - 2
-            options["kafka_client"] = MetadataClient
-            options["sock_chunk_bytes"] = RECEIVE_BYTES
         with reaching(self._settings) as server:
             consumer = open_client(
                 KafkaConsumer,
@@ -83,8 +76,7 @@ class TopicLog:
                 enable_auto_commit=False,
                 **options,
             )
-        # kafka-python 3.0.12 takes this as an option, and does not hand it on
-        consumer._client.cluster.config["allow_auto_create_topics"] = False
+        adapter.create_no_topics(consumer)
         return consumer
 
     def create_topic(self) -> bool:
@@ -104,19 +96,19 @@ class TopicLog:
         """The topic's partitions as far as the client knows by now; none if it does not exist."""
         try:
             return self._metadata.partitions()
-        except (BrokersLost, *NO_START) as error:
+        except LOST as error:
             silent = silent_brokers(self._settings, self._consumer._client.cluster)
             raise Unreachable(silent or str(error)) from error
 
     def new_leaders(self) -> set[int]:
         """The partitions that have another leader than when this was last asked, or a first one:
         what the one before had, it may lack."""
-        return self._exchange.new_leaders()
+        return self._exchange.leaders.refresh()
 
     def tells_epochs(self, partition: int) -> bool:
         """Whether each leader of the partition is told apart from the one before, also where it is
         the same broker again."""
-        leader = self._exchange.leader(partition)
+        leader = self._exchange.leaders.of(partition)
         return leader is not None and leader.epoch >= 0
 
     def ask(self, asks: Mapping[int, Ask], timeout: float) -> list[Answer]:

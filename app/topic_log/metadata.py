@@ -14,6 +14,7 @@ from kafka.errors import (
 )
 
 from app.topic_log.client import TopicLogError
+from app.topic_log.installed import adapter
 from app.topic_log.lively import LIVELY_SECONDS
 
 STEP_SECONDS = 0.1
@@ -73,9 +74,7 @@ class TopicMetadata:
         return partitions
 
     def _ask(self) -> None:
-        # kafka-python-ng's client has it, and kafka-python 3's cluster
-        set_topics = getattr(self._client, "set_topics", None) or self._cluster.set_topics
-        set_topics([self._topic])
+        adapter.set_topics(self._client, [self._topic])
         answer = self._cluster.request_update()
         self._unanswered_seconds = 0.0
         while not answer.is_done:

@@ -19,6 +19,7 @@ from kafka.errors import (
 
 from app.topic_log.client import TopicLogError, connection_options, open_client
 from app.topic_log.connectivity import reaching, silent_brokers
+from app.topic_log.installed import adapter
 
 if TYPE_CHECKING:
     from app.settings import Settings
@@ -69,13 +70,10 @@ class Delivery:
         # one that is lost is sent again in time
         request_timeout_ms = settings.request_timeout_ms // 2
         options = {
+            **adapter.producer_options(request_timeout_ms),
             "request_timeout_ms": request_timeout_ms,
             "max_request_size": 2**31 - 1,  # what is too large is for the brokers to say
         }
-        if "delivery_timeout_ms" in KafkaProducer.DEFAULT_CONFIG:  # kafka-python 3
-            options["delivery_timeout_ms"] = request_timeout_ms
-            # with it, a message that is refused takes the next one with it
-            options["enable_idempotence"] = False
         with reaching(settings) as server:
             self._producer = KafkaProducer(
                 **{**connection_options(settings, server), **options},

@@ -9,7 +9,8 @@ from kafka import KafkaConsumer
 from kafka.errors import KafkaError
 
 from app.topic_log.client import connection_options, explain, open_client
-from app.topic_log.connectivity import ask_each, broker_number, reaching
+from app.topic_log.connectivity import ask_each, reaching
+from app.topic_log.installed import adapter
 
 if TYPE_CHECKING:
     from app.settings import Settings
@@ -63,7 +64,7 @@ def look_at(settings: Settings) -> Cluster:
         trouble = explain(error, settings)
     finally:
         brokers = {
-            broker_number(broker): f"{broker.host}:{broker.port}"
+            adapter.broker_number(broker): f"{broker.host}:{broker.port}"
             for broker in consumer._client.cluster.brokers()
         }
         consumer.close(autocommit=False)

@@ -9,7 +9,7 @@ import sys
 
 import pytest
 
-from app.topic_log.installed import IS_KAFKA_PYTHON_3
+from tests.clients import IS_KAFKA_PYTHON_3
 from tests.processes import Program, assert_all_ended, running
 from tests.waiting import eventually
 from tests.warm import DEMO, ONE_THREAD

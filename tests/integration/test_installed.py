@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from app.settings import Settings, unknown_names
-from app.topic_log.installed import IS_KAFKA_PYTHON_3
+from tests.clients import IS_KAFKA_PYTHON_3
 from tests.installation import INSTALL_SECONDS, pip
 from tests.processes import ROOT, copy_program, ended, free_port, running
 from tests.topics import Topic

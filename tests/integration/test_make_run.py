@@ -12,8 +12,8 @@ import time
 
 import pytest
 
-from app.topic_log.installed import IS_KAFKA_PYTHON_3
 from dev.broker import answers
+from tests.clients import IS_KAFKA_PYTHON_3
 from tests.processes import ROOT, assert_all_ended, ended, free_port, running
 from tests.waiting import eventually
 

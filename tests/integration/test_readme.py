@@ -8,7 +8,7 @@ import subprocess
 
 import pytest
 
-from app.topic_log.installed import IS_KAFKA_PYTHON_3
+from tests.clients import IS_KAFKA_PYTHON_3
 from tests.processes import ROOT, free_port, running
 from tests.waiting import eventually
 

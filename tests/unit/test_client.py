@@ -13,8 +13,8 @@ from kafka.errors import KafkaError
 from app.settings import Settings
 from app.topic_log.admin import create_topic
 from app.topic_log.client import TopicLogError, connection_options, open_client
-from app.topic_log.installed import IS_KAFKA_PYTHON_3
 from dev.broker import EmbeddedBroker
+from tests.clients import IS_KAFKA_PYTHON_3
 from tests.waiting import eventually
 
 PATIENCE = "bootstrap_timeout_ms" if IS_KAFKA_PYTHON_3 else "api_version_auto_timeout_ms"

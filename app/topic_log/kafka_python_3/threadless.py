@@ -14,7 +14,7 @@ from kafka.net.compat import KafkaNetClient
 from kafka.net.manager import KafkaConnectionManager
 from kafka.net.selector import NetworkSelector
 
-from app.topic_log.client import RECEIVE_BYTES
+from app.topic_log.adapter import RECEIVE_BYTES
 from app.topic_log.lively import AsksTheLively
 
 

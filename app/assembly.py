@@ -1,0 +1,42 @@
+"""The parts of one application, put together."""
+
+from __future__ import annotations
+
+from app.following.consumer import Consumer
+from app.following.history import History
+from app.loaders import find_loader
+from app.service import Service
+from app.settings import Settings
+from app.state import State
+from app.web.limits import WaitingRequests
+from app.web.metrics import Metrics
+from app.web.stream import StatusEvents
+
+
+def build_service(settings: Settings) -> Service:
+    """
+    Raises:
+        SettingsError: there is no such loader, or models cannot be kept.
+        Exception: whatever importing somebody else's loader raises.
+    """
+    state, history, metrics = State(), History(settings.history), Metrics()
+    loader = find_loader(settings)
+    reports = [metrics.record]
+    model = None
+    if settings.model:
+        # what it needs is installed in this case only
+        from app.model.service import build_model_service
+
+        model = build_model_service(settings.model, loader, metrics)
+        reports.append(model.metrics.record)
+    consumer = Consumer(settings, state, history, reports, loader)
+    return Service(
+        settings=settings,
+        state=state,
+        history=history,
+        consumer=consumer,
+        metrics=metrics,
+        waiting=WaitingRequests(state, settings.max_waiting),
+        status_events=StatusEvents(lambda: consumer.status),
+        model=model,
+    )

@@ -1,0 +1,109 @@
+"""The first words with a broker: which versions it knows, and which SASL mechanisms."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import socket
+import ssl
+import struct
+from collections.abc import Iterator
+
+from app.topic_log.client import TopicLogError
+
+ANSWER_SECONDS = 2.0
+LONGEST_ANSWER = 64 * 1024
+
+# https://kafka.apache.org/protocol#protocol_api_keys
+METADATA, SASL_HANDSHAKE, API_VERSIONS = 3, 17, 18
+# https://kafka.apache.org/protocol#protocol_error_codes
+UNSUPPORTED_SASL_MECHANISM, ILLEGAL_SASL_STATE = 33, 34
+
+
+class Unreachable(TopicLogError):
+    """No broker can be talked to; the text says for each of them why."""
+
+
+class OtherProtocol(Exception):
+    """The listener and the client do not speak the same."""
+
+
+def talk(server: str, context: ssl.SSLContext | None, sasl_mechanism: str | None) -> None:
+    """Ask what one asks before everything else.
+
+    Args:
+        context: None for a listener without TLS.
+        sasl_mechanism: None for one without SASL.
+
+    Raises:
+        OSError: it does not answer, or not as Kafka does.
+        OtherProtocol: it does, and wants SASL or TLS, or neither.
+        Unreachable: it does not offer this mechanism.
+    """
+    with connected(server, context) as connection:
+        ask(connection, API_VERSIONS, version=0)
+        if sasl_mechanism is None:
+            # one that wants SASL ends the connection now; it asks for none of the topics
+            ask(connection, METADATA, version=1, body=struct.pack(">i", 0))
+            return
+        error, offered = ask_for_sasl(connection, sasl_mechanism)
+        if error == UNSUPPORTED_SASL_MECHANISM:
+            raise Unreachable(
+                f"it does not offer the SASL mechanism {sasl_mechanism}: "
+                f"KAFKA_SASL_MECHANISM has to be {' or '.join(offered)}"
+            )
+        if error == ILLEGAL_SASL_STATE:
+            raise OtherProtocol
+
+
+@contextlib.contextmanager
+def connected(server: str, context: ssl.SSLContext | None) -> Iterator[socket.socket]:
+    host, port = _address(server)
+    with socket.create_connection((host, port), ANSWER_SECONDS) as connection:
+        if context is None:
+            yield connection
+            return
+        with context.wrap_socket(connection, server_hostname=host) as secured:
+            yield secured
+
+
+def _address(server: str) -> tuple[str, int]:
+    host, port = re.fullmatch(r"(.+?)(?::(\d+))?", server).groups()  # type: ignore[union-attr]
+    return host.strip("[]"), int(port or 9092)
+
+
+def ask_for_sasl(connection: socket.socket, mechanism: str) -> tuple[int, list[str]]:
+    """The error code, and the mechanisms that are offered."""
+    name = mechanism.encode()
+    body = struct.pack(">h", len(name)) + name
+    answer = ask(connection, SASL_HANDSHAKE, version=1, body=body)
+    try:
+        error, count = struct.unpack_from(">hi", answer)
+        offered, at = [], 6
+        for _ in range(count):
+            (size,) = struct.unpack_from(">h", answer, at)
+            offered.append(answer[at + 2 : at + 2 + size].decode())
+            at += 2 + size
+    except (struct.error, UnicodeDecodeError) as unreadable:
+        raise ConnectionError from unreadable
+    return error, sorted(offered)
+
+
+def ask(connection: socket.socket, api: int, version: int, body: bytes = b"") -> bytes:
+    """Give what follows the correlation id in the answer to a request without a client's name."""
+    request = struct.pack(">hhih", api, version, 0, -1) + body
+    connection.sendall(struct.pack(">i", len(request)) + request)
+    (size,) = struct.unpack(">i", _receive(connection, 4))
+    if not 4 <= size <= LONGEST_ANSWER:
+        raise ConnectionError
+    return _receive(connection, size)[4:]
+
+
+def _receive(connection: socket.socket, size: int) -> bytes:
+    received = b""
+    while len(received) < size:
+        chunk = connection.recv(size - len(received))
+        if not chunk:
+            raise ConnectionError
+        received += chunk
+    return received
