@@ -14,9 +14,10 @@ from app.topic_log.client import (
     connection_options,
     open_client,
 )
-from app.topic_log.connectivity import Unreachable, reaching, silent_brokers
+from app.topic_log.connectivity import reaching, silent_brokers
 from app.topic_log.exchange import Exchange
 from app.topic_log.group import Group, close_quietly
+from app.topic_log.handshake import Unreachable
 from app.topic_log.installed import adapter
 from app.topic_log.metadata import BrokersLost, TopicMetadata
 

@@ -1,4 +1,4 @@
-"""What a request for the state asks for, and what it has to wait for."""
+"""The conditions of a request for the state: which versions it knows, what it waits for."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ _QUERY = StateQuery()
 
 
 @dataclass(frozen=True)
-class Reading:
-    """A request for the state.
+class Conditions:
+    """What a request for the state asks for.
 
     Attributes:
         min_offsets: by partition, the offset through which it has to have been read.
@@ -43,7 +43,7 @@ class Reading:
     preferred_wait: int | None
 
     @classmethod
-    def of(cls, request: Request) -> Reading:
+    def of(cls, request: Request) -> Conditions:
         """Read what is asked for.
 
         Raises:
@@ -62,45 +62,45 @@ class Reading:
             return self.preferred_wait
         return OFFSET_WAIT_SECONDS if self.min_offsets else 0
 
-    def is_met_by(self, known: StateView) -> bool:
+    def is_met_by(self, view: StateView) -> bool:
         """Whether there is no reason to wait (any longer)."""
-        if self._names_no_partition_of(known):
+        if self._names_no_partition_of(view):
             return True
-        return self.is_read_through(known) and not (
-            self.preferred_wait and known.snapshot and self.is_known(known.snapshot.version)
+        return self.is_read_through(view) and not (
+            self.preferred_wait and view.snapshot and self.is_known(view.snapshot.version)
         )
 
-    def is_read_through(self, known: StateView) -> bool:
-        return known.snapshot is not None and all(
-            known.positions.get(partition, 0) > offset
+    def is_read_through(self, view: StateView) -> bool:
+        return view.snapshot is not None and all(
+            view.positions.get(partition, 0) > offset
             for partition, offset in self.min_offsets.items()
         )
 
     def is_known(self, version: str) -> bool:
         return any(self.known.contains_weak(version + added) for added in ADDED_TO_ETAGS)
 
-    def _names_no_partition_of(self, known: StateView) -> set[int]:
-        return self.min_offsets.keys() - known.positions if known.positions else set()
+    def _names_no_partition_of(self, view: StateView) -> set[int]:
+        return self.min_offsets.keys() - view.positions if view.positions else set()
 
-    def require_partitions(self, known: StateView) -> None:
+    def require_partitions(self, view: StateView) -> None:
         """Refuse to look for an offset where there never will be one.
 
         Raises:
             BadRequest: the topic has no such partition.
         """
-        for partition in self._names_no_partition_of(known):
+        for partition in self._names_no_partition_of(view):
             raise BadRequest(
                 f"min_offset is {partition}:{self.min_offsets[partition]}: accepted are the "
-                f"topic's partitions, 0 to {max(known.positions)}"
+                f"topic's partitions, 0 to {max(view.positions)}"
             )
 
-    def missing(self, known: StateView) -> str:
+    def missing(self, view: StateView) -> str:
         """Say where the reader is, for those who wanted it further."""
         return "; ".join(
             f"min_offset is {partition}:{offset}, and partition {partition} is at position "
             f"{position}, the offset that is read next"
             for partition, offset in self.min_offsets.items()
-            if (position := known.positions.get(partition, 0)) <= offset
+            if (position := view.positions.get(partition, 0)) <= offset
         )
 
 

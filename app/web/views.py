@@ -26,7 +26,7 @@ from werkzeug.http import http_date, quote_etag
 
 from app.service import Service, current_service
 from app.state import Snapshot, StateUnknown, StateView
-from app.web.conditions import Reading
+from app.web.conditions import Conditions
 from app.web.errors import RETRY_AFTER_SECONDS
 from app.web.schemas import HistorySchema, StatusSchema, StreamQuery
 from app.web.stream import Stream
@@ -74,27 +74,27 @@ def hello() -> Response:
 @blueprint.get("/state")
 def state() -> Response:
     """The current state, once it is what the request waits for."""
-    reading = Reading.of(request)
-    known = current_service().state.view()
-    if not reading.is_met_by(known):
-        known = _wait_for(reading)
-    snapshot = known.state
-    if reading.min_offsets:
-        reading.require_partitions(known)
-    if not reading.is_read_through(known):
-        raise ServiceUnavailable(reading.missing(known), retry_after=RETRY_AFTER_SECONDS)
-    answer = _not_modified(snapshot) if reading.is_known(snapshot.version) else _full(snapshot)
+    conditions = Conditions.of(request)
+    view = current_service().state.view()
+    if not conditions.is_met_by(view):
+        view = _wait_for(conditions)
+    snapshot = view.state
+    if conditions.min_offsets:
+        conditions.require_partitions(view)
+    if not conditions.is_read_through(view):
+        raise ServiceUnavailable(conditions.missing(view), retry_after=RETRY_AFTER_SECONDS)
+    answer = _not_modified(snapshot) if conditions.is_known(snapshot.version) else _full(snapshot)
     if stale_seconds := current_service().consumer.status.stale_seconds:
         answer.headers["X-State-Stale"] = str(int(stale_seconds))
     return answer
 
 
-def _wait_for(reading: Reading) -> StateView:
+def _wait_for(conditions: Conditions) -> StateView:
     waiting = current_service().waiting
-    with waiting.slot() if reading.wait_seconds else nullcontext():
-        if reading.preferred_wait is not None:
-            _say_that_preference_applied(reading.preferred_wait)
-        return waiting.wait_until(reading.is_met_by, reading.wait_seconds, _connection())
+    with waiting.slot() if conditions.wait_seconds else nullcontext():
+        if conditions.preferred_wait is not None:
+            _say_that_preference_applied(conditions.preferred_wait)
+        return waiting.wait_until(conditions.is_met_by, conditions.wait_seconds, _connection())
 
 
 def _say_that_preference_applied(seconds: int) -> None:

@@ -14,7 +14,8 @@ import pytest
 import trustme
 
 from app.settings import Settings
-from app.topic_log.connectivity import Unreachable, reaching
+from app.topic_log.connectivity import reaching
+from app.topic_log.handshake import Unreachable
 
 
 @contextlib.contextmanager
