@@ -68,10 +68,10 @@ test: install .venv/with-dev ## Run every test; ARGS="-k name" to choose, KAFKA_
 	@$(BIN)/python -m pytest $(PARALLEL) $(VERSION_OPTION) $(ARGS)
 
 soak: install .venv/with-dev ## Ten minutes of random faults; ARGS="--soak-seed=1" for those of a run before
-	@$(BIN)/python -m pytest -s --soak-seconds=600 $(VERSION_OPTION) tests/integration/test_soak.py $(ARGS)
+	@$(BIN)/python -m pytest -s --soak-seconds=600 $(VERSION_OPTION) tests/integration/whole/test_soak.py $(ARGS)
 
 follow: install .venv/with-dev ## Ten minutes of random histories of topics; ARGS="--following-seed=1" for one again
-	@$(BIN)/python -m pytest -s --following-seconds=600 $(VERSION_OPTION) tests/integration/test_any_following.py $(ARGS)
+	@$(BIN)/python -m pytest -s --following-seconds=600 $(VERSION_OPTION) tests/integration/following/test_any_following.py $(ARGS)
 
 lint: install .venv/with-dev ## Check style, types, and which room imports which
 	@$(BIN)/ruff check .

@@ -26,7 +26,7 @@ from bench.services import (
     Running,
     Service,
 )
-from tests.models import adding, calculating, message
+from tests.support.models import adding, calculating, message
 
 ROWS = np.ones((16, 2), np.float32)
 HEAD = json.dumps(

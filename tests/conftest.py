@@ -12,14 +12,14 @@ import hypothesis
 import pytest
 
 from dev import apache_kafka
-from tests import brokers
-from tests.alone import Turns
-from tests.brokers import CHOSEN
+from tests.support import brokers
+from tests.support.alone import Turns
+from tests.support.brokers import CHOSEN
 
 # as the program has it; tests import onnxruntime before it does
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
-pytest_plugins = ["tests.topics"]
+pytest_plugins = ["tests.support.topics"]
 
 # how long a test takes says more of the machine than of the code
 hypothesis.settings.register_profile("few", max_examples=30, deadline=None)

@@ -10,8 +10,8 @@ import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from tests.conftest import CHROMIUM
-from tests.processes import Program, following
-from tests.topics import Topic
+from tests.support.processes import Program, following
+from tests.support.topics import Topic
 
 # as root there is no sandbox; the others keep Chromium from asking its maker's hosts
 OPTIONS = (

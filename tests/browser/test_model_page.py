@@ -7,7 +7,7 @@ import re
 import requests
 from playwright.sync_api import expect
 
-from tests import models
+from tests.support import models
 
 expect.set_options(timeout=20_000)
 

@@ -14,11 +14,11 @@ from playwright.sync_api import expect
 
 from dev import apache_kafka
 from dev.frozen import freeze
-from tests.browser.network import network
-from tests.processes import following, free_port
-from tests.proxies import proxy
-from tests.topics import new_topic
-from tests.waiting import eventually
+from tests.support.network import network
+from tests.support.processes import following, free_port
+from tests.support.proxies import proxy
+from tests.support.topics import new_topic
+from tests.support.waiting import eventually
 
 LIVE = "Live"
 # eight seconds of silence, one to leave the connections that the browser has kept, and the pauses

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from app.message import parse_message
 from app.message_errors import InvalidMessage
 from app.strict_json import DEEPEST_NESTING, canonical_json
-from tests.json_values import JSON_VALUES
+from tests.support.json_values import JSON_VALUES
 
 
 def state_json(value: bytes | None) -> str:

@@ -1,0 +1,194 @@
+"""Under gunicorn each worker follows on its own, from after its fork to its end."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import signal
+import socket
+import threading
+import time
+from pathlib import Path
+
+import pytest
+import requests
+
+from tests.support.processes import ROOT, assert_all_ended, copy_program, following
+from tests.support.waiting import eventually
+
+FOLLOWING = re.compile(r"\[(\d+)\] \[INFO\] Following as (\S+):")
+
+KINDS = [
+    pytest.param([], id="gthread"),
+    pytest.param(["--preload"], id="gthread preloaded"),
+    pytest.param(["-k", "sync", "--threads", "1"], id="sync"),
+    pytest.param(["-k", "sync", "--threads", "1", "--preload"], id="sync preloaded"),
+]
+
+
+@pytest.fixture
+def serve_with_gunicorn(topic, tmp_path):
+    def start(*options: str, cwd: Path = ROOT):
+        return following(topic, tmp_path / "output", *options, cwd=cwd)
+
+    return start
+
+
+def followers(program) -> dict[int, str]:
+    """By process, the group that it follows as."""
+    return {int(pid): group for pid, group in FOLLOWING.findall(program.output)}
+
+
+@pytest.mark.parametrize("options", KINDS)
+def test_each_worker_follows_on_its_own_and_after_its_fork(topic, serve_with_gunicorn, options):
+    topic.send_state("before")
+    with serve_with_gunicorn("--workers", "2", *options) as program:
+        eventually(lambda: program.output.count("Initializing API") == 2)
+        master, *workers = (process.pid for process in program.tree())
+        assert set(followers(program)) == set(workers)
+        assert len(set(followers(program).values())) == 2
+        topic.send_state("after")
+        eventually(lambda: program.output.count('State updated to: "after"') == 2)
+        program.comes_to("after")
+        assert program.get("/healthz").status_code == 200
+        assert master not in followers(program)
+
+
+@pytest.mark.parametrize("options", KINDS)
+def test_workers_that_a_reload_brings_follow_too(topic, serve_with_gunicorn, options):
+    topic.send_state("before")
+    with serve_with_gunicorn(*options) as program:
+        program.comes_to("before")
+        old = followers(program)
+        program.process.send_signal(signal.SIGHUP)
+        eventually(lambda: len(followers(program)) == 2)
+        eventually(lambda: {process.pid for process in program.tree()}.isdisjoint(old))
+        topic.send_state("after")
+        program.comes_to("after")
+
+
+def test_a_reload_brings_the_code_that_is_on_disk(topic, serve_with_gunicorn, tmp_path):
+    copy_program(tmp_path)
+    with serve_with_gunicorn(cwd=tmp_path) as program:
+        assert eventually(lambda: program.get("/")).json() == {"message": "Hello World"}
+        views = tmp_path / "app" / "web" / "views.py"
+        views.write_text(views.read_text().replace("Hello World", "Hello again, World"))
+        program.process.send_signal(signal.SIGHUP)
+        eventually(lambda: program.get("/").json() == {"message": "Hello again, World"})
+
+
+@pytest.mark.apache_kafka
+@pytest.mark.parametrize("options", KINDS)
+def test_no_group_is_left_behind_by_a_clean_stop(topic, serve_with_gunicorn, groups, options):
+    topic.send_state("before")
+
+    with serve_with_gunicorn("--workers", "2", *options) as program:
+        eventually(lambda: len(followers(program)) == 2)
+        own = set(followers(program).values())
+        eventually(lambda: own <= groups())
+        program.process.terminate()
+        program.process.wait(5)
+        assert own.isdisjoint(groups())
+        assert "Traceback" not in program.output
+
+
+def session_of_each_worker(program, count: int) -> list[requests.Session]:
+    """A connection that is kept alive stays with the worker that took it."""
+    sessions = {}
+
+    def have_all() -> bool:
+        session = requests.Session()
+        group = session.get(f"http://127.0.0.1:{program.port}/status").json()["group_id"]
+        sessions.setdefault(group, session)
+        return len(sessions) == count
+
+    eventually(have_all)
+    return list(sessions.values())
+
+
+@pytest.mark.parametrize("workers", [2, 4])
+def test_workers_agree_within_a_second_of_each_message(topic, serve_with_gunicorn, workers):
+    topic.send_state("before")
+    with serve_with_gunicorn("--workers", str(workers), "--keep-alive", "60") as program:
+        program.comes_to("before")
+        sessions = session_of_each_worker(program, workers)
+        for number in range(10):
+            topic.send_state(number)
+            sent = time.monotonic()
+            for session in sessions:
+                eventually(
+                    lambda session=session, number=number: (
+                        session.get(f"http://127.0.0.1:{program.port}/state").json()
+                        == {"state": number}
+                    ),
+                    within=sent + 1 - time.monotonic(),
+                )
+
+
+@contextlib.contextmanager
+def asking(program):
+    """Ask for the state over and over, on new connections; gives the answers, None for none."""
+    answers = []
+    done = threading.Event()
+
+    def ask() -> None:
+        while not done.is_set():
+            answers.append(program.get())
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        yield answers
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+
+
+def test_a_reload_under_load_fails_no_request(topic, serve_with_gunicorn):
+    topic.send_state("the state")
+    with serve_with_gunicorn() as program:
+        program.comes_to("the state")
+        with asking(program) as answers:
+            for reloads in (1, 2):
+                old = followers(program)
+                program.process.send_signal(signal.SIGHUP)
+                eventually(lambda n=reloads: len(followers(program)) == n + 1)
+                eventually(lambda old=old: {p.pid for p in program.tree()}.isdisjoint(old))
+        assert len(answers) > 20
+        assert {answer.text for answer in answers} == {'{"state":"the state"}'}
+
+
+def test_a_stop_under_load_finishes_the_answers_it_has_begun(topic, serve_with_gunicorn):
+    state = "x" * 8_000_000  # more than the kernel takes off a thread's hands
+    topic.send_state(state, producer=topic.new_producer(**{"message.max.bytes": 10_000_000}))
+    with serve_with_gunicorn() as program, contextlib.ExitStack() as opened:
+        program.comes_to(state)
+        processes = program.tree()
+        clients = []
+        for _ in range(20):
+            client = socket.create_connection(("127.0.0.1", program.port), 10)
+            clients.append(opened.enter_context(client))
+            client.sendall(b"GET /state HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+            assert client.recv(15) == b"HTTP/1.1 200 OK"
+        program.process.terminate()
+        eventually(lambda: "Handling signal: term" in program.output)
+        for client in clients:
+            answer = client.makefile("rb").read()
+            assert answer.endswith(b'xx"}')
+            assert len(answer) > len(state)
+        program.process.wait(5)
+        assert_all_ended(processes)
+
+
+def test_a_killed_worker_is_replaced_by_one_that_follows(topic, serve_with_gunicorn):
+    topic.send_state("before")
+    with serve_with_gunicorn() as program:
+        program.comes_to("before")
+        (pid,) = followers(program)
+        os.kill(pid, signal.SIGKILL)
+        eventually(lambda: len(followers(program)) == 2)
+        topic.send_state("after")
+        program.comes_to("after")

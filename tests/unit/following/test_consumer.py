@@ -1,0 +1,169 @@
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from app.backoff import backoff_seconds
+from app.following.consumer import Consumer
+from app.following.history import History
+from app.logs import Throttle
+from app.settings import Settings
+from app.state import State
+from app.topic_log import Answer, Ask, TopicLogError
+from tests.support.leaders import Leader
+from tests.support.waiting import eventually
+
+
+def test_pauses_grow_to_a_bound():
+    pauses = [backoff_seconds(failures, 2.0, chance=lambda: 1.0) for failures in range(2000)]
+    assert pauses == sorted(pauses)
+    assert pauses[0] < 1
+    assert pauses[-1] == 2.0
+
+
+def test_pauses_of_many_instances_differ_by_up_to_a_half():
+    drawn = iter([0.0, 0.5, 1.0])
+    assert [backoff_seconds(9, 2.0, chance=lambda: next(drawn)) for _ in range(3)] == [
+        1.0,
+        1.5,
+        2.0,
+    ]
+
+
+def test_says_why_it_does_not_follow_though_it_said_something_else_a_moment_ago(
+    monkeypatch, caplog
+):
+    caplog.set_level(logging.WARNING)
+    reasons = itertools.chain(["first", "second"], itertools.repeat("third"))
+
+    def cannot_open(*args: object, **options: object) -> None:
+        raise TopicLogError(next(reasons))
+
+    monkeypatch.setattr("app.following.session.TopicLog", cannot_open)
+    consumer = Consumer(Settings(topic="t"), State(), History(length=1))
+    consumer._event_log._failure = Throttle(logging.getLogger("app").warning, limit=1, period=0.5)
+    consumer.start()
+    try:
+        eventually(lambda: any("third" in line for line in caplog.messages))
+    finally:
+        consumer.stop(10)
+    assert caplog.messages[0] == "Not following t: first"
+
+
+@dataclass
+class Log:
+    """A topic's log that says nothing of some partitions, and is gone when it is told to be."""
+
+    topic_id: str
+    leaders: Mapping[int, Leader]
+    silent: frozenset[int] = frozenset()
+    is_gone: bool = False
+    fetches: int = 0
+    before_wait: Callable[[], None] | None = None
+
+    def partitions(self) -> frozenset[int]:
+        return frozenset(self.leaders)
+
+    def ask(self, asks: Mapping[int, Ask], timeout: float) -> list[Answer]:
+        assert self.before_wait
+        self.before_wait()
+        time.sleep(0.01)  # as a broker waits for a record
+        if self.is_gone:
+            raise TopicLogError("it was deleted")
+        return [self.leaders[p].answer(asks[p]) for p in asks.keys() - self.silent]
+
+    def new_leaders(self) -> set[int]:
+        return set()
+
+    def commit(self, positions: Mapping[int, int]) -> None: ...
+
+    def delete_group(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def leader(partition: int, *states: Any, timestamp: int = 0, start: int = 0) -> Leader:
+    leader = Leader(partition, start=start, end=start)
+    for state in states:
+        leader.append([json.dumps({"state": state}).encode()], timestamp=timestamp)
+    return leader
+
+
+@contextlib.contextmanager
+def following(monkeypatch, *logs: Log) -> Iterator[State]:
+    """One after the other."""
+    opening = iter(logs)
+
+    def open_next(settings: Settings, group_id: str, *, before_wait, on_group_refused) -> Log:
+        log = next(opening)
+        log.before_wait = before_wait
+        return log
+
+    monkeypatch.setattr("app.following.session.TopicLog", open_next)
+    state = State()
+    consumer = Consumer(Settings(topic="t"), state, History(length=1))
+    consumer.start()
+    try:
+        yield state
+    finally:
+        consumer.stop(10)
+
+
+def test_of_a_topic_made_anew_it_serves_nothing_before_it_knows_all_and_nothing_of_the_one_before(
+    monkeypatch,
+):
+    before = Log("before", {0: leader(0), 1: leader(1, 1, 2, 3, timestamp=20)})
+    anew = Log(
+        "anew", {0: leader(0, "new", timestamp=10), 1: leader(1, start=9)}, frozenset({0, 1})
+    )
+    with following(monkeypatch, before, anew) as state:
+        eventually(lambda: state.view().positions == {0: 0, 1: 3})
+        before.is_gone = True
+        eventually(lambda: state.view().positions == {0: 0, 1: 0})
+        anew.silent = frozenset({1})
+        eventually(lambda: state.view().positions == {0: 1, 1: 0})
+        assert state.read().json == "3"
+        anew.silent = frozenset()
+        eventually(lambda: state.view().positions == {0: 1, 1: 9})
+        assert state.read().json == '"new"'
+
+
+def test_what_its_status_says_has_been_reported(monkeypatch):
+    def cannot_open(*args: object, **options: object) -> None:
+        raise TopicLogError("no broker")
+
+    monkeypatch.setattr("app.following.session.TopicLog", cannot_open)
+    reported = []
+    consumer = Consumer(
+        Settings(topic="t"),
+        State(),
+        History(length=1),
+        [lambda status: reported.append((status.failures, consumer.status.failures))],
+    )
+    consumer.start()
+    eventually(lambda: consumer.status.failures)
+    consumer.stop(10)
+    assert (1, 0) in reported
+
+
+def test_a_signal_that_comes_while_it_starts_ends_it(monkeypatch):
+    """gunicorn's handler of SIGTERM stops the consumer, wherever the main thread is."""
+    consumer = Consumer(Settings(topic="t"), State(), History(length=1))
+    start = threading.Thread.start
+
+    def interrupted(thread: threading.Thread) -> None:
+        consumer.stop(timeout=0)
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", interrupted)
+    consumer.start()
+    monkeypatch.undo()
+    eventually(lambda: not consumer.is_alive())
+    assert consumer.status.failures == 0

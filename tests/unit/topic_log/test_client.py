@@ -1,0 +1,49 @@
+from __future__ import annotations
+
+import gc
+import socket
+import threading
+
+import psutil
+import pytest
+from kafka import KafkaConsumer
+from kafka.admin import KafkaAdminClient
+from kafka.errors import KafkaError
+
+from app.settings import Settings
+from app.topic_log.admin import create_topic
+from app.topic_log.client import TopicLogError, connection_options, open_client
+from dev.broker import EmbeddedBroker
+from tests.support.clients import IS_KAFKA_PYTHON_3
+from tests.support.waiting import eventually
+
+PATIENCE = "bootstrap_timeout_ms" if IS_KAFKA_PYTHON_3 else "api_version_auto_timeout_ms"
+
+
+@pytest.mark.parametrize("client", [KafkaConsumer, KafkaAdminClient])
+def test_a_client_that_does_not_open_leaves_nothing_behind(client):
+    """As with a wrong password, which is tried again and again."""
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        servers = f"localhost:{mute.getsockname()[1]}"
+        gc.collect()  # what other tests left
+        threads, files = set(threading.enumerate()), psutil.Process().num_fds()
+        for _ in range(3):
+            with pytest.raises(KafkaError):
+                open_client(client, bootstrap_servers=servers, **{PATIENCE: 300})
+        gc.collect()
+        assert not set(threading.enumerate()) - threads
+        # what other tests left may still be ending, or connecting
+        eventually(lambda: psutil.Process().num_fds() <= files)
+
+
+@pytest.mark.skipif(IS_KAFKA_PYTHON_3, reason="the embedded broker does not answer kafka-python 3")
+def test_what_to_do_is_said_of_a_broker_that_knows_no_request_to_create_a_topic():
+    broker = EmbeddedBroker()
+    settings = Settings(topic="none", bootstrap_servers=broker.address)
+    with pytest.raises(TopicLogError, match="knows no request to create one; it may create it"):
+        create_topic(settings)
+
+
+def test_a_request_may_take_as_long_as_is_said():
+    options = connection_options(Settings(topic="t", request_timeout_ms=2000), "localhost:9092")
+    assert options["request_timeout_ms"] == 2000

@@ -1,0 +1,186 @@
+"""What Prometheus is told of one process; of several, tests/integration/web/test_metrics_of_workers.py."""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import replace
+from datetime import datetime, timezone
+from types import SimpleNamespace
+
+import pytest
+from flask import Flask
+from prometheus_client.parser import text_string_to_metric_families
+
+from app.following.status import Progress, Status
+from app.model.metrics import ModelMetrics
+from app.state import Snapshot
+from app.web.metrics import Metrics
+from tests.support.processes import ended
+
+FOLLOWING = Status(
+    "topic",
+    "client",
+    connected_since=datetime(2026, 1, 1, tzinfo=timezone.utc),
+    partitions={0: Progress(5, 7), 1: Progress(3, 3)},
+    connections=1,
+)
+
+
+@pytest.fixture
+def metrics() -> Metrics:
+    return Metrics()
+
+
+def samples(metrics: Metrics) -> dict[str, float]:
+    """By name and labels, as they are written."""
+    text = metrics.expose("")[0].decode()
+    return {
+        sample.name + "".join(f" {key}={value}" for key, value in sorted(sample.labels.items())): (
+            sample.value
+        )
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    }
+
+
+def test_tells_of_following_what_its_status_says(metrics):
+    now = time.time()
+    metrics.record(FOLLOWING)
+    metrics.record(
+        replace(
+            FOLLOWING,
+            updates=2,
+            current_as_of=time.monotonic() - 20,
+            snapshot=Snapshot("77", timestamp=int((now - 60) * 1000)),
+            invalid_messages={"json": 3},
+            failed_loads={"gone": 2},
+            skipped_messages=40,
+        )
+    )
+    told = samples(metrics)
+    assert told["kafka_state_updates_total"] == 2
+    assert told["kafka_state_invalid_messages_total reason=json"] == 3
+    assert told["kafka_state_failed_loads_total reason=gone"] == 2
+    assert told["kafka_state_skipped_messages_total"] == 40
+    assert told["kafka_state_lag partition=0"] == 2
+    assert told["kafka_state_lag partition=1"] == 0
+    assert told["kafka_state_connected"] == 1
+    assert told["kafka_state_reconnects_total"] == 0
+    assert told["kafka_state_last_message_timestamp_seconds"] == pytest.approx(now - 60, abs=0.01)
+    assert told["kafka_state_age_seconds"] == pytest.approx(60, abs=10)
+    assert told["kafka_state_stale_seconds"] == pytest.approx(20, abs=10)
+    confirmed = told["kafka_state_confirmed_timestamp_seconds"]
+    assert confirmed == pytest.approx(time.time() - 20, abs=10)
+
+
+def test_is_not_stale_while_it_has_never_followed(metrics):
+    metrics.record(Status("topic", "client"))
+    assert "kafka_state_stale_seconds" not in samples(metrics)
+
+
+def test_has_no_lag_and_no_age_where_there_is_none_to_tell(metrics):
+    names = " ".join(samples(metrics))
+    assert "kafka_state_lag" not in names
+    assert "kafka_state_age" not in names
+    assert "kafka_state_last_message" not in names
+    metrics.record(replace(FOLLOWING, updates=1, snapshot=Snapshot("77", timestamp=-1)))
+    assert "kafka_state_age" not in " ".join(samples(metrics))
+
+
+def test_has_no_lag_while_it_does_not_follow(metrics):
+    metrics.record(FOLLOWING)
+    metrics.record(replace(FOLLOWING, connected_since=None, partitions={}))
+    told = samples(metrics)
+    assert told["kafka_state_connected"] == 0
+    assert "kafka_state_lag partition=0" not in told
+    metrics.record(replace(FOLLOWING, connections=2))
+    told = samples(metrics)
+    assert told["kafka_state_connected"] == 1
+    assert told["kafka_state_reconnects_total"] == 1
+    assert told["kafka_state_lag partition=0"] == 2
+
+
+def test_says_nothing_of_a_connection_that_it_has_yet_to_try(metrics):
+    metrics.record(Status("topic", "client"))
+    assert "kafka_state_connected" not in samples(metrics)
+    metrics.record(Status("topic", "client", failures=1))
+    assert samples(metrics)["kafka_state_connected"] == 0
+
+
+def test_a_model_that_is_served_no_more_leaves_no_series_behind(metrics, tmp_path, monkeypatch):
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    of_models = ModelMetrics(metrics.registry)
+    metrics.others.append(of_models.served)
+    for version in range(1, 4):
+        model = SimpleNamespace(name="iris", version=str(version))
+        snapshot = Snapshot("{}", offset=version, served=model)
+        of_models.record(replace(FOLLOWING, updates=version, snapshot=snapshot))
+    assert samples(metrics)["kafka_state_model_info name=iris version=3"] == 1
+    kept = b"".join(path.read_bytes() for path in tmp_path.iterdir())
+    assert kept.count(b"iris") == 1
+
+
+def test_puts_the_delay_of_each_update_that_has_one_into_the_histogram(metrics):
+    for updates, delay in enumerate([None, 0.003, 2.0], start=1):
+        metrics.record(replace(FOLLOWING, updates=updates, update_delay=delay))
+    metrics.record(replace(FOLLOWING, updates=3, update_delay=2.0, skipped_messages=1))
+    told = samples(metrics)
+    assert told["kafka_state_update_delay_seconds_count"] == 2
+    assert told["kafka_state_update_delay_seconds_sum"] == pytest.approx(2.003)
+    assert told["kafka_state_update_delay_seconds_bucket le=0.005"] == 1
+
+
+def test_counts_requests_by_route_and_not_by_what_clients_make_up(metrics):
+    app = Flask("app")
+    metrics.register(app)
+    app.get("/state")(lambda: "state")
+    client = app.test_client()
+    for _ in range(3):
+        client.get("/state?a=b")
+    client.get("/nowhere/1")
+    client.get("/nowhere/2")
+    client.open("/state", method="BREW")
+    told = samples(metrics)
+    assert told["http_requests_total method=GET route=/state status=200"] == 3
+    assert told["http_request_duration_seconds_count method=GET route=/state status=200"] == 3
+    assert told["http_requests_total method=GET route=unmatched status=404"] == 2
+    assert told["http_requests_total method=other route=unmatched status=405"] == 1
+
+
+def test_a_worker_that_begins_or_was_killed_as_it_began_does_not_hide_the_others(
+    metrics, tmp_path, monkeypatch
+):
+    # as prometheus_client leaves it for a moment
+    (tmp_path / "counter_1.db").touch()
+    monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
+    assert samples(metrics) == {}
+
+
+def test_speaks_openmetrics_where_that_is_accepted(metrics):
+    text, content_type = metrics.expose("application/openmetrics-text;version=1.0.0")
+    assert content_type.startswith("application/openmetrics-text; version=1.0.0")
+    assert text.endswith(b"# EOF\n")
+    assert metrics.expose("*/*")[1].startswith("text/plain; version=0.0.4")
+
+
+FORKING = """
+import os, sys
+from app.web.metrics import Metrics
+from app.following.status import Status
+
+metrics = Metrics()
+if os.fork() == 0:
+    metrics.begin_process()
+    metrics.record(Status("topic", "client", fetches=1))
+    os._exit(0)
+os.wait()
+print(metrics.expose("")[0].decode())
+"""
+
+
+def test_a_forked_process_that_has_yet_to_connect_is_no_outage(tmp_path):
+    said = ended([sys.executable, "-c", FORKING], PROMETHEUS_MULTIPROC_DIR=str(tmp_path)).stdout
+    assert "kafka_state_fetches_total 1.0\n" in said
+    assert "\nkafka_state_connected " not in said
+    assert "\nkafka_state_age_seconds " not in said
