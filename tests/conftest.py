@@ -4,7 +4,7 @@ import os
 import random
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -103,7 +103,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 @pytest.hookimpl(wrapper=True, optionalhook=True)
-def pytest_xdist_auto_num_workers() -> Iterator[int]:
+def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
     """Twice as many as pytest-xdist finds cores: half of what a test does is waiting."""
     return 2 * (yield)
 
@@ -183,7 +183,7 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture(scope="session")
-def bootstrap_servers(pytestconfig: pytest.Config):
+def bootstrap_servers(pytestconfig: pytest.Config) -> Iterator[str]:
     """The broker's host:port; it starts when the first test needs it."""
     with pytestconfig.stash[CHOSEN].running() as servers:
         yield servers

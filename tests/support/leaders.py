@@ -29,7 +29,7 @@ class Fetch:
     def stop(self) -> int:
         return self.batches[-1].stop if self.batches else 0
 
-    def newest_first(self, within: range, on_undecodable) -> Iterator[Record]:
+    def newest_first(self, within: range, on_undecodable: object) -> Iterator[Record]:
         for batch in reversed(self.batches):
             yield from (record for record in reversed(batch.records) if record.offset in within)
 

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 Answer = bytes | tuple[int, Mapping[str, str], bytes]
 
@@ -23,7 +24,7 @@ class Server(ThreadingHTTPServer):
         self._tls = tls
         self.uri = f"{'https' if tls else 'http'}://127.0.0.1:{self.server_port}"
 
-    def finish_request(self, request, client_address):
+    def finish_request(self, request: Any, client_address: Any) -> None:
         if self._tls:
             with suppress(OSError):  # the client does not trust it
                 request = self._tls.wrap_socket(request, server_side=True)
@@ -32,7 +33,7 @@ class Server(ThreadingHTTPServer):
         else:
             super().finish_request(request, client_address)
 
-    def handle_error(self, request, client_address):
+    def handle_error(self, request: Any, client_address: Any) -> None:
         pass
 
 
@@ -40,9 +41,9 @@ class _Handler(BaseHTTPRequestHandler):
     server: Server
     protocol_version = "HTTP/1.1"
 
-    def _answer(self):
+    def _answer(self) -> None:
         self.server.requests.append((self.command, self.path))
-        self.server.headers.append(self.headers)
+        self.server.headers.append(dict(self.headers.items()))
         answer = self.server.answers.get(self.path.partition("?")[0], (404, {}, b""))
         status, headers, body = (200, {}, answer) if isinstance(answer, bytes) else answer
         self.send_response(status)
@@ -54,7 +55,7 @@ class _Handler(BaseHTTPRequestHandler):
 
     do_GET = do_HEAD = _answer
 
-    def log_message(self, *args):
+    def log_message(self, *args: Any) -> None:
         pass
 
 
@@ -106,7 +107,7 @@ class Connection:
 def speaking(talk: Callable[[Connection], None]) -> Iterator[str]:
     """The URI of a server that reads the head of a request and then does what `talk` does."""
     is_over = threading.Event()
-    threads = []
+    threads: list[threading.Thread] = []
 
     def converse(sock: socket.socket) -> None:
         with sock, suppress(OSError):

@@ -166,7 +166,8 @@ def kafka_state() -> list[str]:
 
 def producer(*options: str, stdin: str = "", **environ: str) -> subprocess.CompletedProcess[str]:
     """Run producer.py."""
-    return ended([sys.executable, "producer.py", *options], stdin=stdin, **environ)
+    command = [sys.executable, "producer.py", *options]
+    return ended(command, stdin=stdin, **environ)  # type: ignore[arg-type]  # none is cwd
 
 
 def copy_program(folder: Path) -> None:

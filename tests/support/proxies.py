@@ -192,16 +192,17 @@ def proxy(
         )
     folder.mkdir()
     folder.chmod(0o777)  # they become users of their own
+    port, config = free_port(), folder / "conf.yaml"
     given = {
-        "port": free_port(),
+        "port": port,
         "service": service,
         "folder": folder,
-        "config": folder / "conf.yaml",  # which Envoy goes by
+        "config": config,  # by whose name Envoy goes
         "denied": denied,
         "proxy_protocol": proxy_protocol,
         "prefix": prefix,
     }
-    given["config"].write_text(text.format(**given))
+    config.write_text(text.format(**given))
     with (folder / "output").open("w") as output:
         process = subprocess.Popen(
             [found, *(option.format(**given) for option in options)],
@@ -211,9 +212,9 @@ def proxy(
             start_new_session=True,
         )
     try:
-        eventually(lambda: process.poll() is not None or _answers(given["port"], prefix))
+        eventually(lambda: process.poll() is not None or _answers(port, prefix))
         assert process.poll() is None, (folder / "output").read_text()
-        yield given["port"]
+        yield port
     finally:
         # all of it at once: Apache waits ten seconds for a stream that its client has left
         os.killpg(process.pid, signal.SIGKILL)

@@ -80,9 +80,17 @@ class ToSend:
         return b"junk %d" % (len(self.value or b"") % 2) if self.state is None else b"valid"
 
     def __str__(self) -> str:
-        size = "" if len(self.value or b"") < 100 else f" of {len(self.value)} bytes"
-        what = f"junk {self.value}" if self.state is None else f"{self.state}{size}"
+        length = len(self.value or b"")
+        size = "" if length < 100 else f" of {length} bytes"
+        what = f"junk {self.value!r}" if self.state is None else f"{self.state}{size}"
         return f"{what} to {self.partition} at {self.timestamp}"
+
+
+def place_of(message: Message) -> tuple[int, int]:
+    partition, offset = message.partition(), message.offset()
+    assert partition is not None
+    assert offset is not None
+    return partition, offset
 
 
 class Writer(NamedTuple):
@@ -328,7 +336,8 @@ class Schedule:
         self._note(f"{self._partitions} partitions")
         new = NewPartitions(self.topic.name, self._partitions)
         self._admin.create_partitions([new])[self.topic.name].result(WAIT_SECONDS)
-        for client in (*(writer.producer for writer in self._writers), self._admin):
+        clients: list[Producer | AdminClient] = [writer.producer for writer in self._writers]
+        for client in (*clients, self._admin):
             eventually(functools.partial(self._sees_the_partitions, client))
         self._await_leaders()
         self.patience = PATIENCE_WITH_NEW_PARTITIONS
@@ -431,8 +440,9 @@ class Schedule:
             if error:
                 failures.append(error)
             else:
-                starts.setdefault(sent.partition(), sent.offset())
-                self._ends[sent.partition()] = sent.offset() + 1
+                partition, offset = place_of(sent)
+                starts.setdefault(partition, offset)
+                self._ends[partition] = offset + 1
 
         for message in messages:
             writer.producer.produce(
@@ -455,7 +465,9 @@ class Schedule:
             reading = self._read()
             return reading if all(reading.ends[p] >= least[p] for p in least) else None
 
-        return eventually(read_all)
+        reading = eventually(read_all)
+        assert reading
+        return reading
 
     def _read(self) -> Reading:
         tails: dict[int, Tail] = {}
@@ -466,13 +478,14 @@ class Schedule:
         while len(ends) < self._partitions:
             message = self._reader.poll(WAIT_SECONDS)
             assert message is not None, f"no more than {ends}"
-            partition, value = message.partition(), message.value()
-            if message.error():
-                assert message.error().code() == KafkaError._PARTITION_EOF, message.error()
-                ends[partition] = message.offset()
+            partition, offset = place_of(message)
+            value = message.value()
+            if error := message.error():
+                assert error.code() == KafkaError._PARTITION_EOF, error
+                ends[partition] = offset
             elif value in self._states:
-                at = message.timestamp()[1], partition, message.offset()
-                tails[partition] = Tail(*at, self._states[value])
+                timestamp = message.timestamp()[1]
+                tails[partition] = Tail(timestamp, partition, offset, self._states[value])
         self._reader.unassign()
         return Reading(tails, ends)
 

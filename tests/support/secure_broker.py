@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import trustme
 from confluent_kafka import Consumer
@@ -20,6 +21,7 @@ from confluent_kafka.admin import (
     ResourceType,
     ScramCredentialInfo,
     ScramMechanism,
+    UserScramCredentialAlteration,
     UserScramCredentialUpsertion,
 )
 from cryptography.hazmat.primitives import serialization
@@ -111,7 +113,7 @@ class SecureBroker:
         resource: str,
         name: str,
         operation: str,
-    ):
+    ) -> Any:
         return kind(
             # librdkafka calls the cluster a broker
             ResourceType["BROKER" if resource == "cluster" else resource.upper()],
@@ -213,7 +215,7 @@ def _add_scram_users(admin: AdminClient) -> None:
     # one request takes no user twice
     for mechanism in (ScramMechanism.SCRAM_SHA_256, ScramMechanism.SCRAM_SHA_512):
         info = ScramCredentialInfo(mechanism, SCRAM_ITERATIONS)
-        upsertions = [
+        upsertions: list[UserScramCredentialAlteration] = [
             UserScramCredentialUpsertion(user, info, password.encode())
             for user, password in USERS.items()
         ]

@@ -8,11 +8,12 @@ import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import paramiko
 
 
-class _Access(paramiko.ServerInterface):
+class _Access(paramiko.ServerInterface):  # type: ignore[misc]  # it has no types
     def __init__(self, user: str, key: paramiko.PKey) -> None:
         self._user = user
         self._key = key
@@ -22,18 +23,20 @@ class _Access(paramiko.ServerInterface):
 
     def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
         is_known = username == self._user and key == self._key
-        return paramiko.AUTH_SUCCESSFUL if is_known else paramiko.AUTH_FAILED
+        answer: int = paramiko.AUTH_SUCCESSFUL if is_known else paramiko.AUTH_FAILED
+        return answer
 
     def check_channel_request(self, kind: str, chanid: int) -> int:
-        return paramiko.OPEN_SUCCEEDED
+        answer: int = paramiko.OPEN_SUCCEEDED
+        return answer
 
 
-class _Files(paramiko.SFTPServerInterface):
+class _Files(paramiko.SFTPServerInterface):  # type: ignore[misc]
     def __init__(self, server: paramiko.ServerInterface, folder: Path) -> None:
         super().__init__(server)
         self._folder = folder
 
-    def stat(self, path: str):
+    def stat(self, path: str) -> Any:
         try:
             return paramiko.SFTPAttributes.from_stat(os.stat(self._folder / path.lstrip("/")))
         except OSError as error:
@@ -41,7 +44,7 @@ class _Files(paramiko.SFTPServerInterface):
 
     lstat = stat
 
-    def open(self, path: str, flags: int, attr: paramiko.SFTPAttributes):
+    def open(self, path: str, flags: int, attr: paramiko.SFTPAttributes) -> Any:
         handle = paramiko.SFTPHandle(flags)
         handle.readfile = (self._folder / path.lstrip("/")).open("rb")
         return handle

@@ -13,6 +13,7 @@ from confluent_kafka import (
     Consumer,
     KafkaError,
     KafkaException,
+    Message,
     Producer,
     TopicPartition,
 )
@@ -68,12 +69,17 @@ class Topic:
     def send(self, *values: bytes | None, producer: Producer | None = None, **options: Any) -> None:
         """Send and wait for the acknowledgements; to partition 0 unless options say otherwise."""
         producer = producer or self.producer
-        failures = []
+        failures: list[KafkaError] = []
+
+        def note(error: KafkaError | None, _: Message) -> None:
+            if error:
+                failures.append(error)
+
         for value in values:
             producer.produce(
                 self.name,
                 value,
-                on_delivery=lambda error, _: error and failures.append(error),
+                on_delivery=note,
                 **{"partition": 0, **options},
             )
             producer.poll(0)
@@ -118,12 +124,13 @@ def read_offsets(topic: Topic) -> list[int]:
         {"bootstrap.servers": topic.servers, "group.id": "unused", "enable.partition.eof": True}
     )
     reader.assign([TopicPartition(topic.name, 0, OFFSET_BEGINNING)])
-    offsets = []
+    offsets: list[int] = []
     try:
-        while (message := reader.poll(10)) is not None and not message.error():
-            offsets.append(message.offset())
+        while (message := reader.poll(10)) is not None and not (error := message.error()):
+            offsets.append(message.offset() or 0)
         assert message is not None, f"no more than {offsets}"
-        assert message.error().code() == KafkaError._PARTITION_EOF, message.error()
+        assert error
+        assert error.code() == KafkaError._PARTITION_EOF, error
     finally:
         reader.close()
     return offsets

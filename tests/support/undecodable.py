@@ -50,7 +50,7 @@ def _produced(host: str, port: int, request: bytes, topic: str) -> bool:
         at = 4 + 4 + 2 + len(topic) + 4 + 4
         (error,) = struct.unpack_from(">h", body, at)
         assert error in {0, *LEADER_TO_COME}
-        return error == 0
+        return int(error) == 0
 
 
 def _batch(count: int, good: Mapping[int, bytes]) -> bytes:

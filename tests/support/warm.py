@@ -187,15 +187,16 @@ def _serve(there: socket.socket) -> Start:
                 connection.send((pid, status))
             continue
         try:
-            start = connection.recv()
+            start: Start = connection.recv()
         except EOFError:
             os._exit(0)
         _, files, _, _ = socket.recv_fds(there, 1, 3)
         pid = os.fork()
         if pid == 0:
             signal.set_wakeup_fd(-1)
-            for end in (woken, wake, there, connection):
+            for end in (woken, wake, there):
                 end.close()
+            connection.close()
             _become(start, files)
             return start
         for file in files:
