@@ -45,7 +45,7 @@ def check() -> None:
     servers = dict(survey.ask_bootstrap_servers(settings))
     _require_one({f"bootstrap server {server}": trouble for server, trouble in servers.items()})
     try:
-        cluster = survey.look_at(settings)
+        cluster = survey.describe_cluster(settings)
     except (KafkaError, OSError) as error:
         _give_up("cluster", explain(error, settings))
     said = settings.security_protocol

@@ -1,4 +1,4 @@
-"""Sends messages to the topic, and reads one of it to be sent anew."""
+"""Sending messages to the topic."""
 
 from __future__ import annotations
 
@@ -7,17 +7,16 @@ import signal
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kafka import KafkaConsumer, KafkaProducer, TopicPartition
+from kafka import KafkaProducer
 from kafka.errors import (
     BrokerResponseError,
     KafkaError,
     MessageSizeTooLargeError,
-    OffsetOutOfRangeError,
     RequestTimedOutError,
     TopicAuthorizationFailedError,
 )
 
-from app.topic_log.client import TopicLogError, connection_options, open_client
+from app.topic_log.client import connection_options
 from app.topic_log.connectivity import reaching, silent_brokers
 from app.topic_log.installed import adapter
 
@@ -26,8 +25,6 @@ if TYPE_CHECKING:
 
 SEND_SECONDS = 5.0
 CLOSE_SECONDS = 1.0
-READ_SECONDS = 10.0
-STEP_MS = 200
 
 
 class Outgoing(NamedTuple):
@@ -166,59 +163,6 @@ def _uninterrupted() -> Iterator[None]:
 
 class Refused(Exception):
     """One message was not taken; the text says why."""
-
-
-def read_message(settings: Settings, partition: int, offset: int) -> Outgoing:
-    """Read the message at a place, to be sent to its partition once more.
-
-    Raises:
-        TopicLogError: there is none.
-        KafkaError: the log cannot be read.
-    """
-    place = TopicPartition(settings.topic, partition)
-    missing = TopicLogError(
-        f"partition {partition} of {settings.topic} has no message at offset {offset}"
-    )
-    with _reader(settings) as consumer:
-        partitions = consumer.partitions_for_topic(settings.topic)
-        if not partitions:
-            raise TopicLogError(f"there is no topic {settings.topic}, or the ACLs hide it")
-        if partition not in partitions:
-            raise TopicLogError(
-                f"{settings.topic} has no partition {partition}: it has {len(partitions)}, "
-                "counted from 0"
-            )
-        consumer.assign([place])
-        consumer.seek(place, offset)
-        try:
-            record = _first_record(consumer)
-        except OffsetOutOfRangeError:
-            raise missing from None
-    if record is None or record.offset != offset:  # a marker, or compacted away
-        raise missing
-    return Outgoing(record.value, record.key, record.headers, partition)
-
-
-@contextlib.contextmanager
-def _reader(settings: Settings) -> Iterator[KafkaConsumer]:
-    with reaching(settings) as server:
-        consumer = open_client(
-            KafkaConsumer,
-            **connection_options(settings, server),
-            auto_offset_reset="none",
-            enable_auto_commit=False,
-        )
-    try:
-        yield consumer
-    finally:
-        consumer.close(autocommit=False)
-
-
-def _first_record(consumer: KafkaConsumer) -> Any:
-    for _ in range(int(READ_SECONDS * 1000 / STEP_MS)):
-        for records in consumer.poll(timeout_ms=STEP_MS, max_records=1).values():
-            return records[0]
-    return None
 
 
 def _words(error: KafkaError, settings: Settings) -> str:

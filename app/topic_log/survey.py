@@ -1,19 +1,25 @@
-"""What a cluster says of itself and of one topic, for those who look before they start."""
+"""What is looked up over a connection of its own: the cluster, the topic, one message."""
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kafka import KafkaConsumer
-from kafka.errors import KafkaError
+from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import KafkaError, OffsetOutOfRangeError
 
-from app.topic_log.client import connection_options, explain, open_client
+from app.topic_log.client import TopicLogError, connection_options, explain, open_client
 from app.topic_log.connectivity import ask_each, reaching
 from app.topic_log.installed import adapter
+from app.topic_log.producer import Outgoing
 
 if TYPE_CHECKING:
     from app.settings import Settings
+
+
+READ_SECONDS = 10.0
+STEP_MS = 200
 
 
 class Cluster(NamedTuple):
@@ -44,28 +50,74 @@ def ask_brokers(settings: Settings, cluster: Cluster) -> dict[int, str | None]:
     return {number: troubles[server] for number, server in cluster.brokers.items()}
 
 
-def look_at(settings: Settings) -> Cluster:
-    """
-    Raises:
-        KafkaError: the cluster does not answer, or refuses this client.
-    """
+@contextlib.contextmanager
+def _consumer(settings: Settings) -> Iterator[KafkaConsumer]:
     with reaching(settings) as server:
         consumer = open_client(
             KafkaConsumer,
             **connection_options(settings, server),
+            auto_offset_reset="none",
             enable_auto_commit=False,
         )
+    try:
+        yield consumer
+    finally:
+        consumer.close(autocommit=False)
+
+
+def describe_cluster(settings: Settings) -> Cluster:
+    """
+    Raises:
+        KafkaError: the cluster does not answer, or refuses this client.
+    """
     trouble = None
     partitions: frozenset[int] = frozenset()
-    try:
-        if settings.topic in consumer.topics():
-            partitions = frozenset(consumer.partitions_for_topic(settings.topic) or ())
-    except KafkaError as error:
-        trouble = explain(error, settings)
-    finally:
+    with _consumer(settings) as consumer:
+        try:
+            if settings.topic in consumer.topics():
+                partitions = frozenset(consumer.partitions_for_topic(settings.topic) or ())
+        except KafkaError as error:
+            trouble = explain(error, settings)
         brokers = {
             adapter.broker_number(broker): f"{broker.host}:{broker.port}"
             for broker in consumer._client.cluster.brokers()
         }
-        consumer.close(autocommit=False)
     return Cluster(brokers, partitions, trouble)
+
+
+def read_message(settings: Settings, partition: int, offset: int) -> Outgoing:
+    """Read the message at a place, to be sent to its partition once more.
+
+    Raises:
+        TopicLogError: there is none.
+        KafkaError: the log cannot be read.
+    """
+    place = TopicPartition(settings.topic, partition)
+    missing = TopicLogError(
+        f"partition {partition} of {settings.topic} has no message at offset {offset}"
+    )
+    with _consumer(settings) as consumer:
+        partitions = consumer.partitions_for_topic(settings.topic)
+        if not partitions:
+            raise TopicLogError(f"there is no topic {settings.topic}, or the ACLs hide it")
+        if partition not in partitions:
+            raise TopicLogError(
+                f"{settings.topic} has no partition {partition}: it has {len(partitions)}, "
+                "counted from 0"
+            )
+        consumer.assign([place])
+        consumer.seek(place, offset)
+        try:
+            record = _first_record(consumer)
+        except OffsetOutOfRangeError:
+            raise missing from None
+    if record is None or record.offset != offset:  # a marker, or compacted away
+        raise missing
+    return Outgoing(record.value, record.key, record.headers, partition)
+
+
+def _first_record(consumer: KafkaConsumer) -> Any:
+    for _ in range(int(READ_SECONDS * 1000 / STEP_MS)):
+        for records in consumer.poll(timeout_ms=STEP_MS, max_records=1).values():
+            return records[0]
+    return None
