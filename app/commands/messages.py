@@ -87,7 +87,7 @@ def _require_servable(path: Path) -> None:
     OnnxLoader(settings).require_servable(path, no_checkpoint)
 
 
-def shown(value: bytes | None) -> str:
+def summary(value: bytes | None) -> str:
     """As much of a message as belongs on a terminal, without what may be a secret."""
     try:
         message = json.loads((value or b"").decode("utf-8-sig"))
@@ -98,10 +98,10 @@ def shown(value: bytes | None) -> str:
         state["uri"] = state["uri"].partition("?")[0]  # there may be a signature in the query
     if isinstance(state, dict) and {"sha256", "data"} <= state.keys():
         state["data"] = f"({len(str(state['data']))} characters of base64)"
-    shown = str(message)
-    if len(shown) > SHOWN_CHARACTERS:
-        return f"{shown[:SHOWN_CHARACTERS]}… ({len(value or b'')} bytes)"
-    return shown
+    text = str(message)
+    if len(text) > SHOWN_CHARACTERS:
+        return f"{text[:SHOWN_CHARACTERS]}… ({len(value or b'')} bytes)"
+    return text
 
 
 def paced(messages: Iterable[Outgoing], rate: float | None) -> Iterator[Outgoing]:

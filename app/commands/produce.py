@@ -14,7 +14,7 @@ from typing import Any
 import click
 from marshmallow import ValidationError
 
-from app.commands.messages import Lines, earlier_message, model_state, paced, shown, state_message
+from app.commands.messages import Lines, earlier_message, model_state, paced, state_message, summary
 from app.commands.service import Service
 from app.commands.waiting import require_following, wait_until_served
 from app.message_errors import InvalidMessage
@@ -39,17 +39,17 @@ class Json(click.ParamType[list[Any]]):
             self.fail(f"{value!r} is {error}. A text needs quotes: '\"text\"'.", param, ctx)
 
 
-class Place(click.ParamType[tuple[int, int]]):
+class Position(click.ParamType[tuple[int, int]]):
     name = "partition:offset"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[int, int]:
         try:
-            place: tuple[int, int] = OffsetField().deserialize(value)
+            position: tuple[int, int] = OffsetField().deserialize(value)
         except ValidationError:
             self.fail(f"{value!r}: {OFFSET_ACCEPTED}", param, ctx)
-        return place
+        return position
 
 
 class WholeNumber(click.IntRange):
@@ -77,7 +77,7 @@ class Number(click.FloatRange):
 @click.option("--version", help="Of the model; if not given, the first 12 digits of its sha256.")
 @click.option(
     "--again",
-    type=Place(),
+    type=Position(),
     help="Send the bytes of this message anew, to its partition: back to an earlier state.",
 )
 @click.option(
@@ -190,7 +190,7 @@ def _send(
 def _send_each(delivery: Delivery, messages: Iterable[Outgoing], topic: str) -> None:
     """Send one after the other, and show each and where the broker put it."""
     for message in messages:
-        click.echo(f"Sending message with value: {shown(message.value)}")
+        click.echo(f"Sending message with value: {summary(message.value)}")
         try:
             partition, offset = delivery.send_and_wait(message)
         except Refused as refused:

@@ -35,13 +35,13 @@ class Follower:
     def __init__(
         self,
         log: TopicLog,
-        judge: Validate,
+        accept: Validate,
         on_undecodable: Callable[[int, int, str], None],
         on_error: Callable[[PartitionError], None],
         on_recovery: Callable[[int], None],
     ) -> None:
         self._log = log
-        self._judge = judge
+        self._accept = accept
         self._on_undecodable = on_undecodable
         self._on_error = on_error
         self._on_recovery = on_recovery
@@ -84,7 +84,7 @@ class Follower:
             latest.locate(answer.partition, advance.tail, advance.offsets)
         elif advance:
             self.passed += len(advance.offsets)
-            self.skipped += len(advance.offsets) - advance.judged
+            self.skipped += len(advance.offsets) - advance.validated
             if advance.tail:
                 latest.append(advance.tail, since=advance.offsets.start)
 
@@ -100,7 +100,7 @@ class Follower:
             latest.keep_only(partitions)
             for partition in sorted(partitions - self._readers.keys()):
                 self._readers[partition] = PartitionReader(
-                    self._judge,
+                    self._accept,
                     functools.partial(self._on_undecodable, partition),
                 )
         for partition in self._log.new_leaders() & self._readers.keys():
@@ -158,15 +158,15 @@ class Follower:
         )
 
     def read_back(
-        self, partition: int, offsets: range, judge: Callable[[Message], Accepted | None]
+        self, partition: int, offsets: range, accept: Callable[[Message], Accepted | None]
     ) -> Accepted | None:
-        """Find the last message within `offsets` that `judge` accepts.
+        """Find the last message within `offsets` that `accept` accepts.
 
         Raises:
             CannotReadBack: the partition cannot be read now.
         """
         self._log.forget(partition)
-        reader = PartitionReader(judge, functools.partial(self._on_undecodable, partition))
+        reader = PartitionReader(accept, functools.partial(self._on_undecodable, partition))
         advance = reader.read_through(offsets)
         deadline = time.monotonic() + READ_BACK_SECONDS
         while advance is None:

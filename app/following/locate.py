@@ -16,32 +16,32 @@ Accepted = TypeVar("Accepted")
 
 
 class Scan(Generic[Accepted]):
-    """Finds the last message within some offsets of one partition that `judge` accepts.
+    """Finds the last message within some offsets of one partition that `accept` accepts.
 
     Reads windows that end where the one before began and grow from a single offset, so that a
-    valid newest message costs one fetch and no message is judged twice. A window is read forward,
+    valid newest message costs one fetch and no message is validated twice. A window is read forward,
     in as many fetches as it takes. It grows by its offsets, not by its messages, for compaction
     and transactions leave offsets empty.
 
     Attributes:
-        found: what `judge` made of that message, once `is_done`; None if there is none.
-        judged: how many messages were looked at, and are the one that was found or none; one
+        found: what `accept` made of that message, once `is_done`; None if there is none.
+        validated: how many messages were looked at, and are the one that was found or none; one
             that gave way to a later one of its window counts as passed over.
         next: the offsets to be read next, which may hold no messages at all; empty at the end.
     """
 
     def __init__(
-        self, offsets: range, judge: Callable[[Message], Accepted | None], width: int = 1
+        self, offsets: range, accept: Callable[[Message], Accepted | None], width: int = 1
     ) -> None:
         """
         Args:
             width: how many offsets the first window has.
         """
-        self._judge = judge
+        self._accept = accept
         self._unread = offsets
         self._width = width
-        self._judged_before = 0
-        self.judged = 0
+        self._validated_before = 0
+        self.validated = 0
         self.found: Accepted | None = None
         self.next = offsets[-width:]
 
@@ -51,13 +51,13 @@ class Scan(Generic[Accepted]):
 
     def has_read(self, stop: int, newest_first: Iterable[Message]) -> None:
         """Take what there is at the offsets `next`, up to `stop`: its messages, the last one first,
-        of which no more are taken than have to be judged."""
+        of which no more are taken than have to be validated."""
         for message in newest_first:
-            self.judged += 1
-            accepted = self._judge(message)
+            self.validated += 1
+            accepted = self._accept(message)
             if accepted:
                 if self.found:
-                    self.judged -= 1
+                    self.validated -= 1
                 self.found = accepted
                 break
         self.next = range(stop, self.next.stop)
@@ -68,9 +68,9 @@ class Scan(Generic[Accepted]):
         self._unread = self._unread[: -self._width]
         if self.found or not self._unread:
             return
-        if self.judged - self._judged_before < ENOUGH:
+        if self.validated - self._validated_before < ENOUGH:
             self._width *= GROWTH
-        self._judged_before = self.judged
+        self._validated_before = self.validated
         self.next = self._unread[-self._width :]
 
     def starts_at(self, log_start: int) -> None:

@@ -27,13 +27,13 @@ class Advance(Generic[Accepted]):
         offsets: which ones.
         tail: the last valid message among them, if there is one; what is before it was not looked
             at.
-        judged: how many messages are the tail, or were looked at and are none.
+        validated: how many messages are the tail, or were looked at and are none.
         is_whole_log: whether these are all that the partition has.
     """
 
     offsets: range
     tail: Accepted | None
-    judged: int
+    validated: int
     is_whole_log: bool
 
 
@@ -42,7 +42,7 @@ class PartitionReader(Generic[Accepted]):
 
     It seeks to the end of the log and reads backwards from there to the last valid message; then
     it waits for more. Where more has come than one fetch brings, it does the same again, down to
-    where it was. An offset counts as read only when it was decoded and judged, or when a valid
+    where it was. An offset counts as read only when it was decoded and validated, or when a valid
     message after it was found: what a fetch passes over is still unread.
 
     Attributes:
@@ -56,10 +56,10 @@ class PartitionReader(Generic[Accepted]):
 
     def __init__(
         self,
-        judge: Callable[[Message], Accepted | None],
+        accept: Callable[[Message], Accepted | None],
         on_undecodable: Callable[[int, str], None],
     ) -> None:
-        self._judge = judge
+        self._accept = accept
         self._on_undecodable = on_undecodable
         self._scan: Scan[Accepted] | None = None
         self._scanned = range(0)
@@ -137,13 +137,13 @@ class PartitionReader(Generic[Accepted]):
         if stop < fetched.end:
             return self.read_through(range(start, fetched.end))
         offsets = range(start, stop)
-        self._scan, self._scanned = Scan(offsets, self._judge, width=len(offsets)), offsets
+        self._scan, self._scanned = Scan(offsets, self._accept, width=len(offsets)), offsets
         self._scan.has_read(stop, fetched.batches.newest_first(offsets, self._on_undecodable))
         return self._end_scan()
 
     def read_through(self, offsets: range) -> Advance[Accepted] | None:
         """Read these offsets next."""
-        self._scan, self._scanned = Scan(offsets, self._judge), offsets
+        self._scan, self._scanned = Scan(offsets, self._accept), offsets
         return self._end_scan() if self._scan.is_done else None
 
     def _take_scanned(self, fetched: Fetched) -> Advance[Accepted] | None:
@@ -171,7 +171,7 @@ class PartitionReader(Generic[Accepted]):
     def _end_scan(self) -> Advance[Accepted]:
         assert self._scan
         is_whole_log = self.position is None
-        advance = Advance(self._scanned, self._scan.found, self._scan.judged, is_whole_log)
+        advance = Advance(self._scanned, self._scan.found, self._scan.validated, is_whole_log)
         self.position, self._scan = self._scanned.stop, None
         self.confirmed_at = self._told_at
         return advance

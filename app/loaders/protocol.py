@@ -17,7 +17,7 @@ class Loader(Protocol):
     then serves one that is until a newer one is loaded."""
 
     def __call__(self, message: StateMessage) -> Any:
-        """Give the object to serve: a JSON value, or an object whose attribute `shown` is the JSON
+        """Give the object to serve: a JSON value, or an object whose attribute `representation` is the JSON
         value that `/state` answers.
 
         Raises:
@@ -31,16 +31,21 @@ def load(loader: Loader, message: StateMessage) -> Snapshot:
 
     Raises:
         InvalidMessage: says the loader; and with reason `loader` and its cause, for whatever else
-            it raises, and for what cannot be shown as JSON.
+            it raises, and for what cannot be written as JSON.
         RetryableError: says the loader; and with reason `memory` where there is none left, and `os` for
             an OSError.
         Stopping: says the checkpoint.
     """
     with _understanding():
         served = loader(message)
-        shown = canonical_json(getattr(served, "shown", served))
+        representation = canonical_json(getattr(served, "representation", served))
     return Snapshot(
-        shown, message.timestamp, message.partition, message.offset, message.topic_id, served
+        representation,
+        message.timestamp,
+        message.partition,
+        message.offset,
+        message.topic_id,
+        served,
     )
 
 

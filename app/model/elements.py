@@ -63,7 +63,7 @@ def from_json(data: list[Any], shape: Sequence[int], datatype: str, where: str) 
     if not types.issuperset(map(type, flat)):
         wrong = next(element for element in flat if type(element) not in types)
         raise BadRequest(
-            f"data of {where} has {shown(wrong)}; accepted for {datatype} are {accepted}"
+            f"data of {where} has {summary(wrong)}; accepted for {datatype} are {accepted}"
         )
     try:
         if dtype.kind == "O":
@@ -78,7 +78,7 @@ def from_json(data: list[Any], shape: Sequence[int], datatype: str, where: str) 
         limits = np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype)
         numbers = [number for number in flat if number is not None]
         raise BadRequest(
-            f"data of {where} is from {shown(min(numbers))} to {shown(max(numbers))}; accepted for "
+            f"data of {where} is from {summary(min(numbers))} to {summary(max(numbers))}; accepted for "
             f"{datatype} is from {limits.min} to {limits.max}"
         ) from None
 
@@ -127,7 +127,7 @@ def to_binary(array: Array) -> memoryview:
     )
 
 
-def shown(value: Any) -> str:
+def summary(value: Any) -> str:
     """What was given, on part of a line."""
     if isinstance(value, (list, dict)):
         return f"{'a list' if isinstance(value, list) else 'an object'} of {len(value)}"

@@ -72,7 +72,7 @@ class OnnxLoader:
 
     def __call__(self, message: StateMessage) -> Model:
         given = _fields(message.state)
-        shown = {name: value for name, value in given.items() if name != "data"}
+        representation = {name: value for name, value in given.items() if name != "data"}
         seconds = self._settings.fetch_seconds + self._settings.load_seconds
         end = time.monotonic() + seconds
 
@@ -85,7 +85,7 @@ class OnnxLoader:
         if "data" in given:
             fill = _inline(given["data"], given["sha256"], self._settings.max_bytes)
         else:
-            shown["uri"] = redacted_uri(given["uri"])
+            representation["uri"] = redacted_uri(given["uri"])
             self._source.check(given["uri"])
             fill = partial(self._fetch, message, given["uri"], given["sha256"], checkpoint)
 
@@ -94,7 +94,7 @@ class OnnxLoader:
 
         with self._cache.holding(given["sha256"], fill, check, checkpoint) as path:
             _require_size(path.stat().st_size, self._settings.max_bytes)
-            return Model.load(path, shown, self._limits())
+            return Model.load(path, representation, self._limits())
 
     def require_servable(self, path: Path, checkpoint: Callable[[], None]) -> None:
         """

@@ -44,18 +44,20 @@ class Model:
     """For any thread; freed after the last request that uses it.
 
     Attributes:
-        shown: the JSON value that stands for it in `/state`.
+        representation: the JSON value that stands for it in `/state`.
     """
 
-    def __init__(self, session: onnxruntime.InferenceSession, shown: Mapping[str, Any]) -> None:
+    def __init__(
+        self, session: onnxruntime.InferenceSession, representation: Mapping[str, Any]
+    ) -> None:
         """
         Raises:
             InvalidMessage: it has no output, or something that the protocol has no type for.
         """
         self._session = session
-        self.shown = dict(shown)
-        self.name: str = shown["name"]
-        self.version: str = shown["version"]
+        self.representation = dict(representation)
+        self.name: str = representation["name"]
+        self.version: str = representation["version"]
         self.inputs = [_spec(node) for node in session.get_inputs()]
         self.outputs = [_spec(node) for node in session.get_outputs()]
         self._has_bfloat16 = any(spec.datatype == "BF16" for spec in self.inputs + self.outputs)
@@ -63,7 +65,7 @@ class Model:
             raise InvalidMessage("model", "it has no output; accepted is one or more")
 
     @classmethod
-    def load(cls, path: Path, shown: Mapping[str, Any], limits: Limits) -> Model:
+    def load(cls, path: Path, representation: Mapping[str, Any], limits: Limits) -> Model:
         """Load and warm up the model at `path`, which is not needed any longer then.
 
         From a path and not from bytes, for onnxruntime holds the GIL for 50 to 70 ms with 50 MB
@@ -83,7 +85,7 @@ class Model:
             session = onnxruntime.InferenceSession(
                 path, options, providers=["CPUExecutionProvider"]
             )
-            model = cls(session, shown)
+            model = cls(session, representation)
         except NotServed:
             raise
         except Exception as error:

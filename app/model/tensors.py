@@ -17,7 +17,7 @@ from app.model.elements import (
     BadRequest,
     from_binary,
     from_json,
-    shown,
+    summary,
     to_binary,
     to_json,
 )
@@ -103,7 +103,7 @@ def read_request(
             left = len(body) - position
             if not 0 <= size <= left:
                 raise BadRequest(
-                    f"binary_data_size of {where} is {shown(size)}; accepted is up to the {left} "
+                    f"binary_data_size of {where} is {summary(size)}; accepted is up to the {left} "
                     "bytes after the JSON, whose end Inference-Header-Content-Length says"
                 )
             arrays[name] = from_binary(body, position, size, shape, spec.datatype, where)
@@ -169,7 +169,7 @@ def _document(body: bytes, json_size: int | None) -> dict[str, Any]:
     except InvalidMessage as error:
         raise BadRequest(str(error)) from None
     if not isinstance(document, dict):
-        raise BadRequest(f"the request is {shown(document)}; accepted is an object")
+        raise BadRequest(f"the request is {summary(document)}; accepted is an object")
     return document
 
 
@@ -187,7 +187,7 @@ def _wanted(document: dict[str, Any], outputs: Collection[str]) -> dict[str, boo
 
 def _name(tensor: Any, what: str, known: Collection[str], seen: Collection[str]) -> str:
     if not isinstance(tensor, dict):
-        raise BadRequest(f"an {what} is {shown(tensor)}; accepted is an object")
+        raise BadRequest(f"an {what} is {summary(tensor)}; accepted is an object")
     name = _member(tensor, "name", str, f"an {what}")
     if name is None or name not in known:
         raise BadRequest(
@@ -244,11 +244,11 @@ def _member(parent: dict[str, Any], key: str, kind: type[Kind], where: str) -> K
     value = parent.get(key)
     # of exactly this type, for true is no integer
     if value is not None and type(value) is not kind:
-        raise BadRequest(f"{key} of {where} is {shown(value)}; accepted is {_KINDS[kind]}")
+        raise BadRequest(f"{key} of {where} is {summary(value)}; accepted is {_KINDS[kind]}")
     return value
 
 
 def _given(value: str | list[Any] | None) -> str:
     if isinstance(value, list):
-        return f"[{', '.join(map(shown, value[:8]))}{', ...' if len(value) > 8 else ''}]"
-    return "missing" if value is None else shown(value)
+        return f"[{', '.join(map(summary, value[:8]))}{', ...' if len(value) > 8 else ''}]"
+    return "missing" if value is None else summary(value)

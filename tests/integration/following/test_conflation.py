@@ -156,7 +156,7 @@ def test_of_the_messages_within_a_window_the_last_is_served_and_the_others_are_s
     assert service.status["invalid_messages"] == {"json": 2}
 
 
-def test_messages_that_come_while_one_is_judged_are_skipped(topic, serve, monkeypatch):
+def test_messages_that_come_while_one_is_validated_are_skipped(topic, serve, monkeypatch):
     service = serve(topic)
     assert service.first_state() == 0
     parse = verdicts.parse_message

@@ -30,7 +30,7 @@ from app.loaders.protocol import InvalidMessage, RetryableError
 
 class Served:
     def __init__(self, state):
-        self.shown = {"obeyed": state}
+        self.representation = {"obeyed": state}
 
 def load(message):
     if message.state == "refuse":

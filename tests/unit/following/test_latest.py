@@ -43,7 +43,7 @@ class Follower:
     def __post_init__(self) -> None:
         self.read_back_later = self.read_back
         self.latest = LatestMessages(
-            self.judge,
+            self.validate,
             lambda message: self.load(message),
             self.is_cached,
             now=lambda: self.time,
@@ -62,7 +62,7 @@ class Follower:
             message.state, message.timestamp, message.partition, message.offset, message.topic_id
         )
 
-    def judge(self, record: Record) -> StateMessage | None:
+    def validate(self, record: Record) -> StateMessage | None:
         if record.kind == BROKEN:
             return None
         return StateMessage(
@@ -72,8 +72,8 @@ class Follower:
             timestamp=record.timestamp,
         )
 
-    def read_back(self, partition, offsets, judge):
-        scan = Scan(offsets, judge)
+    def read_back(self, partition, offsets, accept):
+        scan = Scan(offsets, accept)
         while not scan.is_done:
             run = [r for r in self.records if r.partition == partition and r.offset in scan.next]
             scan.has_read(scan.next.stop, reversed(run))
@@ -88,7 +88,7 @@ class Follower:
             ranges[partition] = range(self.positions[partition], end)
             self.positions[partition] = end
         for partition, offsets in ranges.items():
-            message = self.read_back(partition, offsets, self.judge)
+            message = self.read_back(partition, offsets, self.validate)
             if message:
                 self.latest.append(message, since=offsets.start)
         self.served = self.latest.newest(self.served, self.read_back_later) or self.served
@@ -400,13 +400,13 @@ def test_a_partition_that_is_located_again_and_has_not_changed_is_not_loaded_aga
 def test_what_cannot_be_read_back_now_is_read_back_later():
     follower = Follower()
 
-    def cannot(partition, offsets, judge):
+    def cannot(partition, offsets, accept):
         raise CannotReadBack("its leader is away")
 
     follower.read_back_later = cannot
     log = [Record(0, 0, 0, GOOD), Record(0, 1, 1, REFUSED)]
     follower.records += log
-    follower.latest.append(follower.judge(log[1]), since=0)
+    follower.latest.append(follower.validate(log[1]), since=0)
     assert follower.follow() is None
     follower.read_back_later = follower.read_back
     assert follower.follow() == "0:0"
@@ -417,7 +417,7 @@ def test_an_error_while_reading_loses_nothing(error):
     follower = Follower()
     follower.follow(Record(0, 0, 0, GOOD))
 
-    def fail(partition, offsets, judge):
+    def fail(partition, offsets, accept):
         raise error
 
     follower.read_back_later = fail

@@ -25,7 +25,7 @@ class RecordedLog:
             self._logs[record.partition].append(record)
         self._run_length = run_length
         self.windows = 0
-        self.judged: list[tuple[int, int]] = []
+        self.validated: list[tuple[int, int]] = []
 
     def locate(self, ranges: dict[int, range]) -> dict[int, StateMessage]:
         """Each partition's tail in its range."""
@@ -33,7 +33,7 @@ class RecordedLog:
         return {partition: tail for partition, tail in found.items() if tail}
 
     def _scan(self, partition: int, offsets: range) -> StateMessage | None:
-        scan = Scan(offsets, self.judge)
+        scan = Scan(offsets, self.validate)
         window = None
         log = self._logs[partition]
         while not scan.is_done:
@@ -46,8 +46,8 @@ class RecordedLog:
             scan.has_read(stop, reversed(run))
         return scan.found
 
-    def judge(self, record: Record) -> StateMessage | None:
-        self.judged.append((record.partition, record.offset))
+    def validate(self, record: Record) -> StateMessage | None:
+        self.validated.append((record.partition, record.offset))
         try:
             return StateMessage(
                 **parse_message(record.value),
@@ -99,11 +99,11 @@ def test_finds_what_reading_from_the_beginning_finds(log, run_length):
 
 
 @given(logs())
-def test_judges_no_message_twice(log):
+def test_validates_no_message_twice(log):
     records, ranges = log
     recorded = RecordedLog(records)
     recorded.locate(ranges)
-    assert len(recorded.judged) == len(set(recorded.judged))
+    assert len(recorded.validated) == len(set(recorded.validated))
 
 
 @given(logs(), st.integers(0, 400))
@@ -123,7 +123,7 @@ def test_reads_little_more_than_the_invalid_messages_at_the_end(invalid):
     records += [Record(0, offset, 0, None) for offset in range(60_000 - invalid, 60_000)]
     recorded = RecordedLog(records, run_length=500)
     assert recorded.locate({0: range(60_000)})[0].offset == 59_999 - invalid
-    assert len(recorded.judged) <= invalid + 500
+    assert len(recorded.validated) <= invalid + 500
     assert recorded.windows <= invalid / ENOUGH + 10
 
 
@@ -139,14 +139,14 @@ def test_a_valid_newest_message_costs_one_read_of_one_offset():
     recorded = RecordedLog(records)
     recorded.locate(dict.fromkeys(range(3), range(100)))
     assert recorded.windows == 3  # one for each partition
-    assert sorted(recorded.judged) == [(0, 99), (1, 99), (2, 99)]
+    assert sorted(recorded.validated) == [(0, 99), (1, 99), (2, 99)]
 
 
 def test_one_that_gives_way_to_a_later_one_of_its_window_counts_as_passed_over():
     valid = [Record(0, offset, 0, b'{"state":1}') for offset in range(4)]
-    scan = Scan(range(4), RecordedLog([]).judge, width=4)
+    scan = Scan(range(4), RecordedLog([]).validate, width=4)
     scan.has_read(2, reversed(valid[:2]))
     scan.has_read(4, reversed(valid[2:]))
     assert scan.is_done
     assert scan.found.offset == 3
-    assert scan.judged == 1
+    assert scan.validated == 1

@@ -25,13 +25,13 @@ class Follower:
     leader: Leader
     time: float = 0.0
     tail: int | None = None
-    judged: list[int] = field(default_factory=list)
+    validated: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.reader = PartitionReader(self.judge, lambda offset, why: None)
+        self.reader = PartitionReader(self.validate, lambda offset, why: None)
 
-    def judge(self, record: Record) -> StateMessage | None:
-        self.judged.append(record.offset)
+    def validate(self, record: Record) -> StateMessage | None:
+        self.validated.append(record.offset)
         return StateMessage("", offset=record.offset) if record.value == VALID else None
 
     def step(self, most_batches: int = 1) -> bool:
@@ -82,7 +82,7 @@ def test_comes_to_the_last_valid_message_however_the_log_grows(before, grows, mo
         follower.catch_up(most_batches)
         assert follower.tail == last_valid_of(leader)
         assert follower.reader.position == leader.end
-    assert len(follower.judged) == len(set(follower.judged))
+    assert len(follower.validated) == len(set(follower.validated))
 
 
 def located(*appended: list[bytes | None]) -> Follower:
@@ -194,10 +194,10 @@ def test_a_backlog_is_read_backwards_from_its_end(invalid):
         follower.leader.append([VALID] * 10)
     for _ in range(invalid):
         follower.leader.append([INVALID])
-    follower.judged.clear()
+    follower.validated.clear()
     follower.catch_up(most_batches=3)
     assert follower.tail == 1000
-    assert len(follower.judged) <= invalid + 20
+    assert len(follower.validated) <= invalid + 20
 
 
 def test_its_end_is_never_before_what_was_read():

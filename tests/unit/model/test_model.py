@@ -136,7 +136,9 @@ def test_has_as_many_threads_as_it_is_told(load):
 
 def test_requests_at_once_use_no_more_threads_than_there_are_cores(loader, monkeypatch):
     told = []
-    monkeypatch.setattr(Model, "load", lambda path, shown, limits: told.append(limits.threads))
+    monkeypatch.setattr(
+        Model, "load", lambda path, representation, limits: told.append(limits.threads)
+    )
     message = StateMessage(models.message(models.adding(5)))
     one_by_one, many, as_told = loader(), loader(), loader(MODEL_THREADS="3")
     many.share_cores(1000)
@@ -153,8 +155,8 @@ def test_a_member_that_is_null_is_absent_and_a_checksum_may_be_in_capitals(loade
     for name, value in change.items():
         message[name] = value(message[name]) if callable(value) else value
     model = loader()(StateMessage(message))
-    assert model.shown["sha256"] == models.message(models.adding(5))["sha256"]
-    assert "uri" not in model.shown
+    assert model.representation["sha256"] == models.message(models.adding(5))["sha256"]
+    assert "uri" not in model.representation
 
 
 @pytest.mark.parametrize(
