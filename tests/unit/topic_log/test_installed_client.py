@@ -25,6 +25,21 @@ def test_without_a_client_a_start_says_what_to_do():
     assert said.stderr.count("\n") == 1
 
 
+ANOTHER_VERSION = """
+from kafka.record.default_records import DefaultRecordBatch
+del DefaultRecordBatch._read_msg
+import wsgi
+"""
+
+
+def test_a_client_without_a_private_name_that_is_leaned_on_ends_the_start_with_a_line():
+    said = ended([sys.executable, "-c", ANOTHER_VERSION])
+    assert said.returncode == 4
+    assert said.stderr.startswith("Error: the Kafka client is of another version than this service")
+    assert "DefaultRecordBatch has no _read_msg, it had one in kafka-python" in said.stderr
+    assert said.stderr.count("\n") == 1
+
+
 def both_clients(folder: Path) -> None:
     """As pip leaves them: one over the other, and each says that it is installed."""
     (folder / "kafka").symlink_to(Path(kafka.__file__).parent)
