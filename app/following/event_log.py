@@ -76,7 +76,7 @@ class EventLog:
 
     def pending(self, partition: int, offset: int, reason: str, detail: str) -> None:
         self._pending(
-            "To be tried again: %s: %s",
+            "Not loaded now, to be retried: %s: %s",
             reason,
             view(detail, DETAIL_CHARACTERS),
             extra=_place(partition, offset),

@@ -21,7 +21,7 @@ class Delayed(RetryableError):
     """The message would take time to load, and is not tried yet."""
 
     def __init__(self) -> None:
-        super().__init__("delayed", "it takes time, and the newest that does not comes first")
+        super().__init__("delayed", "it is not cached, and the newest that is comes first")
 
 
 @dataclass(frozen=True)

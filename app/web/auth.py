@@ -1,4 +1,4 @@
-"""Who is answered, and what a browser may do with the answer."""
+"""Authentication and response headers."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _require(token: str) -> None:
         )
     if not hmac.compare_digest(given.token.encode(), token.encode()):
         raise Unauthorized(
-            "this is not the bearer token",
+            "the bearer token is wrong",
             www_authenticate=WWWAuthenticate("bearer", {"realm": REALM, "error": "invalid_token"}),
         )
 

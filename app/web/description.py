@@ -52,9 +52,9 @@ def _problem(description: str, **more: Any) -> dict[str, Any]:
 
 TRY_AGAIN = {"Retry-After": _header("seconds", "integer")}
 VERSION = {
-    "ETag": _header("names the message, and differs for every other one"),
-    "X-State-Partition": _header("of the message; none for the initial value", "integer"),
-    "X-State-Offset": _header("of the message; none for the initial value", "integer"),
+    "ETag": _header("the version of the state: it names the message"),
+    "X-State-Partition": _header("of the message; left out for the initial value", "integer"),
+    "X-State-Offset": _header("of the message; left out for the initial value", "integer"),
     "X-State-Stale": _header(
         "for how many seconds the log's end has not been confirmed; left out while it is", "integer"
     ),
@@ -88,10 +88,12 @@ OPERATIONS: dict[str, dict[str, Any]] = {
                 | {"Last-Modified": _header("the timestamp of the message, if it has one")},
             ),
             304: {"description": "the state is the known one", "headers": VERSION | APPLIED},
-            400: _problem("a min_offset is none, or of a partition that there is not"),
+            400: _problem(
+                "a min_offset is not PARTITION:OFFSET, or names a partition that the topic does not have"
+            ),
             503: _problem(
-                "the state is not known yet, min_offset was not reached in time, or as many wait "
-                "as may",
+                "there is no state yet, min_offset was not reached in time, or the limit on waiting "
+                "requests is reached",
                 headers=TRY_AGAIN | APPLIED,
             ),
         },
@@ -114,8 +116,8 @@ OPERATIONS: dict[str, dict[str, Any]] = {
                 "goes: at a change, and once a second at most",
                 "content": {"text/event-stream": {"schema": TEXT}},
             },
-            400: _problem("events are others than there are"),
-            503: _problem("as many wait as may", headers=TRY_AGAIN),
+            400: _problem("events is not a name that there is"),
+            503: _problem("the limit on waiting requests is reached", headers=TRY_AGAIN),
         },
     },
     "views.status": {"responses": {200: _json("position, end and lag, counters", StatusSchema)}},
@@ -189,7 +191,9 @@ def describe(service: Service) -> dict[str, Any]:
         operation["summary"] = (current_app.view_functions[rule.endpoint].__doc__ or "").strip()
         if wants_token and not is_open(rule.rule, rule.endpoint):
             operation["security"] = [{"token": []}]
-            operation["responses"] = operation["responses"] | {401: _problem("no token, or not it")}
+            operation["responses"] = operation["responses"] | {
+                401: _problem("the bearer token is missing or wrong")
+            }
         method = "post" if "POST" in (rule.methods or ()) else "get"
         spec.path(re.sub("<(.*?)>", r"{\1}", rule.rule), operations={method: operation})
     return spec.to_dict()

@@ -56,7 +56,7 @@ class ConcurrencyLimit:
         """
         with self._lock:
             if self._taken >= self._limit:
-                raise LimitExceeded(f"as many requests are waiting as may: {self._limit}")
+                raise LimitExceeded(f"the limit on waiting requests is reached: {self._limit}")
             self._taken += 1
         try:
             yield

@@ -56,37 +56,37 @@ class Metrics:
         self.registry = registry = CollectorRegistry()
         self.others: list[Collector] = []
         self._recorded = Status("", "")
-        self._updates = Counter(
-            "kafka_state_updates", "States that were served, one after the other", registry=registry
-        )
+        self._updates = Counter("kafka_state_updates", "States that were served", registry=registry)
         self._invalid = Counter(
             "kafka_state_invalid_messages",
-            "Messages that were looked at and are not valid",
+            "Messages that are not valid, by reason",
             ["reason"],
             registry=registry,
         )
         self._failed_loads = Counter(
             "kafka_state_failed_loads",
-            "How often a loader did not accept a message, or not now",
+            "Messages that the loader refused or could not load now, by reason",
             ["reason"],
             registry=registry,
         )
         self._skipped = Counter(
             "kafka_state_skipped_messages",
-            "Messages that were not looked at, for there were newer ones (conflation)",
+            "Messages that were skipped, for there were newer ones (conflation)",
             registry=registry,
         )
         self._partition_errors = Counter(
             "kafka_state_partition_errors",
-            "How often a partition could not be read, by Kafka's name of the error",
+            "Errors of partitions that could not be read, by Kafka's name of the error",
             ["error"],
             registry=registry,
         )
         self._fetches = Counter(
-            "kafka_state_fetches", "Requests for messages that were sent", registry=registry
+            "kafka_state_fetches", "Fetch requests that were sent", registry=registry
         )
         self._reconnects = Counter(
-            "kafka_state_reconnects", "How often following began again", registry=registry
+            "kafka_state_reconnects",
+            "Connections to the cluster after the first",
+            registry=registry,
         )
         self._delay = Histogram(
             "kafka_state_update_delay_seconds",

@@ -394,7 +394,7 @@ def test_who_sends_half_a_request_keeps_nobody_else_from_being_answered(topic, s
         eventually(lambda: ask().status_code == 503)
         answer = ask()
         assert answer.headers["Retry-After"] == "1"
-        assert answer.json() == {"error": "as many requests are waiting as may: 2"}
+        assert answer.json() == {"error": "the limit on waiting requests is reached: 2"}
         assert program.get("/state").ok
         for half in halves:
             half.close()

@@ -274,7 +274,7 @@ def test_more_than_may_wait_are_told_to_come_again_and_the_others_answered(clien
         answer = client.get(path, headers={"Prefer": "wait=5"})
         assert answer.status_code == 503
         assert answer.headers["Retry-After"] == "1"
-        assert answer.json["detail"] == "as many requests are waiting as may: 2"
+        assert answer.json["detail"] == "the limit on waiting requests is reached: 2"
         assert "Preference-Applied" not in answer.headers
     assert client.get("/state?min_offset=0:5").status_code == 200
     head = client.head("/state/stream")
