@@ -28,10 +28,10 @@ def configure(settings: Settings) -> None:
     handler.setFormatter(formatter(settings))
     logging.basicConfig(level=settings.log_level, handlers=[handler])
     client_log = logging.getLogger("kafka")
-    # below this the client tells of every request, and of what is in it
+    # below ERROR the client logs every request and what is in it
     client_log.setLevel(max(logging.ERROR, logging.getLogger().level))
     client_log.propagate = False
-    client_log.handlers = [_FewOf("The Kafka client says")]
+    client_log.handlers = [_RateLimited("The Kafka client says")]
 
 
 def formatter(settings: Settings) -> logging.Formatter:
@@ -73,13 +73,13 @@ class _Redacted(logging.Formatter):
 
 
 def _has_settings(record: logging.LogRecord) -> bool:
-    """These leave out their secrets. Another value may be the same as one, which is nobody's
-    business: that it was hidden would tell."""
+    """Settings leave out their own secrets. Another setting may have the same value as a secret,
+    and to redact it would give that away."""
     args = record.args if isinstance(record.args, tuple) else ()
     return not record.exc_info and any(isinstance(arg, Settings) for arg in args)
 
 
-class _FewOf(logging.Handler):
+class _RateLimited(logging.Handler):
     """Lets a few lines a minute of a talkative library into the log, without their tracebacks.
 
     A handler, because a logger's filters do not see what its children log.

@@ -24,5 +24,5 @@ class RetryableError(NotServed):
 
 
 def _spelt(text: object) -> str:
-    """As UTF-8 can have it, whatever a loader gives."""
+    """Make it valid UTF-8, whatever a loader gives."""
     return str(text).encode(errors="backslashreplace").decode()

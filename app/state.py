@@ -42,7 +42,7 @@ class Snapshot:
 
     @cached_property
     def sent_at(self) -> datetime | None:
-        """Its timestamp; producers may set any, also -1 for none and years that no calendar has."""
+        """The timestamp as a date; None where it is missing (-1), or in no year that Python knows."""
         if self.timestamp is None or self.timestamp < 0:
             return None
         try:
@@ -52,7 +52,7 @@ class Snapshot:
 
     @cached_property
     def body(self) -> bytes:
-        """What is sent: one for all, so that a thousand slow readers hold no thousand copies."""
+        """The answer's body. All readers share it, so that a thousand slow ones hold one copy."""
         return f'{{"state":{self.json}}}'.encode()
 
     @cached_property

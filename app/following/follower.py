@@ -16,8 +16,7 @@ from app.topic_log import Answer, Fetched, PartitionError, TopicLog
 # a little longer than a broker waits for a record
 WAIT_SECONDS = 0.6
 READ_BACK_SECONDS = 5.0
-# a state may be served without a partition that cannot be read for so long: no new leader has
-# been elected by then
+# after so long in trouble a partition is not waited for: no new leader has been elected by then
 IN_TROUBLE_SECONDS = 5.0
 
 
@@ -28,8 +27,8 @@ class Follower:
         has_read: whether any partition was fetched from: offsets are told to those too who may not
             read.
         passed: how many offsets were read through since the partitions were located.
-        skipped: at how many of those no message was looked at, for a valid one came after them, or
-            there is none.
+        skipped: how many of those were not validated, for a newer message made them irrelevant or
+            they hold none.
     """
 
     def __init__(
@@ -132,8 +131,8 @@ class Follower:
 
     @property
     def confirmed_at(self) -> float | None:
-        """When the ends were told up to which every partition is read, the oldest of them, on the
-        clock of `time.monotonic`; None while one has yet to be told."""
+        """When every partition was last confirmed to be read up to its end, on the clock of
+        `time.monotonic`; None before the first time."""
         times = [reader.confirmed_at for reader in self._readers.values()]
         known = [time for time in times if time is not None]
         return min(known) if known and len(known) == len(times) else None

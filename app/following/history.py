@@ -1,4 +1,4 @@
-"""What was served and refused lately, from memory and never from Kafka."""
+"""The last states served and messages refused, from memory and never from Kafka."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One partition: it is located, then followed, and what keeps it from that is nobody else's."""
+"""Locates and follows one partition; its errors concern no other."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Advance(Generic[Accepted]):
         offsets: which ones.
         tail: the last valid message among them, if there is one; what is before it was not looked
             at.
-        validated: how many messages are the tail, or were looked at and are none.
+        validated: how many messages were validated: the tail, and invalid ones.
         is_whole_log: whether these are all that the partition has.
     """
 
@@ -51,7 +51,8 @@ class PartitionReader(Generic[Accepted]):
             is not known.
         error: why the partition cannot be read now.
         failing_since: when that began, on the clock of `time.monotonic`, as all times here.
-        confirmed_at: when that end was told up to which everything is read; None before the first.
+        confirmed_at: when everything was last confirmed to be read up to the end; None before the
+            first time.
     """
 
     def __init__(
@@ -95,11 +96,11 @@ class PartitionReader(Generic[Accepted]):
             return AskEnds()
         if self._is_starved:
             return AskRecords(self.position, FETCH_BYTES, first=True)
-        # not the first time: that it may be read at all shows only then
+        # the first fetch does not wait: only its answer shows whether this client may read at all
         return AskRecords(self.position, MESSAGE_BYTES, may_wait=self._has_fetched)
 
     def take(self, answer: Answer, now: float) -> Advance[Accepted] | None:
-        """Take the answer to what was asked; gives what was read through by it, if any was."""
+        """Take the answer to what was asked; gives what it completes, if anything."""
         if isinstance(answer, Fetched) and self._scan and answer.end < self._scan.next.stop:
             detail = f"it ends at {answer.end}, not {self._scan.next.stop}"
             answer = PartitionError(answer.partition, "LOG_TRUNCATED", detail)
@@ -159,8 +160,8 @@ class PartitionReader(Generic[Accepted]):
         return self._end_scan() if self._scan.is_done else None
 
     def _reached(self, fetched: Fetched, to: int) -> int | None:
-        """Up to which offset is known what there is; None if nothing was told, for others' records
-        took all the room."""
+        """Give the offset up to which the answer is complete; None if it tells nothing, for other
+        partitions' records took all its room."""
         stop = fetched.batches.stop
         if stop > fetched.asked.offset:
             self._is_starved = False

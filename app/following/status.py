@@ -43,7 +43,7 @@ class LastError:
 
 @dataclass(frozen=True)
 class Refused:
-    """A message that was looked at and is invalid."""
+    """An invalid message."""
 
     at: datetime
     topic_id: str | None
@@ -60,7 +60,7 @@ class Refused:
 
 @dataclass(frozen=True)
 class Status:
-    """What the consumer thread last said of itself.
+    """How following goes, as of the thread's last report.
 
     Attributes:
         created_topic_at: when the thread has created the topic; None if it was there.
@@ -69,18 +69,18 @@ class Status:
         connections: how often following began.
         failures: how often it ended, or could not begin.
         updates: how many states were published.
-        invalid_messages: how many were looked at and are none, by reason.
-        current_as_of: when the end of every partition was last known, and read up to, on the clock
-            of `time.monotonic`; when the thread began before it was.
-        stale_after: how many seconds may lie between two such times.
-        last_invalid: the last of them; in a partition the one with the highest offset.
-        failed_loads: how often a loader did not accept a message, or not now, by reason.
-        pending: those that are to be tried again, and would be the state: the newest first.
+        invalid_messages: how many were invalid, by reason.
+        current_as_of: when every partition was last confirmed to be read up to its end, on the clock
+            of `time.monotonic`; the start of the thread before the first time.
+        stale_after: how many seconds after that the state counts as stale.
+        last_invalid: the last invalid message; in a partition the one with the highest offset.
+        failed_loads: how many messages the loader refused or could not load now, by reason.
+        pending: messages that are newer than the state and are retried, the newest first.
         partition_errors: how often a partition could not be read, by Kafka's name of the error.
         fetches: how many requests for records were sent.
-        skipped_messages: how many were not looked at, for there were newer ones.
+        skipped_messages: how many were skipped because there were newer ones.
         group_is_refused: whether the ACLs forbid the group, so that no position is committed.
-        snapshot: the last of those that were published; None before the first.
+        snapshot: what is served; None until there is something.
         update_delay: seconds from its message's timestamp until it was served; None where it was
             there already when following began.
     """
@@ -136,7 +136,7 @@ class Status:
 
     @property
     def stale_seconds(self) -> float:
-        """For how long the log's end has not been confirmed; 0 while it is as often as it should
-        be, on a topic without a new message too."""
+        """For how long no end of the log was confirmed; 0 as long as that happens often enough. A
+        quiet topic is not stale."""
         seconds = time.monotonic() - self.current_as_of
         return seconds if seconds > self.stale_after else 0.0

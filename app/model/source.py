@@ -159,7 +159,7 @@ class Source:
         )
 
     def _read_file(self, address: ModelUri, received: _Received, look: Callable[[], float]) -> None:
-        with _judged(address):
+        with _translating_errors(address):
             path = os.path.realpath(address.path)
             folders = [os.path.realpath(p.path) for p in self._prefixes if p.scheme == "file"]
             if not any(os.path.commonpath([path, folder]) == folder for folder in folders):
@@ -170,7 +170,7 @@ class Source:
         with file:
             received.expect(os.fstat(file.fileno()).st_size)
             while look():
-                with _judged(address):
+                with _translating_errors(address):
                     chunk = file.read(CHUNK)
                 if not chunk:
                     return
@@ -219,7 +219,7 @@ def _in_loop(address: ModelUri, work: Coroutine[Any, Any, None], look: Callable[
 
     async def run() -> None:
         try:
-            with _judged(address):
+            with _translating_errors(address):
                 await work
         except NotServed as error:
             errors.append(error)
@@ -239,7 +239,7 @@ def _in_loop(address: ModelUri, work: Coroutine[Any, Any, None], look: Callable[
 
 
 @contextmanager
-def _judged(address: ModelUri) -> Iterator[None]:
+def _translating_errors(address: ModelUri) -> Iterator[None]:
     """Say of an error what it means; its own text may have the query in it."""
     try:
         yield

@@ -15,7 +15,7 @@ from kafka.errors import (
 
 from app.topic_log.client import TopicLogError
 from app.topic_log.installed import adapter
-from app.topic_log.lively import LIVELY_SECONDS
+from app.topic_log.responsive import RESPONSIVE_SECONDS
 
 STEP_SECONDS = 0.1
 TOLD_BY_THE_CLUSTER = (UnknownTopicOrPartitionError, TopicAuthorizationFailedError)
@@ -88,7 +88,7 @@ class TopicMetadata:
         """A client whose connections are lost wants metadata until it has some."""
         now = time.monotonic()
         # a message may take long to load, and no answer is taken meanwhile
-        self._unanswered_seconds += min(now - self._looked_at, LIVELY_SECONDS)
+        self._unanswered_seconds += min(now - self._looked_at, RESPONSIVE_SECONDS)
         self._looked_at = now
         answered_at = self._cluster._last_successful_refresh_ms
         if answered_at != self._answered_at or not self._cluster._need_update:

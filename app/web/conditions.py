@@ -49,7 +49,9 @@ class Conditions:
         Raises:
             BadRequest: a `min_offset` makes no sense.
         """
-        environ = request.environ  # most requests have none of these, and to ask Flask takes longer
+        environ = (
+            request.environ
+        )  # most requests have none of these, and Flask takes longer to say so
         return cls(
             _min_offsets(request.args.getlist("min_offset")) if environ.get("QUERY_STRING") else {},
             parse_etags(environ.get("HTTP_IF_NONE_MATCH")),

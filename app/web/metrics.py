@@ -1,4 +1,4 @@
-"""What Prometheus is told: of the HTTP side by each request, of following by its status."""
+"""The metrics: of HTTP, by each request; of following, by its status."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ DELAY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60
 DURATION = "http_request_duration_seconds"
 TIMESTAMP = "kafka_state_last_message_timestamp_seconds"
 CONFIRMED = "kafka_state_confirmed_timestamp_seconds"
-# how long ago that was grows by itself, so that no one could set it
+# an age grows by itself, so that it is computed when it is collected
 AGES = {
     TIMESTAMP: ("kafka_state_age_seconds", "Time since the message that the state is from"),
     CONFIRMED: (
@@ -46,7 +46,7 @@ class Metrics:
 
     Attributes:
         registry: of what is measured in this process.
-        others: what tells of all processes by itself.
+        others: collectors that cover all processes by themselves.
     """
 
     def __init__(self) -> None:
@@ -129,8 +129,8 @@ class Metrics:
         )
 
     def begin_process(self) -> None:
-        """To be called where a fork has made this process, before anything is measured in it: the
-        first that is sets all gauges to 0 there, and 0 would be an outage."""
+        """To be called after a fork, before anything is measured in the new process: otherwise its
+        gauges begin with 0, which would be an outage."""
         with metrics_files.unread():
             self._know_nothing()
 

@@ -15,7 +15,7 @@ from kafka.net.manager import KafkaConnectionManager
 from kafka.net.selector import NetworkSelector
 
 from app.topic_log.adapter import RECEIVE_BYTES
-from app.topic_log.lively import AsksTheLively
+from app.topic_log.responsive import PrefersResponsiveBrokers
 
 
 class ThreadlessClient(KafkaNetClient):  # type: ignore[misc]  # the client has no types
@@ -42,7 +42,7 @@ class _ThreadlessSelector(NetworkSelector):  # type: ignore[misc]
         """Nobody waits while the only thread does something else."""
 
 
-class _ConnectionManager(AsksTheLively, KafkaConnectionManager):  # type: ignore[misc]
+class _ConnectionManager(PrefersResponsiveBrokers, KafkaConnectionManager):  # type: ignore[misc]
     def heard(self) -> dict[Any, float]:
         now = time.monotonic()
         return {

@@ -28,7 +28,7 @@ from kafka.protocol.types import (
     TaggedFields,
 )
 
-from app.topic_log.lively import AsksTheLively
+from app.topic_log.responsive import PrefersResponsiveBrokers
 
 METADATA = 3
 NO_AUTO_CREATION, TOPIC_IDS = 4, 10
@@ -113,7 +113,7 @@ class _Request(Request):  # type: ignore[misc]
     )
 
 
-class MetadataClient(AsksTheLively, KafkaClient):  # type: ignore[misc]
+class MetadataClient(PrefersResponsiveBrokers, KafkaClient):  # type: ignore[misc]
     """The client that a consumer works through; its `cluster` has `topic_id`, as version 3's."""
 
     def __init__(self, **config: Any) -> None:

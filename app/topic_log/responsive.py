@@ -1,7 +1,7 @@
-"""Ask for metadata who answers.
+"""Ask a broker for metadata that answers.
 
-Both clients choose a broker at random, one that is silent too, and then wait for its answer for as
-long as a request may take.
+Both clients choose one at random, be it silent, and then wait for its answer for as long as a
+request may take.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ import random
 from typing import Any
 
 # the leader of a partition that is followed answers twice a second
-LIVELY_SECONDS = 1.0
+RESPONSIVE_SECONDS = 1.0
 
 
-class AsksTheLively:
+class PrefersResponsiveBrokers:
     """Goes before the class of the client that sends the requests."""
 
     _asked: Any = None
@@ -23,16 +23,16 @@ class AsksTheLively:
         raise NotImplementedError
 
     def least_loaded_node(self) -> Any:
-        lively = self._lively()
-        self._asked = random.choice(lively) if lively else super().least_loaded_node()  # type: ignore[misc]
+        responsive = self._responsive()
+        self._asked = random.choice(responsive) if responsive else super().least_loaded_node()  # type: ignore[misc]
         return self._asked
 
     def ask_another(self) -> bool:
         """Give up the broker that was asked if it is silent; False if all are."""
-        lively = self._lively()
-        if lively and self._asked not in lively:
+        responsive = self._responsive()
+        if responsive and self._asked not in responsive:
             self.close(self._asked)  # type: ignore[attr-defined]
-        return bool(lively)
+        return bool(responsive)
 
-    def _lively(self) -> list[Any]:
-        return [node for node, seconds in self.heard().items() if seconds < LIVELY_SECONDS]
+    def _responsive(self) -> list[Any]:
+        return [node for node, seconds in self.heard().items() if seconds < RESPONSIVE_SECONDS]
