@@ -10,8 +10,9 @@ import time
 import pytest
 
 from dev import apache_kafka
+from tests.support.histories.schedule import Schedule
+from tests.support.histories.writers import Writers
 from tests.support.processes import Program, following
-from tests.support.schedule import Schedule, Writers
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.own_kafka

@@ -1,4 +1,4 @@
-"""What may happen to a topic, drawn at random, and the slow reading of what is left of it."""
+"""What may happen to a topic, drawn at random."""
 
 from __future__ import annotations
 
@@ -7,14 +7,11 @@ import itertools
 import json
 import random
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
 
 from confluent_kafka import (
-    OFFSET_BEGINNING,
     OFFSET_END,
-    Consumer,
     KafkaError,
     Message,
     Producer,
@@ -29,14 +26,13 @@ from confluent_kafka.admin import (
 )
 
 from dev.apache_kafka import ApacheKafka
+from tests.support.histories.reading import INITIAL, Reading, SlowReader, place_of
+from tests.support.histories.writers import CODECS, LINGER_MS, Writer, Writers
 from tests.support.topics import new_topic
 from tests.support.undecodable import send_undecodable
 from tests.support.waiting import eventually
 
-INITIAL = 0
 MOST_PARTITIONS = 4
-CODECS = ("none", "gzip", "snappy", "lz4", "zstd")
-LINGER_MS = (0, 20)
 JUNK = (None, None, b"", b"junk", b"\xff", b"{}", b'{"state":NaN}')
 BYTE_ORDER_MARK = b"\xef\xbb\xbf"
 COMPACTED = {
@@ -55,14 +51,6 @@ RETENTION_SECONDS = 60
 PATIENCE = 1.0
 PATIENCE_WITH_NEW_PARTITIONS = 3.0
 PATIENCE_AFTER_A_RESTART = 10.0
-
-
-@dataclass(frozen=True, order=True)
-class Tail:
-    timestamp: int
-    partition: int
-    offset: int
-    state: int
 
 
 @dataclass(frozen=True)
@@ -86,53 +74,6 @@ class ToSend:
         return f"{what} to {self.partition} at {self.timestamp}"
 
 
-def place_of(message: Message) -> tuple[int, int]:
-    partition, offset = message.partition(), message.offset()
-    assert partition is not None
-    assert offset is not None
-    return partition, offset
-
-
-class Writer(NamedTuple):
-    how: str
-    producer: Producer
-
-
-class Writers:
-    """Producers, each with its own way to write; schedules share them, for a start takes long."""
-
-    def __init__(self, servers: str) -> None:
-        self._servers = servers
-        self._known: dict[str, Writer] = {}
-        for codec, linger_ms, idempotent in itertools.product(CODECS, LINGER_MS, (False, True)):
-            self.plain(codec, linger_ms, idempotent)
-
-    def __iter__(self) -> Iterator[Writer]:
-        return iter(self._known.values())
-
-    def plain(self, codec: str, linger_ms: int, idempotent: bool) -> Writer:
-        how = f"{codec}, {linger_ms} ms{', idempotent' * idempotent}"
-        return self._one(
-            how,
-            **{"compression.type": codec, "linger.ms": linger_ms, "enable.idempotence": idempotent},
-        )
-
-    def transactional(self, kind: str, codec: str) -> Writer:
-        how = f"{kind} transaction, {codec}"
-        config = {"compression.type": codec, "linger.ms": 0, "transactional.id": how}
-        is_new = how not in self._known
-        writer = self._one(how, **config)
-        if is_new:
-            writer.producer.init_transactions(WAIT_SECONDS)
-        return writer
-
-    def _one(self, how: str, **config: Any) -> Writer:
-        if how not in self._known:
-            common = {"bootstrap.servers": self._servers, "log_level": 0}
-            self._known[how] = Writer(how, Producer({**common, **config}))
-        return self._known[how]
-
-
 @dataclass(frozen=True)
 class Transaction:
     """One that has begun; `starts` is its first offset in each partition that it writes to."""
@@ -140,35 +81,6 @@ class Transaction:
     writer: Writer
     states: set[int]
     starts: dict[int, int]
-
-
-@dataclass(frozen=True)
-class Reading:
-    """What all there is comes to, for who reads what is committed.
-
-    Attributes:
-        tails: the last valid message of each partition that has one.
-        ends: of each partition.
-    """
-
-    tails: dict[int, Tail]
-    ends: dict[int, int]
-
-    @property
-    def state(self) -> int:
-        return max(self.tails.values()).state if self.tails else INITIAL
-
-    def states_deleted_in(self, now: Reading) -> set[int]:
-        """The states that were deleted since, from the newest down to one that is still there."""
-        newest_first = sorted(self.tails.values(), reverse=True)
-        gone = itertools.takewhile(lambda tail: tail not in now.tails.values(), newest_first)
-        return {tail.state for tail in gone}
-
-    def has_news_since(self, before: Reading) -> bool:
-        return any(
-            p not in before.tails or tail.offset > before.tails[p].offset
-            for p, tail in self.tails.items()
-        )
 
 
 class Schedule:
@@ -186,8 +98,7 @@ class Schedule:
         self._random = random.Random(seed)
         self._began = time.monotonic()
         self._admin = AdminClient({"bootstrap.servers": kafka.address, "log_level": 0})
-        # one for many readings: a new one takes half a second until it reads
-        self._reader = self._new_reader()
+        self._reader = SlowReader(kafka.address)
         self._numbers = itertools.count(INITIAL + 1)
         self._states: dict[bytes, int] = {}
         self._open: Transaction | None = None
@@ -207,21 +118,6 @@ class Schedule:
         self._note(f"a topic of {self._partitions} partitions, {config}")
         self.topic = new_topic(kafka.address, num_partitions=self._partitions, config=config)
         self._await_leaders()
-
-    def _new_reader(self) -> Consumer:
-        return Consumer(
-            {
-                "bootstrap.servers": self._kafka.address,
-                "group.id": "unused",
-                "enable.auto.commit": False,
-                # where it last found the beginning there may be nothing any more
-                "auto.offset.reset": "earliest",
-                "isolation.level": "read_committed",
-                "enable.partition.eof": True,
-                "fetch.wait.max.ms": 10,
-                "log_level": 0,
-            }
-        )
 
     def go_on(self) -> None:
         """Do some steps, with pauses between them."""
@@ -326,8 +222,7 @@ class Schedule:
         self._admin.incremental_alter_configs([topic])[topic].result(WAIT_SECONDS)
 
     def _start_of(self, partition: int) -> int:
-        at = TopicPartition(self.topic.name, partition)
-        return self._reader.get_watermark_offsets(at, WAIT_SECONDS)[0]
+        return self._reader.start_of(self.topic.name, partition)
 
     def add_partitions(self) -> None:
         if self._partitions == MOST_PARTITIONS:
@@ -353,7 +248,7 @@ class Schedule:
         eventually(self._all_have_leaders)
         # the old one may wait for an answer that it has lost
         self._reader.close()
-        self._reader = self._new_reader()
+        self._reader = SlowReader(self._kafka.address)
         self._await_leaders()
         self._note("the broker is back")
         self.patience = PATIENCE_AFTER_A_RESTART
@@ -462,37 +357,17 @@ class Schedule:
         least = {**self._ends, **(self._open.starts if self._open else {})}
 
         def read_all() -> Reading | None:
-            reading = self._read()
+            reading = self._reader.read(self.topic.name, self._partitions, self._states)
             return reading if all(reading.ends[p] >= least[p] for p in least) else None
 
         reading = eventually(read_all)
         assert reading
         return reading
 
-    def _read(self) -> Reading:
-        tails: dict[int, Tail] = {}
-        ends: dict[int, int] = {}
-        self._reader.assign(
-            [TopicPartition(self.topic.name, p, OFFSET_BEGINNING) for p in range(self._partitions)]
-        )
-        while len(ends) < self._partitions:
-            message = self._reader.poll(WAIT_SECONDS)
-            assert message is not None, f"no more than {ends}"
-            partition, offset = place_of(message)
-            value = message.value()
-            if error := message.error():
-                assert error.code() == KafkaError._PARTITION_EOF, error
-                ends[partition] = offset
-            elif value in self._states:
-                timestamp = message.timestamp()[1]
-                tails[partition] = Tail(timestamp, partition, offset, self._states[value])
-        self._reader.unassign()
-        return Reading(tails, ends)
-
     def _await_leaders(self) -> None:
         """Who leads a partition may refuse one batch of an idempotent producer and take the next,
         as long as it has yet to begin: an error for good, as the first one never fits again."""
-        self._read()
+        self._reader.read(self.topic.name, self._partitions, self._states)
 
     def _note(self, step: str) -> None:
         self.steps.append(f"{time.monotonic() - self._began:7.3f} s: {step}")
