@@ -23,7 +23,7 @@ from app.loaders.protocol import Loader
 from app.server import variables
 from app.settings import Settings, SettingsError, unknown_names
 from app.state import Snapshot, State
-from app.topic_log import KafkaError, create_topic, explain, survey
+from app.topic_log import KafkaError, create_topic, explain, lookup
 
 # longer than a start waits for a partition without a leader
 READY_SECONDS = 20.0
@@ -42,15 +42,15 @@ def check() -> None:
     """
     logging.disable(logging.CRITICAL)  # what matters is said below
     settings, loader = _settings()
-    servers = dict(survey.ask_bootstrap_servers(settings))
+    servers = dict(lookup.ask_bootstrap_servers(settings))
     _require_one({f"bootstrap server {server}": trouble for server, trouble in servers.items()})
     try:
-        cluster = survey.describe_cluster(settings)
+        cluster = lookup.describe_cluster(settings)
     except (KafkaError, OSError) as error:
         _give_up("cluster", explain(error, settings))
     said = settings.security_protocol
     _good("security", f"{said}, {settings.who}" if settings.uses_sasl else said)
-    troubles = survey.ask_brokers(settings, cluster)
+    troubles = lookup.ask_brokers(settings, cluster)
     _require_one(
         {
             f"broker {number}, advertised at {server}": troubles[number]

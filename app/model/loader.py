@@ -118,8 +118,11 @@ class OnnxLoader:
         checkpoint: Callable[[], None],
         file: BinaryIO,
     ) -> str:
-        """Fetch the model; what came may be cut off, or of the object that was there before, so
-        that what is wrong with it counts against the message only after some tries."""
+        """Fetch the model.
+
+        What came may be cut off, or of the object that was there before: it counts against the
+        message only after some tries.
+        """
         try:
             found = self._source.fetch(uri, file, checkpoint=checkpoint)
             require_checksum(found, sha256)
@@ -136,8 +139,7 @@ class OnnxLoader:
         return found
 
     def _limits(self) -> Limits:
-        """Of threads as many for each request that all of them together do not get in each
-        other's way."""
+        """Share the cores: each request is computed with so many threads that all fit."""
         threads = self._settings.threads or max(cores() // self._requests_at_once, 1)
         return Limits(threads, self._settings.max_request_bytes)
 

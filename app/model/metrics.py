@@ -1,4 +1,4 @@
-"""What Prometheus is told of models."""
+"""The metrics of models."""
 
 from __future__ import annotations
 

@@ -30,7 +30,8 @@ ONE_AS_BFLOAT16 = 0x3F80
 
 
 class Limits(NamedTuple):
-    """
+    """What a request may take.
+
     Attributes:
         threads: how many a request is computed with.
         request_bytes: how large a request may be.
@@ -179,12 +180,12 @@ def _ones(spec: TensorSpec) -> Array:
 
 
 def _least_bytes(spec: TensorSpec) -> int:
-    """Of a request, for this input with dynamic dimensions of one."""
+    """The least size of this input in a request, with dynamic dimensions of one."""
     return math.prod(map(abs, spec.shape)) * DATATYPES[spec.datatype].itemsize
 
 
 def cores() -> int:
-    """How many this process may use."""
+    """How many cores this process may use."""
     if hasattr(os, "sched_getaffinity"):  # not everywhere
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1

@@ -1,4 +1,4 @@
-"""What is said of inference in the service's description of itself."""
+"""The OpenAPI description of inference."""
 
 from __future__ import annotations
 

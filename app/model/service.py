@@ -1,4 +1,4 @@
-"""What the parts of a service that serves models share, beside those of any service."""
+"""The parts that serving models adds to a service."""
 
 from __future__ import annotations
 
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 
 @dataclass
 class ModelService:
-    """
+    """Built by `build_model_service`.
+
     Attributes:
         bodies: bounds how many requests are received at once.
         body_errors: what reading a body raises where it is not HTTP.
@@ -42,7 +43,8 @@ class ModelService:
 
 
 def build_model_service(settings: ModelSettings, loader: Loader, metrics: Metrics) -> ModelService:
-    """
+    """Put together the parts that serving models adds.
+
     Args:
         metrics: of the service, which give those of the model too.
     """

@@ -213,7 +213,7 @@ async def _read_ranges(files: Any, path: str, received: _Received) -> None:
 
 
 def _in_loop(address: ModelUri, work: Coroutine[Any, Any, None], look: Callable[[], float]) -> None:
-    """Run `work` in fsspec's own thread, and look after it from here."""
+    """Run `work` in fsspec's own thread, and check on it from here."""
     ended = threading.Event()
     errors: list[Exception] = []
 
@@ -240,7 +240,7 @@ def _in_loop(address: ModelUri, work: Coroutine[Any, Any, None], look: Callable[
 
 @contextmanager
 def _translating_errors(address: ModelUri) -> Iterator[None]:
-    """Say of an error what it means; its own text may have the query in it."""
+    """Say what an error means; its own text may hold the query, and with it a secret."""
     try:
         yield
     except NotServed:

@@ -1,5 +1,5 @@
-"""A model's first load and first run, in a process of its own: what it does there ends or blocks
-nothing else."""
+"""The trial of a model: its first load and run, in a process of its own, where a crash or a hang
+harms nothing else."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def _too_slow(seconds: float) -> RetryableError:
 
 
 def _run(path: str, threads: str, request_bytes: str, seconds: str) -> None:
-    """Tell what speaks against the model, if something does."""
+    """Load and run the model, and print why it is refused, if it is."""
     # also where who waits for it is killed
     signal.setitimer(signal.ITIMER_REAL, float(seconds))
     os.nice(NICENESS)

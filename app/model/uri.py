@@ -1,4 +1,4 @@
-"""URIs in a form that allows no two readings."""
+"""URIs of models, parsed so that no two programs read them differently."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ FORM = (
 
 
 def redacted_uri(uri: str) -> str:
-    """Write a URI, or what was given for one, without what may be a secret in it."""
+    """Write what was given as a URI without what may be a secret in it."""
     match = _URI.fullmatch(uri)
     if match and (not match["owner"] or match["scheme"].lower() in OWNED):
         text = uri.partition("?")[0]
@@ -58,7 +58,7 @@ def redacted_uri(uri: str) -> str:
 
 
 class ModelUri(NamedTuple):
-    """A URI in its normal form: what is compared is what is asked for."""
+    """A URI in its normal form, which is both compared and requested."""
 
     scheme: str
     host: str
@@ -78,7 +78,8 @@ class ModelUri(NamedTuple):
 
 
 def parse_uri(uri: str) -> ModelUri:
-    """
+    """Bring a URI into its normal form.
+
     Raises:
         ValueError: it is not of the `FORM` that is accepted.
     """
@@ -110,7 +111,8 @@ def parse_uri(uri: str) -> ModelUri:
 
 
 def parse_prefix(prefix: str) -> ModelUri:
-    """
+    """Parse what URIs of models may begin with.
+
     Raises:
         ValueError: it makes no sense.
     """

@@ -36,7 +36,7 @@ def _bad_request(error: BadRequest) -> tuple[dict[str, str], int]:
 
 @blueprint.errorhandler(MemoryError)
 def _no_memory(error: MemoryError) -> tuple[dict[str, str], int, dict[str, str]]:
-    """It is the server that lacks it, for now, and no fault of the request."""
+    """The server lacks memory for now; the request is not at fault."""
     told = f"there is not enough memory for this at the moment: {error}"
     return {"error": told}, 503, {"Retry-After": str(RETRY_AFTER_SECONDS)}
 

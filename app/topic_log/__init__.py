@@ -22,8 +22,8 @@ from app.topic_log.answers import (
 )
 from app.topic_log.client import TopicLogError, connection_options, explain
 from app.topic_log.log import TopicLog
+from app.topic_log.lookup import read_message
 from app.topic_log.producer import Delivery, Outgoing, Refused
-from app.topic_log.survey import read_message
 
 __all__ = [
     "CLIENT",

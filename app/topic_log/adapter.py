@@ -1,4 +1,4 @@
-"""What differs between the Kafka clients: the interface that each client's own folder has."""
+"""The interface behind which the Kafka clients differ; each has a folder that implements it."""
 
 from __future__ import annotations
 
@@ -51,7 +51,8 @@ class Requests(Protocol):
 
 
 class Adapter(Protocol):
-    """
+    """What the rest of this package needs of a client.
+
     Attributes:
         NAME: of the client, as pip has it.
         MADE_FOR: the client's version that this was written for.

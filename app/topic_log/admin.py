@@ -1,4 +1,4 @@
-"""The client that creates topics and deletes groups, with an end to all its waiting."""
+"""Topics are created, and groups deleted, by an admin client that does not wait for ever."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 @contextlib.contextmanager
 def admin_client(settings: Settings) -> Iterator[KafkaAdminClient]:
-    """For a few requests, soon done.
+    """Open an admin client for a few requests.
 
     Raises:
         KafkaError: as the requests do, or there is no controller to be asked.

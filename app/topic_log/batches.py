@@ -30,7 +30,7 @@ class Record:
 
 
 class Batches:
-    """For the thread that follows.
+    """What one answer brought of one partition. For the thread that follows.
 
     Attributes:
         stop: the offset after the last whole batch; 0 without one.

@@ -1,4 +1,4 @@
-"""What every client of the cluster is opened with, and its errors in an operator's words."""
+"""How every client of the cluster is opened, and its errors in an operator's words."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ logging.getLogger("kafka.cluster").setLevel(logging.CRITICAL)
 
 
 class TopicLogError(KafkaError):  # type: ignore[misc]  # the client has no types
-    """What this package itself has to say, in an operator's words."""
+    """An error of this package itself, in an operator's words."""
 
     __str__ = Exception.__str__
 

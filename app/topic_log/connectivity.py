@@ -52,8 +52,8 @@ REFUSED: tuple[type[Exception], ...] = (*adapter.NO_START, *adapter.CLOSED_AT_ON
 
 @contextlib.contextmanager
 def reaching(settings: Settings) -> Iterator[str]:
-    """What opens a client goes into the block; gives the host:port that it is to begin with, for
-    a client tries all it has in an order of its own, and waits for one that is silent.
+    """Open a client in the block; gives the host:port that it is to begin with. Of several a
+    client tries one after the other, and waits for those that are silent.
 
     Raises:
         Unreachable: there is no broker to be talked to, or it refuses the client.
@@ -89,7 +89,7 @@ def silent_brokers(settings: Settings, cluster: Any) -> str | None:
 
 
 def does_not_answer_at(broker: Any) -> str:
-    """What a broker's own listeners may be right for, and this client's network not."""
+    """Say that a broker does not answer at the address that it advertises."""
     return (
         f"the cluster says that its broker {adapter.broker_number(broker)} is at {broker.host}:{broker.port} "
         "(advertised.listeners), which does not answer from here"
@@ -112,7 +112,7 @@ def _first_that_answers(settings: Settings) -> str:
 
 @functools.cache
 def _name_if_silent(server: str, settings: Settings) -> None:
-    """Once: others answer, so that nothing else would tell of it."""
+    """Log it once: others answer, so that nothing else would tell of it."""
 
     context = _tls_context(settings)
 
@@ -127,8 +127,8 @@ def _name_if_silent(server: str, settings: Settings) -> None:
 def ask_each(
     settings: Settings, servers: Sequence[str], head_start: float
 ) -> Iterator[tuple[str, str | None]]:
-    """Ask one server after the other, and do not wait for one that is slow to ask the next; gives
-    each as soon as its outcome is there, and why it does not answer, None if it does."""
+    """Ask servers one after the other, a slow one without holding up the next. Gives each as soon
+    as it is known why it does not answer; None if it does."""
     context = _tls_context(settings)
     outcomes: queue.SimpleQueue[tuple[str, str | None]] = queue.SimpleQueue()
 
@@ -213,7 +213,7 @@ def _sasl_mechanisms(server: str, with_tls: bool) -> list[str] | None:
 
 
 def _wants_certificate(error: Exception) -> bool:
-    """Whether the other side does not like the client's certificate, or that there is none."""
+    """Whether the other side refuses the client's certificate, or that there is none."""
     reason = (error.reason or "") if isinstance(error, ssl.SSLError) else ""
     return "ALERT" in reason and any(word in reason for word in OF_CERTIFICATES)
 

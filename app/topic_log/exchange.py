@@ -1,4 +1,4 @@
-"""Questions to the partitions' leaders, and their answers: each partition for itself.
+"""Requests to the partitions' leaders, and their answers, each partition for itself.
 
 The clients' own consumers raise one partition's error in place of the others' records, turn error
 codes that they do not know into empty answers, and wait for all partitions before they hand out
@@ -61,7 +61,7 @@ class _Request:
 
 
 class Exchange:
-    """For the thread that follows.
+    """Asks the partitions' leaders and gives their answers. For the thread that follows.
 
     Attributes:
         leaders: who is asked.
@@ -225,7 +225,7 @@ class Exchange:
                 yield PartitionError(partition, name, detail)
 
     def _takes(self, request: _Request, partition: int) -> bool:
-        """Whether the partition still awaits an answer to this; then it has got it."""
+        """Whether the partition still awaits the answer to this request; then it has it now."""
         if self._awaited.get(partition) is not request:
             return False
         del self._awaited[partition]
@@ -271,8 +271,8 @@ class Exchange:
             yield Fetched(partition, ask, end, high_watermark, log_start, batches, is_conclusive)
 
     def _notice_late_ones(self) -> None:
-        """What is late is not waited for any longer, for the partition may have a new leader; the
-        broker is asked nothing more until it answers or the client gives it up."""
+        """Wait no longer for what is late: the partition may have a new leader. The broker is asked
+        nothing more until it answers or the client gives it up."""
         now = time.monotonic()
         late = [request for request in self._under_way if now > request.due]
         heard = self._client.heard() if late else {}
@@ -284,7 +284,7 @@ class Exchange:
                 self._answers += self._failures(request, NO_ANSWER, detail)
 
     def want_metadata(self) -> None:
-        """Have the client ask who leads what by now."""
+        """Have the client ask for metadata: leaders may have changed."""
         self._cluster.request_update()
 
 

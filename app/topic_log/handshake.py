@@ -29,7 +29,7 @@ class OtherProtocol(Exception):
 
 
 def talk(server: str, context: ssl.SSLContext | None, sasl_mechanism: str | None) -> None:
-    """Ask what one asks before everything else.
+    """Ask what a client asks first, up to authentication.
 
     Args:
         context: None for a listener without TLS.
@@ -73,7 +73,7 @@ def _address(server: str) -> tuple[str, int]:
 
 
 def ask_for_sasl(connection: socket.socket, mechanism: str) -> tuple[int, list[str]]:
-    """The error code, and the mechanisms that are offered."""
+    """Ask for a SASL mechanism; gives the error code, and the mechanisms that are offered."""
     name = mechanism.encode()
     body = struct.pack(">h", len(name)) + name
     answer = ask(connection, SASL_HANDSHAKE, version=1, body=body)
@@ -90,7 +90,7 @@ def ask_for_sasl(connection: socket.socket, mechanism: str) -> tuple[int, list[s
 
 
 def ask(connection: socket.socket, api: int, version: int, body: bytes = b"") -> bytes:
-    """Give what follows the correlation id in the answer to a request without a client's name."""
+    """Send a request; gives what follows the correlation id in the answer."""
     request = struct.pack(">hhih", api, version, 0, -1) + body
     connection.sendall(struct.pack(">i", len(request)) + request)
     (size,) = struct.unpack(">i", _receive(connection, 4))

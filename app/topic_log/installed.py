@@ -1,5 +1,4 @@
-"""Which of the two clients is installed under the name of kafka; a start without exactly one of
-them ends here."""
+"""Which Kafka client is installed; a start without exactly one of them ends here."""
 
 from __future__ import annotations
 

@@ -11,7 +11,8 @@ from app.topic_log.installed import adapter
 
 @dataclass(frozen=True)
 class Leader:
-    """
+    """The broker that leads a partition.
+
     Attributes:
         node: the broker's id.
         epoch: how many leaders the partition has had (KIP-101); -1 with brokers before Kafka 2.8.
@@ -29,7 +30,7 @@ class Leader:
 
 
 class Leaders:
-    """For the thread that follows."""
+    """Keeps each partition's leader up to date. For the thread that follows."""
 
     def __init__(self, cluster: Any, topic: str) -> None:
         self._cluster = cluster

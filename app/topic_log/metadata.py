@@ -1,4 +1,4 @@
-"""What the cluster says of the topic: which partitions it has, and whether it is still the same."""
+"""The topic's metadata: which partitions it has, and whether it is still the same topic."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class TopicMetadata:
             raise answer.exception
 
     def _require_answers(self) -> None:
-        """A client whose connections are lost wants metadata until it has some."""
+        """Notice that no broker answers any more, for the client itself would ask for ever."""
         now = time.monotonic()
         # a message may take long to load, and no answer is taken meanwhile
         self._unanswered_seconds += min(now - self._looked_at, RESPONSIVE_SECONDS)

@@ -1,4 +1,4 @@
-"""Whether the client has the private names that this package leans on."""
+"""Checks that the client has the private names that this package leans on."""
 
 from __future__ import annotations
 
@@ -26,16 +26,18 @@ class NamesMissing(ImportError):
 
 
 def require_common_names(client: str, made_for: str) -> None:
-    """
+    """Check those that all of this package leans on.
+
     Raises:
-        NamesMissing: one that all of this package leans on is not there.
+        NamesMissing: one is not there.
     """
     for owner, names in COMMON.items():
         require_names(client, made_for, owner, *names)
 
 
 def require_names(client: str, made_for: str, owner: type, *names: str) -> None:
-    """
+    """Check the names of one class.
+
     Args:
         names: of attributes of the class, or of those that `__init__` gives its objects.
 

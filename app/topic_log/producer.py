@@ -104,7 +104,7 @@ class Delivery:
             self._send(message)
 
     def settle(self) -> None:
-        """Wait until all that was sent is acknowledged, or is not.
+        """Wait until all that was sent is acknowledged or has failed.
 
         Raises:
             KafkaError: the brokers are away.
@@ -150,7 +150,7 @@ class Delivery:
 
 @contextlib.contextmanager
 def _uninterrupted() -> Iterator[None]:
-    """Keep a Ctrl-C back until the end of the block. For the main thread only."""
+    """Hold a Ctrl-C back until the end of the block. For the main thread only."""
     came: list[int] = []
     before = signal.signal(signal.SIGINT, lambda number, _: came.append(number))
     try:

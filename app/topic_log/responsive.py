@@ -1,4 +1,4 @@
-"""Ask a broker for metadata that answers.
+"""Metadata is asked of a broker that answers.
 
 Both clients choose one at random, be it silent, and then wait for its answer for as long as a
 request may take.
@@ -14,12 +14,12 @@ RESPONSIVE_SECONDS = 1.0
 
 
 class PrefersResponsiveBrokers:
-    """Goes before the class of the client that sends the requests."""
+    """A mixin, which goes before the class of the client that sends the requests."""
 
     _asked: Any = None
 
     def heard(self) -> dict[Any, float]:
-        """How many seconds ago something came from each broker that there is a connection to."""
+        """By connected broker, how many seconds ago something came from it."""
         raise NotImplementedError
 
     def least_loaded_node(self) -> Any:

@@ -57,7 +57,7 @@ class _BoundedClient(KafkaClient):  # type: ignore[misc]  # the client has no ty
         return super().poll(STEP_MS if timeout_ms is None else timeout_ms, future)
 
     def check_version(self, node_id: Any = None, timeout: float = 2, strict: bool = False) -> Any:
-        """Of the cluster as a whole once: each time it pauses for 0.1 s."""
+        """Find out the cluster's version once: each time it pauses for 0.1 s."""
         if node_id is None and self.config["api_version"] is not None:
             return self.config["api_version"]
         return super().check_version(node_id, timeout, strict)
@@ -90,7 +90,7 @@ def producer_options(request_timeout_ms: int) -> dict[str, Any]:
 
 
 def create_no_topics(consumer: Any) -> None:
-    """`MetadataClient` sees to it."""
+    """Nothing to do: `MetadataClient` sees to it."""
 
 
 def set_topics(client: Any, topics: Sequence[str]) -> None:

@@ -1,4 +1,4 @@
-"""What is looked up over a connection of its own: the cluster, the topic, one message."""
+"""Lookups over a connection of their own: the cluster, the topic, one message."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ STEP_MS = 200
 
 
 class Cluster(NamedTuple):
-    """
+    """What the cluster says of itself and of the topic.
+
     Attributes:
         brokers: the host:port that each is advertised at, by number.
         partitions: of the topic; none if it does not exist, or is hidden by ACLs.
@@ -36,7 +37,7 @@ class Cluster(NamedTuple):
 
 
 def ask_bootstrap_servers(settings: Settings) -> Iterator[tuple[str, str | None]]:
-    """Each, and why it does not answer; None if it does.
+    """Ask each; gives why it does not answer, None if it does.
 
     Raises:
         OSError: a file of certificates or keys cannot be read.
@@ -45,7 +46,7 @@ def ask_bootstrap_servers(settings: Settings) -> Iterator[tuple[str, str | None]
 
 
 def ask_brokers(settings: Settings, cluster: Cluster) -> dict[int, str | None]:
-    """Why a broker does not answer at the address that it is advertised at, by number."""
+    """Ask each at its advertised address; gives by number why it does not answer."""
     troubles = dict(ask_each(settings, [*cluster.brokers.values()], 0))
     return {number: troubles[server] for number, server in cluster.brokers.items()}
 
@@ -66,7 +67,8 @@ def _consumer(settings: Settings) -> Iterator[KafkaConsumer]:
 
 
 def describe_cluster(settings: Settings) -> Cluster:
-    """
+    """Ask for the brokers and the topic.
+
     Raises:
         KafkaError: the cluster does not answer, or refuses this client.
     """
@@ -86,7 +88,7 @@ def describe_cluster(settings: Settings) -> Cluster:
 
 
 def read_message(settings: Settings, partition: int, offset: int) -> Outgoing:
-    """Read the message at a place, to be sent to its partition once more.
+    """Read the message at a position, to be sent to its partition once more.
 
     Raises:
         TopicLogError: there is none.
