@@ -14,7 +14,8 @@ from app.web.stream import StatusEvents
 
 
 def build_service(settings: Settings) -> Service:
-    """
+    """Build the parts of an application, and start nothing yet.
+
     Raises:
         SettingsError: there is no such loader, or models cannot be kept.
         Exception: whatever importing somebody else's loader raises.

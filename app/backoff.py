@@ -11,6 +11,6 @@ FIRST_SECONDS = 0.1
 def backoff_seconds(
     failures: int, longest: float, chance: Callable[[], float] = random.random
 ) -> float:
-    """How long to wait after so many failures in a row: growing, and jittered so that a
-    thousand instances do not all come back at once."""
+    """Give the pause after so many failures in a row. It grows, up to `longest`, and is jittered so
+    that a thousand instances do not all come back at once."""
     return min(FIRST_SECONDS * 2.0 ** min(failures, 20), longest) * (0.5 + chance() / 2)

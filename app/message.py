@@ -1,4 +1,4 @@
-"""What a valid message is: from a record's bytes to its fields."""
+"""From a record's bytes to a valid message."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Message(Protocol):
 
 
 class Stopping(BaseException):
-    """What `checkpoint` raises; no Exception, which a loader may catch any of."""
+    """What `checkpoint` raises. Not an Exception, which a loader might catch."""
 
 
 def no_checkpoint() -> None:
-    """Where nobody waits for the loader."""
+    """For a message that nobody waits for."""
 
 
 @dataclass(frozen=True)

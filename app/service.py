@@ -23,7 +23,7 @@ KEY = "kafka_state"
 
 
 def no_deadline(connection: socket.socket) -> None:
-    """Where the server has none for answers."""
+    """For a server that has no deadline for answers."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Server:
 
 @dataclass(frozen=True)
 class Service:
-    """Built by `create_app`; its life is `start`, `drain`, `stop`.
+    """One application's parts; their life is `start`, `drain`, `stop`.
 
     Attributes:
         model: None unless models are served.
@@ -71,7 +71,7 @@ class Service:
         self.consumer.start()
 
     def drain(self) -> None:
-        """Have requests that wait answered now; others still are, while the thread ends."""
+        """Answer the requests that wait, and let the thread end. Other requests are still answered."""
         self.consumer.stop(timeout=0)
         self.state.close()
 

@@ -1,4 +1,4 @@
-"""JSON of which every instance finds the same valid (RFC 8259)."""
+"""JSON (RFC 8259), read so strictly that every instance finds the same texts valid."""
 
 from __future__ import annotations
 

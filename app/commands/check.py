@@ -88,7 +88,7 @@ def _settings() -> tuple[Settings, Loader]:
 
 
 def _require_one(troubles: Mapping[str, str | None]) -> None:
-    """Tell of each that it answers, or why not; one that does is enough."""
+    """Report each; one that answers is enough."""
     if all(troubles.values()):
         for what, trouble in troubles.items():
             _wrong(what, trouble)
@@ -101,7 +101,7 @@ def _require_one(troubles: Mapping[str, str | None]) -> None:
 
 
 def _require_topic(settings: Settings) -> None:
-    """A topic that is missing is one that the service creates, if it may."""
+    """Report whether the service could create the topic that is missing."""
     what = f"topic {settings.topic}"
     if not settings.topic_auto_create:
         _give_up(
@@ -166,7 +166,7 @@ def _described(snapshot: Snapshot) -> str:
 
 
 def _at(timestamp: int | None) -> str:
-    """Producers may set any."""
+    """Write a timestamp; nothing where it is in no year that Python knows."""
     try:
         at = datetime.fromtimestamp((timestamp or 0) / 1000, timezone.utc)
         return f", of {shown_time(at)}"
@@ -179,7 +179,7 @@ def _good(what: str, found: str = "") -> None:
 
 
 def _note(what: str, trouble: str) -> None:
-    """What does not keep the service from becoming ready."""
+    """Report what does not keep the service from becoming ready."""
     _tell(click.style("note ", fg="yellow"), what, trouble)
 
 

@@ -25,7 +25,8 @@ SHOWN_CHARACTERS = 1000
 
 
 def earlier_message(settings: Settings, partition: int, offset: int) -> Outgoing:
-    """
+    """Read a message that was sent before.
+
     Raises:
         click.ClickException: no service would take it.
         KafkaError: there is none, or it cannot be read.
@@ -54,7 +55,8 @@ def state_message(state: list[Any] | None) -> bytes:
 def model_state(
     path: Path, uri: str | None, name: str | None, version: str | None
 ) -> dict[str, str]:
-    """
+    """Describe a model as the `state` of a message.
+
     Raises:
         click.ClickException: no instance would serve it.
     """

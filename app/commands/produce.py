@@ -158,7 +158,7 @@ def _send(
     topic: str,
     lines: Lines,
 ) -> str | None:
-    """Give what is to be told where not all of them were acknowledged, or it was interrupted.
+    """Send all; gives what went wrong, None if all were acknowledged.
 
     Args:
         total: how many there are; None if that is not known.

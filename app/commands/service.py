@@ -1,4 +1,4 @@
-"""Asks a service that runs somewhere."""
+"""A client of the service, which runs somewhere."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ UNAVAILABLE = 503
 
 
 class NoService(Exception):
-    """Nothing answers there as this service does; the text says what does not."""
+    """What answers there, if anything, is not this service; the text says so."""
 
 
 class Answer(NamedTuple):
@@ -80,7 +80,7 @@ class Service:
 
 
 def shown_time(at: datetime) -> str:
-    """For eyes: of the zone of who looks, which is named."""
+    """Write a time for eyes, in the local time zone, which is named."""
     return at.astimezone().strftime("%Y-%m-%d %H:%M:%S %z")
 
 

@@ -16,7 +16,8 @@ LOOK_SECONDS = 0.2
 
 
 def require_following(service: Service, topic: str) -> None:
-    """
+    """Check that the service follows the topic.
+
     Raises:
         click.ClickException: nobody would serve what is sent there.
     """
@@ -77,7 +78,8 @@ def _wait_for(service: Service, partition: int, offset: int) -> None:
 
 
 def _refused(service: Service, partition: int, offset: int, deadline: float) -> str | None:
-    """Why the message is refused, if so; another worker may answer, which has yet to read it."""
+    """Give why the message is refused, if it is. Another worker may answer, which has yet to read
+    it."""
     while True:
         status = service.status()
         last = status["last_invalid"]

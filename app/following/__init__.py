@@ -1,1 +1,1 @@
-"""The thread that keeps the state current, and what it tells of itself."""
+"""The consumer thread: it keeps the state current, and says how that goes."""

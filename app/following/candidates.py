@@ -1,4 +1,4 @@
-"""Of one partition, the valid messages that may be the state."""
+"""The valid messages of one partition that may be the state."""
 
 from __future__ import annotations
 
@@ -69,7 +69,8 @@ class Candidate:
 
 @dataclass
 class Candidates:
-    """
+    """What is known of one partition's end, as a chain from the newest candidate to older ones.
+
     Attributes:
         newest: None if none is known.
     """

@@ -15,7 +15,7 @@ DETAIL_CHARACTERS = 500
 
 
 class EventLog:
-    """For the consumer thread only."""
+    """Logs what happens while following. For the consumer thread only."""
 
     def __init__(self, topic: str) -> None:
         self._topic = topic
@@ -117,10 +117,10 @@ class EventLog:
 
 
 def _place(partition: int | None, offset: int | None) -> dict[str, int | None]:
-    """Fields of a line in JSON; text ends with them."""
+    """Give the fields that say where a message is; a line of text ends with them."""
     return {"partition": partition, "offset": offset}
 
 
 def view(text: str, most: int = VIEW_CHARACTERS) -> str:
-    """As much of `text` as belongs into a log line."""
+    """Shorten a text for a log line."""
     return text if len(text) <= most else text[:most] + "…"

@@ -80,7 +80,7 @@ class PartitionReader(Generic[Accepted]):
         self.position, self._scan, self._is_starved = None, None, False
 
     def has_new_leader(self) -> None:
-        """Ask that one at once, and for everything."""
+        """Locate again, at once: the new leader may have another log."""
         self.locate_again()
         self._retry_at = 0.0
 

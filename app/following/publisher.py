@@ -19,7 +19,7 @@ MOST_ERRORS_TOLD = 3
 
 
 class Publisher:
-    """For the consumer thread only.
+    """Serves the newest message that loads. For the consumer thread only.
 
     Attributes:
         latest: the latest messages, which outlive a connection.
@@ -89,8 +89,8 @@ class Publisher:
         return newest or served
 
     def _taken_into_account(self, follower: Follower) -> Mapping[int, int]:
-        """By partition, the offset before which all messages are served, or give way to the one
-        that is; a message that is to be tried again is neither."""
+        """By partition, the offset before which every message is served or has given way to the one
+        that is. A message that is retried has not."""
         self._positions |= follower.positions
         positions = dict.fromkeys(follower.progress, 0) | self._positions
         for pending in self.latest.retries.pending:
@@ -137,7 +137,8 @@ class Publisher:
 
 
 def _seconds_since(timestamp: int | None) -> float | None:
-    """Of a message's timestamp; none is -1, and a producer's clock may be ahead."""
+    """How long ago a message's timestamp was; None if it has none (-1). A producer's clock may be
+    ahead."""
     if timestamp is None or timestamp < 0:
         return None
     return max(time.time() - timestamp / 1000, 0.0)

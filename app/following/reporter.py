@@ -15,7 +15,7 @@ from app.topic_log import KafkaError, explain
 
 
 class Reporter:
-    """Written by the consumer thread, read by any thread.
+    """Keeps the status, which the consumer thread writes and any thread reads.
 
     Attributes:
         status: how following goes; replaced as a whole.

@@ -24,7 +24,7 @@ TOPIC_SECONDS = 0.2
 
 
 class Session:
-    """Needs no thread of its own. For the consumer thread only."""
+    """Follows the topic over one connection after the other. For the consumer thread only."""
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""How following goes, for those who look after it."""
+"""How following goes: the status that `/status`, the stream and the metrics are made from."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STALE_AFTER_SECONDS = 3.0
 
 @dataclass(frozen=True)
 class Progress:
-    """How a partition is read.
+    """How far a partition is read.
 
     Attributes:
         position: the offset that is read next; None until its last valid message is located.
@@ -53,7 +53,7 @@ class Refused:
     detail: str
 
     def is_before(self, other: Refused) -> bool:
-        """Whether both are of one partition, where the other comes later."""
+        """Whether both are of one partition, and the other comes later in it."""
         log, other_log = (self.topic_id, self.partition), (other.topic_id, other.partition)
         return log == other_log and self.offset < other.offset
 
@@ -129,7 +129,7 @@ class Status:
 
     @property
     def lag(self) -> int | None:
-        """Of all partitions; None while that of one is not known."""
+        """The lag of all partitions together; None while that of one is not known."""
         lags = [progress.lag for progress in self.partitions.values()]
         known = [lag for lag in lags if lag is not None]
         return sum(known) if known and len(known) == len(lags) else None

@@ -18,7 +18,7 @@ from app.state import Snapshot
 
 
 class Validation:
-    """For the consumer thread only.
+    """Validates and loads messages, and counts those that fail. For the consumer thread only.
 
     Attributes:
         topic_id: of the topic that messages come from.
@@ -104,7 +104,7 @@ class Validation:
         )
 
     def counts(self) -> dict[str, Any]:
-        """The members of Status that are counted here."""
+        """Give the members of `Status` that are counted here."""
         return {
             "invalid_messages": dict(self._invalid_messages),
             "last_invalid": self._last_invalid,

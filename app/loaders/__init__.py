@@ -1,4 +1,4 @@
-"""The step from a valid message to what is served: anyone's own callable can take it."""
+"""From a valid message to what is served. A loader is any callable that takes a message."""
 
 from app.loaders.find import find_loader, load_json
 from app.loaders.protocol import Loader

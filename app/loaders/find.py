@@ -1,4 +1,4 @@
-"""The loader that `STATE_LOADER` names."""
+"""Finds the loader that `STATE_LOADER` names."""
 
 from __future__ import annotations
 

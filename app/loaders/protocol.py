@@ -1,4 +1,4 @@
-"""The step from a valid message to what is served: anyone's own callable can take it."""
+"""What a loader is, and what becomes of what it gives or raises."""
 
 from __future__ import annotations
 
@@ -13,8 +13,11 @@ from app.strict_json import canonical_json
 
 
 class Loader(Protocol):
-    """May also have a method `is_cached`, of a message: whether it is loaded without delay. A start
-    then serves one that is until a newer one is loaded."""
+    """Makes of a message what is served.
+
+    It may also have a method `is_cached`, of a message: whether it is loaded without delay. A
+    start serves one that is until a newer one is loaded.
+    """
 
     def __call__(self, message: StateMessage) -> Any:
         """Give the object to serve: a JSON value, or an object whose attribute `representation` is the JSON

@@ -1,4 +1,4 @@
-"""Run the code that is on the disk by now, not what a process imported before.
+"""A reload runs the code that is on the disk by then.
 
 It imports nothing of this package, for what it has imported by then is forgotten.
 """

@@ -1,4 +1,4 @@
-"""Heads of requests: when one has come, so that no thread has to wait for it."""
+"""Whether the head of a request has come, so that no thread has to wait for it."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def is_there(received: bytes, proxy_protocol: str, new: int | None = None) -> bo
 
 
 def receive(connection: socket.socket) -> bytes | None:
-    """What the client has sent, nothing if it closed, None if there is nothing yet."""
+    """Give what the client has sent: nothing if it has closed, None if nothing has come yet."""
     try:
         data = connection.recv(MOST_BYTES)
         # of TLS more may have been received than was asked for, of which the poller does not tell

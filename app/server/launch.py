@@ -1,4 +1,4 @@
-"""What the application is loaded by, and whether that can serve it."""
+"""What loads the application, and whether that can serve it."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ class CannotServe(RuntimeError):
 
 
 def is_to_follow() -> bool:
-    """Whether the thread is to be started here and now: not in gunicorn's master, whose workers
-    start one each after their fork, nor where `flask run` only watches the files."""
+    """Whether this process is to start the thread. gunicorn's master is not, for each worker starts
+    its own after the fork; nor is the process of `flask run` that only watches the files."""
     has_hooks = "app.server.life" in sys.modules
     return not has_hooks and not _only_watches_files()
 

@@ -1,4 +1,4 @@
-"""What happens when gunicorn starts, and when each of its workers starts and ends.
+"""The life of gunicorn and its workers: start, drain, stop.
 
 These are gunicorn's hooks, by its own names; gunicorn.conf.py hands them over.
 """
@@ -37,7 +37,7 @@ def refuse(error: object) -> NoReturn:
 
 
 def read_settings() -> Settings:
-    """What the environment says; what makes no sense ends the master."""
+    """Read the settings; one that makes no sense ends the master."""
     try:
         variables.check(os.environ)
         settings = Settings.from_environ(os.environ)

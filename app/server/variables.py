@@ -1,5 +1,4 @@
-"""gunicorn's own variables, of which it says in a traceback only that they are no numbers, and
-the number of its threads."""
+"""gunicorn's own variables, checked because gunicorn answers a wrong one with a traceback."""
 
 from __future__ import annotations
 
@@ -50,7 +49,8 @@ def threads(environ: Mapping[str, str]) -> int:
 
 
 def check_waiting(max_waiting: int | None, threads: int) -> None:
-    """
+    """Check that not every thread may wait.
+
     Raises:
         SettingsError: as many may wait as there are threads, so that nobody else is answered.
     """
@@ -59,7 +59,8 @@ def check_waiting(max_waiting: int | None, threads: int) -> None:
 
 
 def check(environ: Mapping[str, str]) -> None:
-    """
+    """Check the variables.
+
     Raises:
         SettingsError: one of them is no number, or out of its range.
     """

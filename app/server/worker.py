@@ -126,7 +126,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 
     @property
     def _leaves_it_to_gunicorn(self) -> bool:
-        """Where there are no heads that can be read here: a thread waits for what comes."""
+        """Whether requests come in a form that is not read here: HTTP/2, or not HTTP."""
         over_tls = self.cfg.is_ssl and "h2" in self.cfg.http_protocols
         return self.cfg.protocol != "http" or self.cfg.http2_cleartext != "off" or over_tls
 
@@ -271,7 +271,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 
 
 def served_by(worker: Any) -> Service | None:
-    """None where loading the application failed."""
+    """Give the service that a worker serves; None where loading the application failed."""
     extensions = getattr(getattr(worker, "wsgi", None), "extensions", {})
     service: Service | None = extensions.get(KEY)
     return service

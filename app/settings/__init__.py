@@ -1,4 +1,4 @@
-"""What the environment says, checked once at the start."""
+"""The settings: read from the environment, and checked once at the start."""
 
 from app.settings.environment import SettingsError
 from app.settings.settings import Settings, unknown_names

@@ -1,4 +1,4 @@
-"""How settings are declared, and read from the environment: a fault is one line that names it."""
+"""Declares settings, and reads them from the environment; a fault is one line that names it."""
 
 from __future__ import annotations
 
@@ -49,12 +49,12 @@ def setting(
 
 
 def fault(variable: str, accepted: str) -> ValidationError:
-    """What is wrong with a variable that is of its kind."""
+    """Say what is wrong with a variable though it is of its kind."""
     return ValidationError({variable: [accepted]})
 
 
 def variables(declared: type[DataclassInstance]) -> dict[str, str]:
-    """What the variables of these settings mean, by name."""
+    """Give the descriptions of these settings, by variable."""
     return {
         field.metadata[KIND].data_key: field.metadata[DESCRIPTION]
         for field in dataclasses.fields(declared)

@@ -38,7 +38,8 @@ def text(longest: int) -> fields.String:
 
 
 def matching(pattern: str, accepted: str, missing: str | None = None) -> fields.String:
-    """
+    """A text of some form.
+
     Args:
         missing: what is said where a value is required, and there is none.
     """

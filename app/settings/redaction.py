@@ -1,4 +1,4 @@
-"""Secrets taken out of texts that somebody else has written, and that are meant for eyes."""
+"""Takes secrets out of texts that somebody else has written, such as a client's errors."""
 
 from __future__ import annotations
 

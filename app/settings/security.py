@@ -15,7 +15,8 @@ SASL_MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 
 
 def check_security(settings: Settings, given: Collection[str]) -> None:
-    """
+    """Check the settings of TLS and SASL.
+
     Args:
         given: the variables that are set.
 

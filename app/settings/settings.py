@@ -270,7 +270,7 @@ class Settings:
         return context
 
     def trusting_context(self) -> ssl.SSLContext:
-        """One without a certificate of its own.
+        """Make a context without a certificate of its own.
 
         Raises:
             OSError: as `tls_context`.

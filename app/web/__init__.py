@@ -1,1 +1,1 @@
-"""What the service answers over HTTP, by Flask."""
+"""HTTP: what the service answers, by Flask."""

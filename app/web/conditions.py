@@ -85,7 +85,7 @@ class Conditions:
         return self.min_offsets.keys() - view.positions if view.positions else set()
 
     def require_partitions(self, view: StateView) -> None:
-        """Refuse to look for an offset where there never will be one.
+        """Refuse a `min_offset` of a partition that the topic does not have.
 
         Raises:
             BadRequest: the topic has no such partition.
@@ -97,7 +97,7 @@ class Conditions:
             )
 
     def missing(self, view: StateView) -> str:
-        """Say where the reader is, for those who wanted it further."""
+        """Say which `min_offset` is not reached, and where the position is."""
         return "; ".join(
             f"min_offset is {partition}:{offset}, and partition {partition} is at position "
             f"{position}, the offset that is read next"

@@ -90,8 +90,8 @@ class WaitingRequests(ConcurrencyLimit):
         seconds: float,
         connection: socket.socket | None,
     ) -> StateView:
-        """Give what is known when `is_met` of it, after `seconds`, at the service's end, or when
-        the client on `connection` (None where the server shows none) has left."""
+        """Give the view when `is_met` of it, after `seconds`, when the service ends, or when the
+        client on `connection` has left (None where the server does not show it)."""
         deadline = time.monotonic() + seconds
         while True:
             if connection:

@@ -201,7 +201,7 @@ class Metrics:
 
 
 def _connected(status: Status) -> float:
-    """A worker that has yet to try tells nothing: a reload is no outage."""
+    """1 or 0; no value before the first try, for a reload is no outage."""
     if status.connections == status.failures == 0:
         return NO_LOWEST
     return float(status.connected_since is not None)
@@ -240,7 +240,7 @@ class _Exposed(Collector):
 
 
 def _requests(durations: Metric) -> Metric:
-    """The histogram counts them anyway."""
+    """Give the number of requests, which the histogram counts anyway."""
     requests = Metric("http_requests", "Requests that were answered", "counter")
     for sample in durations.samples:
         if sample.name == f"{DURATION}_count":

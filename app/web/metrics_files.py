@@ -1,4 +1,4 @@
-"""The files of the metrics that several workers share, and how those of ended ones are folded."""
+"""The files in which workers share their metrics; those of ended workers are folded."""
 
 from __future__ import annotations
 
@@ -58,13 +58,14 @@ def unread() -> Iterator[None]:
 
 
 def make(folder: Path) -> None:
-    """Make it where it is not there, for this user alone."""
+    """Make the folder if it is missing, for this user alone."""
     folder.mkdir(mode=0o700, exist_ok=True)
 
 
 def fold(folder: Path, living: Container[int]) -> None:
-    """Add what workers counted that have ended to what those before them did, and forget what
-    they knew; otherwise each leaves files, which each scrape reads.
+    """Add up what ended workers have counted, and forget their gauges. Otherwise each leaves files
+    that every scrape reads.
+
 
     Args:
         living: the processes that still count.
@@ -101,8 +102,8 @@ def _add(path: Path, to: Path) -> None:
 
 
 def _is_empty(path: Path) -> bool:
-    """As when a worker has just made it, or was killed as it did; it is nothing that
-    MultiProcessCollector could read (client_python issue 1199)."""
+    """Whether a worker has just made it, or was killed as it did. MultiProcessCollector could not
+    read it (client_python issue 1199)."""
     return path.stat().st_size == 0
 
 

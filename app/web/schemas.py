@@ -95,8 +95,7 @@ class StateSchema(Schema):
 
 
 class ProgressSchema(Schema):
-    """Where a partition is read next, where it ends, how many messages are between, and why it
-    cannot be read now, if so."""
+    """A partition's position and end, the lag between them, and why it cannot be read now, if so."""
 
     position = fields.Integer(required=True, allow_none=True)
     end = fields.Integer(required=True, allow_none=True)
@@ -110,7 +109,7 @@ class LastErrorSchema(Schema):
 
 
 class RefusedSchema(Schema):
-    """A message that was looked at and is invalid."""
+    """An invalid message."""
 
     at = fields.AwareDateTime(required=True)
     partition = fields.Integer(required=True)
@@ -152,7 +151,7 @@ class HistorySchema(Schema):
 
 
 class PendingSchema(Schema):
-    """A message that does not load now, and is tried again."""
+    """A message that could not be loaded now, and is retried."""
 
     partition = fields.Integer(required=True)
     offset = fields.Integer(required=True)

@@ -25,7 +25,7 @@ _STATUS = StreamStatusSchema()
 
 
 class StatusEvents:
-    """How following goes, as an event, which is written for all streams and not by each.
+    """The `status` event, written once for all streams.
 
     For any thread: `_written` is replaced as a whole.
     """
@@ -94,7 +94,7 @@ class Stream:
         return self._waiting.is_awaited(self._connection)
 
     def _wait_for_state(self, seconds: float) -> str | None:
-        """As text, for a reader who is slow shall not keep alive what was served."""
+        """Give the event as text, so that a slow reader keeps no served object alive."""
         known = self._waiting.wait_until(self._is_newer, seconds, self._connection)
         if not self._is_newer(known):
             return None

@@ -1,4 +1,4 @@
-"""What the service answers; every view reads one snapshot of the state."""
+"""The views; each reads one snapshot of the state."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def _connection() -> socket.socket | None:
 
 @blueprint.app_template_global()
 def relative(endpoint: str, **values: Any) -> str:
-    """An address as the pages have it: relative, for a proxy may have taken a prefix away."""
+    """Give an address for a page: relative, for a proxy may have taken a prefix away."""
     return url_for(endpoint, **values).removeprefix(request.script_root).removeprefix("/")
 
 
@@ -184,7 +184,7 @@ def status() -> Response:
 
 
 def _json(answer: Any) -> Response:
-    """For programs, and for eyes."""
+    """Answer with JSON that is indented for eyes."""
     return Response(json.dumps(answer, indent=2) + "\n", mimetype="application/json")
 
 
