@@ -16,6 +16,7 @@ log = logging.getLogger(__name__)
 # gunicorn's own format, so that a terminal shows one kind of line
 TEXT = "[%(asctime)s] [%(process)d] [%(levelname)s] %(message)s"
 TEXT_DATE = "%Y-%m-%d %H:%M:%S %z"
+SHORT_CHARACTERS = 100
 JSON_FIELDS = ["timestamp", "levelname", "process", "name", "message"]
 # a terminal would obey them; as JSON writes them
 CONTROLS = {code: f"\\u{code:04x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
@@ -47,6 +48,11 @@ def formatter(settings: Settings) -> logging.Formatter:
             settings.redact,
         )
     return _Redacted(_Text(TEXT, TEXT_DATE), settings.redact)
+
+
+def shorten(text: str, most: int = SHORT_CHARACTERS) -> str:
+    """Shorten a text for a log line."""
+    return text if len(text) <= most else text[:most] + "…"
 
 
 class _Text(logging.Formatter):

@@ -16,10 +16,10 @@ import click
 
 from app.commands.service import shown_time
 from app.following.consumer import Consumer
-from app.following.event_log import view
 from app.following.history import History
 from app.loaders import find_loader
 from app.loaders.protocol import Loader
+from app.logs import shorten
 from app.server import variables
 from app.settings import Settings, SettingsError, unknown_names
 from app.state import Snapshot, State
@@ -158,7 +158,7 @@ def _require_state(settings: Settings, loader: Loader) -> None:
 
 
 def _described(snapshot: Snapshot) -> str:
-    shown = view(snapshot.json)
+    shown = shorten(snapshot.json)
     if snapshot.offset is None:
         return f"there is none, and the initial value is served: {shown}"
     where = f"partition {snapshot.partition}, offset {snapshot.offset}"

@@ -12,7 +12,8 @@ from typing import Any
 import click
 
 from app.commands.service import OK, NoService, Service, shown_time
-from app.following.event_log import DETAIL_CHARACTERS, view
+from app.following.event_log import DETAIL_CHARACTERS
+from app.logs import shorten
 
 WATCH_SECONDS = 1.0
 MOST_PARTITIONS = 20
@@ -73,7 +74,7 @@ def _lines(service: Service) -> Iterator[str]:
             if place
             else "the initial value"
         )
-        yield f"state       {view(json.dumps(state.body['state'], ensure_ascii=False))} ({where})"
+        yield f"state       {shorten(json.dumps(state.body['state'], ensure_ascii=False))} ({where})"
     else:
         yield f"state       {click.style('not known', fg='red')}: {state.body.get('detail')}"
     yield from _partitions(status["partitions"])
@@ -108,7 +109,7 @@ def _partitions(partitions: Mapping[str, Mapping[str, Any]]) -> Iterator[str]:
 def _reason(message: Mapping[str, Any]) -> str:
     return (
         f"partition {message['partition']}, offset {message['offset']}: "
-        f"{message['reason']}: {view(message['detail'], DETAIL_CHARACTERS)}"
+        f"{message['reason']}: {shorten(message['detail'], DETAIL_CHARACTERS)}"
     )
 
 

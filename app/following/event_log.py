@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import logging
 
-from app.logs import Throttle
+from app.logs import Throttle, shorten
 from app.state import Snapshot
 
 log = logging.getLogger(__name__)
 
-VIEW_CHARACTERS = 100
 # why a message is refused ends with what would be accepted
 DETAIL_CHARACTERS = 500
 
@@ -37,15 +36,15 @@ class EventLog:
         if snapshot.offset is None:
             log.info(
                 "Initializing API with the initial state %s: %s holds no valid message",
-                view(snapshot.json),
+                shorten(snapshot.json),
                 self._topic,
             )
         else:
             log.info(
                 "Initializing API with data from msg: state %s",
-                view(snapshot.json),
+                shorten(snapshot.json),
                 extra={
-                    **_place(snapshot.partition, snapshot.offset),
+                    **_position(snapshot.partition, snapshot.offset),
                     "timestamp_ms": snapshot.timestamp,
                 },
             )
@@ -54,8 +53,8 @@ class EventLog:
     def update(self, snapshot: Snapshot) -> None:
         self._update(
             "State updated to: %s",
-            view(snapshot.json),
-            extra=_place(snapshot.partition, snapshot.offset),
+            shorten(snapshot.json),
+            extra=_position(snapshot.partition, snapshot.offset),
         )
 
     def invalid(
@@ -69,17 +68,17 @@ class EventLog:
         self._invalid(
             "Skipped an invalid message: %s: %s",
             reason,
-            view(detail, DETAIL_CHARACTERS),
+            shorten(detail, DETAIL_CHARACTERS),
             exc_info=traceback_of,
-            extra=_place(partition, offset),
+            extra=_position(partition, offset),
         )
 
     def pending(self, partition: int, offset: int, reason: str, detail: str) -> None:
         self._pending(
             "Not loaded now, to be retried: %s: %s",
             reason,
-            view(detail, DETAIL_CHARACTERS),
-            extra=_place(partition, offset),
+            shorten(detail, DETAIL_CHARACTERS),
+            extra=_position(partition, offset),
         )
 
     def failure(self, reason: str, traceback_of: Exception | None) -> None:
@@ -116,11 +115,6 @@ class EventLog:
             throttle.flush()
 
 
-def _place(partition: int | None, offset: int | None) -> dict[str, int | None]:
+def _position(partition: int | None, offset: int | None) -> dict[str, int | None]:
     """Give the fields that say where a message is; a line of text ends with them."""
     return {"partition": partition, "offset": offset}
-
-
-def view(text: str, most: int = VIEW_CHARACTERS) -> str:
-    """Shorten a text for a log line."""
-    return text if len(text) <= most else text[:most] + "…"
