@@ -29,7 +29,7 @@ from confluent_kafka.admin import (
 )
 
 from dev.apache_kafka import ApacheKafka
-from tests.topics import new_topic
+from tests.topics import admin_of, new_topic
 from tests.undecodable import send_undecodable
 from tests.waiting import eventually
 
@@ -177,7 +177,7 @@ class Schedule:
         self._writers = writers
         self._random = random.Random(seed)
         self._began = time.monotonic()
-        self._admin = AdminClient({"bootstrap.servers": kafka.address, "log_level": 0})
+        self._admin = admin_of(kafka.address)
         # one for many readings: a new one takes half a second until it reads
         self._reader = self._new_reader()
         self._numbers = itertools.count(INITIAL + 1)

@@ -37,6 +37,7 @@ from dev import apache_kafka
 from dev.apache_kafka import ApacheKafka
 from dev.broker import forwarding
 from tests.processes import Program, assert_all_ended, free_port, gunicorn, running
+from tests.topics import admin_of
 from tests.waiting import eventually
 
 pytestmark = pytest.mark.own_kafka
@@ -263,7 +264,7 @@ class Soak:
 
     def admin(self) -> AdminClient:
         """For its caller to hold until all is answered."""
-        return AdminClient({"bootstrap.servers": self.kafka.address, "log_level": 0})
+        return admin_of(self.kafka.address)
 
     def forward(self) -> None:
         """Have the bootstrap name lead to where the broker is now."""
