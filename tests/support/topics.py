@@ -90,10 +90,21 @@ class Topic:
         self.send(*(json.dumps({"state": state}).encode() for state in states), **options)
 
 
+def admin_of(servers: str) -> AdminClient:
+    """One that knows a controller.
+
+    A broker that was frozen, or is just back, may know none. librdkafka then waits for one, and does
+    not ask again.
+    """
+    admin = AdminClient({"bootstrap.servers": servers, "log_level": 0})
+    eventually(lambda: admin.list_topics(timeout=10).controller_id >= 0)
+    return admin
+
+
 def new_topic(servers: str, name: str = "", **options: Any) -> Topic:
     """Create a topic of one partition, unless `options` say otherwise."""
     name = name or f"test-{uuid.uuid4().hex}"
-    admin = AdminClient({"bootstrap.servers": servers})
+    admin = admin_of(servers)
     admin.create_topics([NewTopic(name, **{"num_partitions": 1, **options})])[name].result(30)
     return Topic(name, servers)
 
@@ -143,7 +154,7 @@ def delete_before(admin: AdminClient, topic: Topic, offset: int, partition: int 
 
 @pytest.fixture(scope="session")
 def admin(bootstrap_servers: str) -> AdminClient:
-    return AdminClient({"bootstrap.servers": bootstrap_servers})
+    return admin_of(bootstrap_servers)
 
 
 @pytest.fixture

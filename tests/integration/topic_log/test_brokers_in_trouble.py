@@ -18,7 +18,7 @@ from dev.apache_kafka import ApacheKafka
 from dev.broker import forwarding
 from tests.support.application import Service
 from tests.support.processes import Program, assert_all_ended, following, free_port
-from tests.support.topics import Topic, new_topic
+from tests.support.topics import Topic, admin_of, new_topic
 from tests.support.waiting import eventually
 
 pytestmark = [pytest.mark.own_kafka, pytest.mark.xdist_group("brokers_in_trouble")]
@@ -100,7 +100,7 @@ def wait_for_failure(program: Program, reason: str) -> None:
 
 def has_committed(program: Program, kafka: ApacheKafka) -> bool:
     """Which opens its second client: what happens then happens to both."""
-    admin = AdminClient({"bootstrap.servers": kafka.address})
+    admin = admin_of(kafka.address)
     groups = admin.list_consumer_groups().result(10)
     own = program.get("/status").json()["group_id"]
     return own in {group.group_id for group in groups.valid}
@@ -237,7 +237,7 @@ def test_a_lost_broker_leaves_no_files_behind(kafka, topic):
 @pytest.mark.parametrize("count", [1, 3, 5], ids="of {} messages".format)
 def test_follows_the_new_topic_after_it_is_deleted_and_created_again(kafka, topic, serve, count):
     topic.send_state("old", "older", "the last")
-    admin = AdminClient({"bootstrap.servers": kafka.address})
+    admin = admin_of(kafka.address)
     with serve(topic) as program:
         program.comes_to("the last")
         tag = program.get().headers["ETag"]
@@ -253,7 +253,7 @@ def test_follows_the_new_topic_after_it_is_deleted_and_created_again(kafka, topi
 def test_tells_a_topic_created_again_with_the_same_messages_by_its_etag(kafka, topic, serve):
     now = int(time.time() * 1000)
     topic.send_state("same", timestamp=now)
-    admin = AdminClient({"bootstrap.servers": kafka.address})
+    admin = admin_of(kafka.address)
     with serve(topic) as program:
         program.comes_to("same")
         tag = program.get().headers["ETag"]
@@ -265,7 +265,7 @@ def test_tells_a_topic_created_again_with_the_same_messages_by_its_etag(kafka, t
 
 
 def test_waits_for_a_deleted_topic_that_it_may_not_create(kafka, topic):
-    admin = AdminClient({"bootstrap.servers": kafka.address})
+    admin = admin_of(kafka.address)
     settings = Settings(topic=topic.name, bootstrap_servers=kafka.address, topic_auto_create=False)
     topic.send_state("before")
     service = Service(create_app(settings))

@@ -21,7 +21,7 @@ from dev import apache_kafka
 from dev.apache_kafka import ApacheKafka
 from tests.support import secure_broker
 from tests.support.processes import Program, following
-from tests.support.topics import Topic, committed, new_topic
+from tests.support.topics import Topic, admin_of, committed, new_topic
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.own_kafka
@@ -173,7 +173,7 @@ def test_nobody_waits_for_a_coordinator_that_is_gone_and_the_next_one_is_told(
     with followed(next(topics), tmp_path) as instance:
         instance.is_seen(within=FIRST_SECONDS)
     offsets = Topic(OFFSETS.topic, servers)
-    admin = AdminClient({"bootstrap.servers": servers})
+    admin = admin_of(servers)
     eventually(lambda: is_led_as_preferred(admin))
     coordinator = leader_of(cluster, offsets)
     topic = next(topic for topic in topics if leader_of(cluster, topic) is not coordinator)

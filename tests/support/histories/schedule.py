@@ -28,7 +28,7 @@ from confluent_kafka.admin import (
 from dev.apache_kafka import ApacheKafka
 from tests.support.histories.reading import INITIAL, Reading, SlowReader, place_of
 from tests.support.histories.writers import CODECS, LINGER_MS, Writer, Writers
-from tests.support.topics import new_topic
+from tests.support.topics import admin_of, new_topic
 from tests.support.undecodable import send_undecodable
 from tests.support.waiting import eventually
 
@@ -97,7 +97,7 @@ class Schedule:
         self._writers = writers
         self._random = random.Random(seed)
         self._began = time.monotonic()
-        self._admin = AdminClient({"bootstrap.servers": kafka.address, "log_level": 0})
+        self._admin = admin_of(kafka.address)
         self._reader = SlowReader(kafka.address)
         self._numbers = itertools.count(INITIAL + 1)
         self._states: dict[bytes, int] = {}

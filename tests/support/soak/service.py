@@ -20,6 +20,7 @@ from tests.support.processes import free_port, gunicorn, running
 from tests.support.soak.client import ANSWER_SECONDS, Client
 from tests.support.soak.footprint import Footprint
 from tests.support.soak.writer import TOPIC, Writer
+from tests.support.topics import admin_of
 from tests.support.waiting import eventually
 
 WORKERS = 2
@@ -73,7 +74,7 @@ class Soak:
 
     def admin(self) -> AdminClient:
         """For its caller to hold until all is answered."""
-        return AdminClient({"bootstrap.servers": self.kafka.address, "log_level": 0})
+        return admin_of(self.kafka.address)
 
     def forward(self) -> None:
         """Have the bootstrap name lead to where the broker is now."""
