@@ -14,7 +14,7 @@ from app.web.limits import ConcurrencyLimit
 from app.web.metrics import Metrics
 
 if TYPE_CHECKING:
-    from app.service import Server
+    from app.serving import Server
 
 
 @dataclass

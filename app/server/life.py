@@ -19,7 +19,8 @@ from gunicorn.workers.sync import SyncWorker
 
 from app.server import fresh, variables
 from app.server.worker import Worker, served_by
-from app.service import Server, no_deadline, service_of
+from app.service import service_of
+from app.serving import Server, no_deadline
 from app.settings import Settings, SettingsError, unknown_names
 from app.web import metrics_files
 

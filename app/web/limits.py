@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from app.service import Server
+    from app.serving import Server
     from app.state import State, StateView
 
 # how soon it is noticed that a client has left
