@@ -1,4 +1,4 @@
-"""How kafka-python 3 puts what is asked of a partition's leader, and reads the answer."""
+"""How kafka-python 3 asks a partition's leader, and reads the answer: see `adapter.Requests`."""
 
 from __future__ import annotations
 
@@ -19,7 +19,6 @@ _EndsPartition = _EndsTopic.ListOffsetsPartition
 
 
 def fetch_version(client: Any) -> int:
-    """The newest version of the request that the brokers and this module know."""
     version: int = client.api_version(FetchRequest, max_version=FETCH_VERSION)
     return version
 
@@ -32,10 +31,6 @@ def fetch_request(
     max_bytes: int,
     isolation_level: int,
 ) -> Any:
-    """
-    Args:
-        partitions: of each its number, leader epoch (-1 if not known), offset, and bytes at most.
-    """
     asked = [
         _Partition(
             version=version,
@@ -64,8 +59,6 @@ def fetch_request(
 def fetch_answers(
     response: Any,
 ) -> Iterator[tuple[int, int, int, int, int | None, Sequence[tuple[int, int]], Any]]:
-    """Of each partition its number, error code, high watermark, last stable offset, first offset,
-    aborted transactions (producer's id, first offset), and record batches."""
     for topic in response.responses:
         for answer in topic.partitions:
             yield (
@@ -94,20 +87,17 @@ def ends_request(
 
 
 def ends_answers(response: Any) -> Iterator[tuple[int, int, int]]:
-    """Of each partition its number, error code and offset."""
     for topic in response.topics:
         for answer in topic.partitions:
             yield answer.partition_index, answer.error_code, answer.offset
 
 
 def leader(cluster: ClusterMetadata, topic: str, partition: int) -> tuple[int, int, int]:
-    """The leader's node id (-1 without one), its epoch (-1 if not known) and an error code."""
     metadata = cluster._partitions[topic][partition]
     return metadata.leader_id, metadata.leader_epoch, metadata.error_code
 
 
 def is_connected(client: Any, node: int) -> bool:
-    """Whether the broker can be asked; if not, begin to connect."""
     try:
         ready: bool = client.ready(node)
     except UnknownBrokerIdError:  # metadata can name a leader and not its address

@@ -1,4 +1,4 @@
-"""How kafka-python-ng puts what is asked of a partition's leader, and reads the answer.
+"""How kafka-python-ng asks a partition's leader, and reads the answer: see `adapter.Requests`.
 
 Its own consumer asks in version 4 of the request, which brokers before 4.0 refuse where the topic
 or the broker has `compression.type=zstd` (KIP-110: version 10 is the first that may have it), and
@@ -20,7 +20,6 @@ FETCH_VERSIONS = 11, 4
 
 
 def fetch_version(client: Any) -> int:
-    """The newest version of the request that the brokers and this module know."""
     _, newest = (client.get_api_versions() or {}).get(FETCH, (0, 0))
     return next((version for version in FETCH_VERSIONS if version <= newest), FETCH_VERSIONS[-1])
 
@@ -33,10 +32,6 @@ def fetch_request(
     max_bytes: int,
     isolation_level: int,
 ) -> Any:
-    """
-    Args:
-        partitions: of each its number, leader epoch (-1 if not known), offset, and bytes at most.
-    """
     head = -1, wait_ms, 1, max_bytes, isolation_level
     if version < 11:
         return FetchRequest[version](
@@ -50,8 +45,6 @@ def fetch_request(
 def fetch_answers(
     response: Any,
 ) -> Iterator[tuple[int, int, int, int, int | None, Sequence[tuple[int, int]], Any]]:
-    """Of each partition its number, error code, high watermark, last stable offset, first offset,
-    aborted transactions (producer's id, first offset), and record batches."""
     for _, partitions in response.topics:
         for number, error, high_watermark, stable, *log_start, aborted, records in (
             (*fields[:-2], fields[-1]) if response.API_VERSION >= 11 else fields
@@ -77,21 +70,18 @@ def ends_request(
 
 
 def ends_answers(response: Any) -> Iterator[tuple[int, int, int]]:
-    """Of each partition its number, error code and offset."""
     for _, partitions in response.topics:
         for number, error, _, offset in partitions:
             yield number, error, offset
 
 
 def leader(cluster: ClusterMetadata, topic: str, partition: int) -> tuple[int, int, int]:
-    """The leader's node id (-1 without one), its epoch (-1 if not known) and an error code."""
     metadata = cluster._partitions[topic][partition]
     epoch = cluster.leader_epochs.get((topic, partition), -1)
     return metadata.leader, epoch, metadata.error
 
 
 def is_connected(client: Any, node: int) -> bool:
-    """Whether the broker can be asked; if not, begin to connect."""
     # it would let a question for metadata that is not answered block all others
     ready: bool = client.ready(node, metadata_priority=False)
     return ready
