@@ -103,7 +103,9 @@ class Follower:
                     self._accept,
                     functools.partial(self._on_undecodable, partition),
                 )
-        for partition in self._log.new_leaders() & self._readers.keys():
+        new = self._log.new_leaders() & self._readers.keys()
+        self._held = [answer for answer in self._held if answer.partition not in new]
+        for partition in new:
             self._log.forget(partition)
             self._readers[partition].has_new_leader()
 
@@ -165,18 +167,26 @@ class Follower:
         Raises:
             CannotReadBack: the partition cannot be read now.
         """
+        if error := self._readers[partition].error:
+            raise CannotReadBack(f"partition {partition}: {error}")
         self._log.forget(partition)
         reader = PartitionReader(accept, functools.partial(self._on_undecodable, partition))
         advance = reader.read_through(offsets)
-        deadline = time.monotonic() + READ_BACK_SECONDS
-        while advance is None:
-            now = time.monotonic()
-            if now > deadline:
-                raise CannotReadBack(f"partition {partition}: {reader.error or 'no answer'}")
-            ask = reader.next_ask(now)
-            for answer in self._log.ask({partition: ask} if ask else {}, WAIT_SECONDS):
-                if answer.partition == partition:
-                    advance = reader.take(answer, time.monotonic())
-                else:
-                    self._held.append(answer)
+        answered_at = time.monotonic()
+        try:
+            while advance is None:
+                now = time.monotonic()
+                if now > answered_at + READ_BACK_SECONDS:
+                    raise CannotReadBack(f"partition {partition}: no answer")
+                ask = reader.next_ask(now)
+                answers = self._log.ask({partition: ask} if ask else {}, WAIT_SECONDS)
+                self._held += [answer for answer in answers if answer.partition != partition]
+                for answer in (answer for answer in answers if answer.partition == partition):
+                    advance = reader.take(answer, now)
+                    if reader.error:  # the one that follows finds out what becomes of it
+                        raise CannotReadBack(f"partition {partition}: {reader.error}")
+                    answered_at = time.monotonic()
+        finally:
+            # what is answered later is not for the one that follows
+            self._log.forget(partition)
         return advance.tail

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import math
 import time
@@ -45,6 +44,10 @@ class _Ranked:
 class LatestMessages:
     """What is known of each partition's end. For the consumer thread only.
 
+    Attributes:
+        retries: the messages that could not be loaded.
+        unread_because: why some partition could not be read back in the last pass, if so.
+
     The state is the newest message that loads: by timestamp across partitions, within a partition
     by offset. What cannot be loaded now is retried, and until then the newest before it is served,
     by an instance that is running and by one that starts alike: it depends on the log alone.
@@ -68,6 +71,7 @@ class LatestMessages:
         self._partitions: dict[int, Candidates] = {}
         self._added: set[int] = set()
         self._appended = 0
+        self.unread_because: str | None = None
         self.retries = Retries(now)
 
     def append(self, message: StateMessage, since: int) -> None:
@@ -138,6 +142,7 @@ class LatestMessages:
 
     def _first_that_loads(self, load: Load, read_back: ReadBack) -> Snapshot | None:
         self.retries.begin_pass()
+        self.unread_because = None
         load = functools.partial(self.retries.attempt, load=load)
         ranking = {
             partition: _Ranked(known.newest, known.newest.message.timestamp)
@@ -169,28 +174,33 @@ class LatestMessages:
         One that ranks above all `others` would be tried next anyway. It is tried as it is read, so
         that thousands in a row that are refused are read at once, and none of them is kept.
         """
-        refused = math.inf
+        refused: list[tuple[int, int]] = []
+        lowest = newer.timestamp
 
         def accept(message: Message) -> Candidate | None:
-            nonlocal refused
+            nonlocal lowest
             parsed = self._validate(message)
             if parsed is None:
                 return None
             found = Candidate(parsed, unread=range(0), seen_after=newer.candidate.seen_after)
-            rank = min(newer.timestamp, refused, parsed.timestamp), parsed.partition
-            if others is None or rank > others:
+            lowest = min(lowest, parsed.timestamp)
+            if others is None or (lowest, parsed.partition) > others:
                 found.try_to_load(load)
             if found.is_refused:
-                refused = min(refused, parsed.timestamp)
+                refused.append((parsed.offset, parsed.timestamp))
                 return None
             return found
 
         candidate = newer.candidate
-        # what there is of a partition that cannot be read is looked for as soon as it can be
-        with contextlib.suppress(CannotReadBack):
-            if candidate.unread:
+        if candidate.unread:
+            try:
                 found = read_back(candidate.message.partition, candidate.unread, accept)
-                candidate.note_read_back(found, refused)
+                # of a window that took several fetches the older ones were read first
+                after = found.message.offset if found else -1
+                timestamps = (timestamp for offset, timestamp in refused if offset > after)
+                candidate.note_read_back(found, min(timestamps, default=math.inf))
+            except CannotReadBack as error:
+                self.unread_because = str(error)
         older = candidate.older
         if older is None:
             return None

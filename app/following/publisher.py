@@ -64,9 +64,8 @@ class Publisher:
             return
         newest = self._newest(follower)
         self._report_loading()
-        pending = self.latest.retries.pending
-        if newest is None and pending:
-            self._state.explain(str(pending[0]))
+        if newest is None and (trouble := self._trouble()):
+            self._state.explain(trouble)
             self.initial_load_done()
             return
         if newest is None and follower.missing:
@@ -87,6 +86,11 @@ class Publisher:
         if newest and served and newest.is_older_than(served) and not follower.is_located:
             return served  # what takes its place may still be found
         return newest or served
+
+    def _trouble(self) -> str | None:
+        """Why it is not known yet whether there is a message to serve."""
+        pending = self.latest.retries.pending
+        return str(pending[0]) if pending else self.latest.unread_because
 
     def _taken_into_account(self, follower: Follower) -> Mapping[int, int]:
         """By partition, the offset before which every message is served or has given way to the one

@@ -13,10 +13,11 @@ from typing import Any
 from app.backoff import backoff_seconds
 from app.following.consumer import Consumer
 from app.following.history import History
+from app.loaders import InvalidMessage, Loader, StateMessage, load_json
 from app.logs import Throttle
 from app.settings import Settings
 from app.state import State
-from app.topic_log import Answer, Ask, TopicLogError
+from app.topic_log import Answer, Ask, AskRecords, PartitionError, TopicLogError
 from tests.support.leaders import Leader
 from tests.support.waiting import eventually
 
@@ -64,6 +65,7 @@ class Log:
     topic_id: str
     leaders: Mapping[int, Leader]
     silent: frozenset[int] = frozenset()
+    failing_before: int = 0
     is_gone: bool = False
     fetches: int = 0
     before_wait: Callable[[], None] | None = None
@@ -77,7 +79,19 @@ class Log:
         time.sleep(0.01)  # as a broker waits for a record
         if self.is_gone:
             raise TopicLogError("it was deleted")
-        return [self.leaders[p].answer(asks[p]) for p in asks.keys() - self.silent]
+        return [self._answer(p, asks[p]) for p in asks.keys() - self.silent]
+
+    def _answer(self, partition: int, ask: Ask) -> Answer:
+        if isinstance(ask, AskRecords) and ask.offset < self.failing_before:
+            return PartitionError(partition, "KAFKA_STORAGE_ERROR", "its disk has failed")
+        return self.leaders[partition].answer(ask)
+
+    def forget(self, partition: int) -> None: ...
+
+    def want_metadata(self) -> None: ...
+
+    def tells_epochs(self, partition: int) -> bool:
+        return True
 
     def new_leaders(self) -> set[int]:
         return set()
@@ -97,7 +111,7 @@ def leader(partition: int, *states: Any, timestamp: int = 0, start: int = 0) -> 
 
 
 @contextlib.contextmanager
-def following(monkeypatch, *logs: Log) -> Iterator[State]:
+def following(monkeypatch, *logs: Log, loader: Loader = load_json) -> Iterator[State]:
     """One after the other."""
     opening = iter(logs)
 
@@ -108,7 +122,7 @@ def following(monkeypatch, *logs: Log) -> Iterator[State]:
 
     monkeypatch.setattr("app.following.session.TopicLog", open_next)
     state = State()
-    consumer = Consumer(Settings(topic="t"), state, History(length=1))
+    consumer = Consumer(Settings(topic="t"), state, History(length=1), loader=loader)
     consumer.start()
     try:
         yield state
@@ -133,6 +147,23 @@ def test_of_a_topic_made_anew_it_serves_nothing_before_it_knows_all_and_nothing_
         anew.silent = frozenset()
         eventually(lambda: state.view().positions == {0: 1, 1: 9})
         assert state.read().json == '"new"'
+
+
+def test_serves_no_initial_state_while_what_was_before_a_refused_message_cannot_be_read(
+    monkeypatch,
+):
+    def load(message: StateMessage) -> Any:
+        if message.state == "refused":
+            raise InvalidMessage("refused", "never")
+        return message.state
+
+    log = Log("id", {0: leader(0, "good", "refused")}, failing_before=1)
+    with following(monkeypatch, log, loader=load) as state:
+        eventually(lambda: "its disk has failed" in state.view().reason)
+        assert state.view().snapshot is None
+        log.failing_before = 0
+        eventually(lambda: state.view().snapshot)
+        assert state.read().json == '"good"'
 
 
 def test_what_its_status_says_has_been_reported(monkeypatch):

@@ -425,3 +425,40 @@ def test_an_error_while_reading_loses_nothing(error):
         follower.follow(Record(0, 1, 1, GOOD), Record(0, 2, 2, REFUSED))
     follower.read_back_later = follower.read_back
     assert follower.follow() == "0:1"
+
+
+def test_a_message_ranks_no_lower_for_one_before_it_that_is_refused():
+    """Of a window that takes several fetches the older messages are read first."""
+    follower = Follower()
+
+    def in_several_fetches(partition, offsets, accept):
+        scan = Scan(offsets, accept, width=len(offsets))
+        while not scan.is_done:
+            run = [r for r in follower.records if r.partition == partition]
+            at = scan.next.start
+            scan.has_read(at + 1, [record for record in run if record.offset == at])
+        return scan.found
+
+    log = [Record(0, 0, 45, REFUSED), Record(0, 1, 50, GOOD), Record(0, 2, 60, REFUSED)]
+    other = [Record(1, 0, 40, GOOD), Record(1, 1, 47, GOOD)]
+    follower.records += log
+    follower.latest.append(follower.validate(log[2]), since=0)
+    follower.latest.append(follower.validate(other[0]), since=0)
+    served = follower.latest.newest(None, in_several_fetches)
+    assert served.partition == 0
+    follower.latest.append(follower.validate(other[1]), since=1)
+    assert follower.latest.newest(served, in_several_fetches) == served
+
+
+def test_says_that_a_partition_could_not_be_read_back():
+    follower = Follower()
+
+    def cannot(partition, offsets, accept):
+        raise CannotReadBack("its leader is away")
+
+    refused = Record(0, 1, 1, REFUSED)
+    follower.latest.append(follower.validate(refused), since=0)
+    assert follower.latest.newest(None, cannot) is None
+    assert follower.latest.unread_because == "its leader is away"
+    assert follower.latest.newest(None, lambda *_: None) is None
+    assert follower.latest.unread_because is None
