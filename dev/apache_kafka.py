@@ -48,6 +48,9 @@ KRAFT_PROPERTIES = {
     "broker.session.timeout.ms": "2000",
     "broker.heartbeat.interval.ms": "500",
 }
+# for one that nobody breaks: with so short a session a busy machine cuts it off for a moment, in which
+# it leads nothing, and groups have no coordinator. It is Kafka's default
+LEFT_ALONE = {"broker.session.timeout.ms": "9000"}
 # started at the same time it may be slower than the broker, whose patience is else a session's
 ZOOKEEPER_PROPERTIES = {
     "zookeeper.session.timeout.ms": "2000",

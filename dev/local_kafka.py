@@ -23,7 +23,7 @@ def main() -> str | None:
         signal.signal(stop_signal, signal.default_int_handler)
     try:
         print(f"Starting Apache Kafka {apache_kafka.version()} ...", flush=True)
-        with apache_kafka.running(port=PORT) as kafka:
+        with apache_kafka.running(apache_kafka.LEFT_ALONE, port=PORT) as kafka:
             print(
                 f"Apache Kafka {apache_kafka.version()} answers at {kafka.address}; Ctrl-C stops "
                 "it, and what it holds is gone then",

@@ -25,8 +25,8 @@ log = logging.getLogger(__name__)
 COMMIT_SECONDS = 5.0
 COMMIT_UNCHANGED_SECONDS = 600.0  # far below offsets.retention.minutes, seven days by default
 LONGEST_RETRY_SECONDS = 1.0
-# after so many failures in a row it is no passing one
-FAILURES_TOLD = 5
+# a broker that is new, or busy, may have no coordinator for some seconds
+TOLD_AFTER_SECONDS = 10.0
 # between two looks at whether the broker has answered
 STEP_SECONDS = 0.02
 STOP_SECONDS = 0.5
@@ -68,6 +68,7 @@ class Group:
         self._committed: Mapping[TopicPartition, int] = {}
         self._committed_at = 0.0
         self._failures = 0
+        self._failing_since: float | None = None
         self._told: set[str] = set()
 
     def commit(self, positions: Mapping[TopicPartition, int]) -> None:
@@ -100,7 +101,7 @@ class Group:
             try:
                 self._pause(pause)
                 self._commit_what_is_new()
-                self._failures, pause = 0, COMMIT_SECONDS
+                self._failures, self._failing_since, pause = 0, None, COMMIT_SECONDS
             except GroupAuthorizationFailedError:
                 self._is_refused = True
                 break
@@ -156,9 +157,11 @@ class Group:
             raise
 
     def _note_failure(self, error: Exception) -> None:
+        now = self._now()
         self._failures += 1
+        self._failing_since = now if self._failing_since is None else self._failing_since
         name = type(error).__name__
-        if self._failures >= FAILURES_TOLD and name not in self._told:
+        if now >= self._failing_since + TOLD_AFTER_SECONDS and name not in self._told:
             self._told.add(name)
             log.warning(
                 "The position cannot be committed under the group %s, and following goes on: %s",

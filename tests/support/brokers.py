@@ -15,6 +15,7 @@ from testcontainers.community.kafka import KafkaContainer
 
 from dev import apache_kafka
 from dev.broker import EmbeddedBroker
+from tests.support.coordinator import await_coordinator
 
 CONTAINER_IMAGE = "confluentinc/cp-kafka:7.9.0"
 CONTAINER_KAFKA = "3.9.0"
@@ -71,7 +72,8 @@ def maven() -> Broker | None:
 @contextlib.contextmanager
 def _maven_running() -> Iterator[str]:
     apache_kafka.prepare()
-    with apache_kafka.running() as kafka:
+    with apache_kafka.running(apache_kafka.LEFT_ALONE) as kafka:
+        await_coordinator(kafka.address)
         yield kafka.address
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import trustme
-from confluent_kafka import Consumer
 from confluent_kafka.admin import (
     AclBinding,
     AclBindingFilter,
@@ -28,7 +27,7 @@ from cryptography.hazmat.primitives import serialization
 
 from dev import apache_kafka
 from dev.apache_kafka import ApacheKafka
-from tests.support.topics import committed
+from tests.support.coordinator import await_coordinator
 from tests.support.waiting import eventually
 
 # what each speaks; MUTUAL asks for a certificate, WRONG_HOST shows that of another host, and
@@ -147,7 +146,7 @@ def running(overrides: Mapping[str, str] | None = None) -> Iterator[SecureBroker
             _write(authority.issue_cert("localhost", common_name="client"), folder / whose)
         listeners = [listener for listener in LISTENERS if listener != "CONTROLLER"]
         properties = _properties(folder) | dict(overrides or {})
-        with apache_kafka.running(properties, listeners) as kafka:
+        with apache_kafka.running({**apache_kafka.LEFT_ALONE, **properties}, listeners) as kafka:
             broker = SecureBroker(
                 kafka,
                 AdminClient({"bootstrap.servers": kafka.address}),
@@ -160,7 +159,7 @@ def running(overrides: Mapping[str, str] | None = None) -> Iterator[SecureBroker
                 USERS,
             )
             _add_scram_users(broker.admin)
-            _await_coordinator(kafka.address)
+            await_coordinator(kafka.address)
             yield broker
 
 
@@ -221,10 +220,3 @@ def _add_scram_users(admin: AdminClient) -> None:
         ]
         for added in admin.alter_user_scram_credentials(upsertions).values():
             added.result(WITHIN_SECONDS)
-
-
-def _await_coordinator(address: str) -> None:
-    """Of groups; a new broker has none yet, which the service would tell of."""
-    consumer = Consumer({"bootstrap.servers": address, "group.id": "nobody"})
-    eventually(lambda: committed(consumer, "nothing") is not None, within=WITHIN_SECONDS)
-    consumer.close()

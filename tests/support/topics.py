@@ -12,7 +12,6 @@ from confluent_kafka import (
     OFFSET_BEGINNING,
     Consumer,
     KafkaError,
-    KafkaException,
     Message,
     Producer,
     TopicPartition,
@@ -21,16 +20,6 @@ from confluent_kafka.admin import AdminClient, NewTopic
 
 from tests.support.brokers import CHOSEN
 from tests.support.waiting import eventually
-
-# a group's coordinator is being chosen, or has just moved
-COORDINATOR_TO_COME = {
-    KafkaError.NOT_COORDINATOR,
-    KafkaError.COORDINATOR_NOT_AVAILABLE,
-    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
-    KafkaError._TIMED_OUT,
-    KafkaError._TRANSPORT,
-    KafkaError.REQUEST_TIMED_OUT,
-}
 
 
 class Topic:
@@ -116,17 +105,6 @@ def offsets_of(topic: Topic) -> tuple[int, int]:
         return reader.get_watermark_offsets(TopicPartition(topic.name, 0), timeout=10)
     finally:
         reader.close()
-
-
-def committed(consumer: Consumer, topic: str) -> TopicPartition | None:
-    """What the consumer's group has committed of partition 0; None while the group has no
-    coordinator."""
-    try:
-        (at,) = consumer.committed([TopicPartition(topic, 0)], timeout=10)
-    except KafkaException as error:
-        assert error.args[0].code() in COORDINATOR_TO_COME, error
-        return None
-    return at
 
 
 def read_offsets(topic: Topic) -> list[int]:

@@ -20,8 +20,9 @@ from confluent_kafka.admin import AdminClient
 from dev import apache_kafka
 from dev.apache_kafka import ApacheKafka
 from tests.support import secure_broker
+from tests.support.coordinator import committed
 from tests.support.processes import Program, following
-from tests.support.topics import Topic, admin_of, committed, new_topic
+from tests.support.topics import Topic, admin_of, new_topic
 from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.own_kafka

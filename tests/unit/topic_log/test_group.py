@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 from collections.abc import Callable, Iterable
@@ -150,3 +151,20 @@ def test_the_clients_log_is_as_before_when_two_threads_have_closed_theirs():
     for thread in closing:
         thread.join(10)
     assert log.level == level
+
+
+def test_tells_of_failures_that_last_and_not_of_a_coordinator_that_is_being_chosen(caplog):
+    caplog.set_level(logging.WARNING)
+    clock = Clock()
+
+    def pass_a_second() -> None:
+        clock.time += 1
+
+    client = Client(pass_a_second, refusals=itertools.repeat(KafkaTimeoutError("no coordinator")))
+    group = group_of(client, now=clock)
+    group.commit({FIRST: 1})
+    told = eventually(lambda: [(record.message, clock.time) for record in caplog.records])
+    group.close()
+    ((line, at),) = told
+    assert line.startswith("The position cannot be committed under the group group")
+    assert at >= 5
