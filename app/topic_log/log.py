@@ -10,11 +10,8 @@ from kafka import KafkaConsumer, TopicPartition
 
 from app.topic_log.admin import create_topic
 from app.topic_log.answers import Answer, Ask
-from app.topic_log.client import (
-    connection_options,
-    open_client,
-)
-from app.topic_log.connectivity import reaching, silent_brokers
+from app.topic_log.connectivity import silent_brokers
+from app.topic_log.consumers import open_consumer
 from app.topic_log.exchange import Exchange
 from app.topic_log.group import Group, close_quietly
 from app.topic_log.handshake import Unreachable
@@ -69,14 +66,7 @@ class TopicLog:
         return self._open_consumer(**options, group_id=group_id)
 
     def _open_consumer(self, **options: Any) -> KafkaConsumer:
-        with reaching(self._settings) as server:
-            consumer = open_client(
-                KafkaConsumer,
-                **connection_options(self._settings, server),
-                auto_offset_reset="none",
-                enable_auto_commit=False,
-                **options,
-            )
+        consumer = open_consumer(self._settings, **options)
         adapter.create_no_topics(consumer)
         return consumer
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError, OffsetOutOfRangeError
 
-from app.topic_log.client import TopicLogError, connection_options, explain, open_client
-from app.topic_log.connectivity import ask_each, reaching
+from app.topic_log.client import TopicLogError, explain
+from app.topic_log.connectivity import ask_each
+from app.topic_log.consumers import open_consumer
 from app.topic_log.installed import adapter
 from app.topic_log.producer import Outgoing
 
@@ -53,13 +54,7 @@ def ask_brokers(settings: Settings, cluster: Cluster) -> dict[int, str | None]:
 
 @contextlib.contextmanager
 def _consumer(settings: Settings) -> Iterator[KafkaConsumer]:
-    with reaching(settings) as server:
-        consumer = open_client(
-            KafkaConsumer,
-            **connection_options(settings, server),
-            auto_offset_reset="none",
-            enable_auto_commit=False,
-        )
+    consumer = open_consumer(settings)
     try:
         yield consumer
     finally:

@@ -383,7 +383,7 @@ def test_shows_no_secret_in_the_traceback_of_a_client_that_has_one_in_its_error(
     def fail(*args: object, **config: object) -> None:
         raise RuntimeError(f"cannot do with {config}")
 
-    monkeypatch.setattr("app.topic_log.log.KafkaConsumer", fail)
+    monkeypatch.setattr("app.topic_log.consumers.KafkaConsumer", fail)
     root = logging.getLogger()
     monkeypatch.setattr(root, "handlers", [])
     service = serve(environ("SASL_PLAINTEXT", "PLAIN", KAFKA_SASL_PASSWORD=WRONG))
