@@ -5,45 +5,19 @@ from __future__ import annotations
 import hmac
 
 import pytest
-from flask import Flask
 
-from app.following.history import History
-from app.following.status import Status
-from app.service import KEY, Service
-from app.settings import Settings
 from app.state import Snapshot, State
 from app.web import auth as protection
 from app.web import errors as problems
 from app.web import views
-from app.web.limits import WaitingRequests
-from app.web.metrics import Metrics
-from app.web.stream import StatusEvents
+from tests.support.still import still_app
 
 TOKEN = "s3cret.token~1=="
 
 
-class StillConsumer:
-    status = Status("topic", "client")
-
-    def is_alive(self) -> bool:
-        return True
-
-    def seconds_since_loop(self) -> float:
-        return 0.0
-
-
 def client(token: str | None):
-    app = Flask("app")
-    state, consumer = State(), StillConsumer()
-    app.extensions[KEY] = Service(
-        settings=Settings(topic="topic"),
-        state=state,
-        history=History(2),
-        consumer=consumer,
-        metrics=Metrics(),
-        waiting=WaitingRequests(state),
-        status_events=StatusEvents(lambda: consumer.status),
-    )
+    state = State()
+    app = still_app(state)
     state.publish(Snapshot("77"), {0: 0})
     app.register_blueprint(views.blueprint)
     problems.register(app)

@@ -14,30 +14,14 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from app.following.history import History
-from app.following.status import LastError, Progress, Refused, Status
-from app.service import KEY, Service, service_of
+from app.following.status import LastError, Progress, Refused
+from app.service import KEY, service_of
 from app.settings import Settings
 from app.state import Snapshot, State
 from app.web import errors as problems
 from app.web import stream, views
-from app.web.limits import WaitingRequests
-from app.web.metrics import Metrics
+from tests.support.still import still_app
 from tests.support.waiting import eventually
-
-
-class StillConsumer:
-    alive = True
-    silent_seconds = 0.0
-
-    def __init__(self) -> None:
-        self.status = Status("topic", "client")
-
-    def is_alive(self) -> bool:
-        return self.alive
-
-    def seconds_since_loop(self) -> float:
-        return self.silent_seconds
 
 
 @pytest.fixture
@@ -47,17 +31,7 @@ def state() -> State:
 
 @pytest.fixture
 def app(state) -> Flask:
-    app = Flask("app")
-    consumer = StillConsumer()
-    app.extensions[KEY] = Service(
-        settings=Settings(topic="topic", history=2),
-        state=state,
-        history=History(2),
-        consumer=consumer,
-        metrics=Metrics(),
-        waiting=WaitingRequests(state, limit=2),
-        status_events=stream.StatusEvents(lambda: consumer.status),
-    )
+    app = still_app(state, waiting=2)
     app.register_blueprint(views.blueprint)
     problems.register(app)
     return app
