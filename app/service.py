@@ -49,7 +49,7 @@ class Service:
         self.consumer.start()
 
     def drain(self) -> None:
-        """Answer the requests that wait, and let the thread end. Other requests are still answered."""
+        """Answer the requests that wait, and let the thread end; others are still answered."""
         self.consumer.stop(timeout=0)
         self.state.close()
 

@@ -42,7 +42,7 @@ class Snapshot:
 
     @cached_property
     def sent_at(self) -> datetime | None:
-        """The timestamp as a date; None where it is missing (-1), or in no year that Python knows."""
+        """The timestamp as a date; None where it is missing (-1) or in no year that Python knows."""
         if self.timestamp is None or self.timestamp < 0:
             return None
         try:

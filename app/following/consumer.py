@@ -65,7 +65,9 @@ class Consumer:
             CLIENT,
             stale_after=STALE_AFTER_SECONDS + settings.conflate_ms / 1000,
         )
-        self._reporter = Reporter(settings, status, state, reports, self._event_log)
+        self._reporter = Reporter(
+            settings, status, state, reports, self._event_log, self.initial_load_done.set
+        )
         validation = Validation(loader, self._event_log, history, self._checkpoint)
         publisher = Publisher(
             state,
@@ -136,7 +138,6 @@ class Consumer:
 
     def _note_failure(self, error: Exception) -> None:
         self._reporter.failed(error)
-        self.initial_load_done.set()
         self._event_log.flush()
         self._failures_in_a_row += 1
         self._last_loop = time.monotonic()

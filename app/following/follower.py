@@ -21,8 +21,8 @@ IN_TROUBLE_SECONDS = 5.0
 
 
 class Follower:
-    """Asks the log for what is not known yet, and tells the latest messages. For the consumer thread
-    only.
+    """Asks the log for what is not known yet, and tells the latest messages. For the consumer
+    thread only.
 
     Attributes:
         has_read: whether any partition was fetched from: offsets are told to those too who may not

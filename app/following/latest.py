@@ -44,13 +44,13 @@ class _Ranked:
 class LatestMessages:
     """What is known of each partition's end. For the consumer thread only.
 
-    Attributes:
-        retries: the messages that could not be loaded.
-        unread_because: why some partition could not be read back in the last pass, if so.
-
     The state is the newest message that loads: by timestamp across partitions, within a partition
     by offset. What cannot be loaded now is retried, and until then the newest before it is served,
     by an instance that is running and by one that starts alike: it depends on the log alone.
+
+    Attributes:
+        retries: the messages that could not be loaded.
+        unread_because: why some partition could not be read back in the last pass, if so.
     """
 
     def __init__(

@@ -19,8 +19,8 @@ class Scan(Generic[Accepted]):
     """Finds the last message within some offsets of one partition that `accept` accepts.
 
     Reads windows that end where the one before began and grow from a single offset, so that a
-    valid newest message costs one fetch and no message is validated twice. A window is read forward,
-    in as many fetches as it takes. It grows by its offsets, not by its messages, for compaction
+    valid newest message costs one fetch and no message is validated twice. A window is read
+    forward, in as many fetches as it takes. It grows by its offsets, not by its messages, for compaction
     and transactions leave offsets empty.
 
     Attributes:

@@ -23,8 +23,6 @@ class Publisher:
 
     Attributes:
         latest: the latest messages, which outlive a connection.
-        initial_load_done: called as soon as there is a state, or something keeps it from becoming
-            known.
     """
 
     def __init__(
@@ -40,6 +38,8 @@ class Publisher:
         """
         Args:
             initial: the JSON text of the state while the topic holds no valid message.
+            initial_load_done: called as soon as there is a state, or something keeps it from
+                becoming known.
         """
         self._state = state
         self._initial = initial
@@ -47,7 +47,7 @@ class Publisher:
         self._validation = validation
         self._reporter = reporter
         self._event_log = event_log
-        self.initial_load_done = initial_load_done
+        self._initial_load_done = initial_load_done
         self._positions: dict[int, int] = {}
         self.latest = LatestMessages(validation.validate, self._load, validation.is_cached)
 
@@ -66,7 +66,7 @@ class Publisher:
         self._report_loading()
         if newest is None and (trouble := self._trouble()):
             self._state.explain(trouble)
-            self.initial_load_done()
+            self._initial_load_done()
             return
         if newest is None and follower.missing:
             self._explain_missing(follower.missing)
@@ -77,7 +77,7 @@ class Publisher:
             self._note(newest, published)
         self._state.publish(newest, self._taken_into_account(follower))
         if newest != published:
-            self.initial_load_done()
+            self._initial_load_done()
             self._log(newest, is_first=published is None)
 
     def _newest(self, follower: Follower) -> Snapshot | None:
@@ -124,7 +124,7 @@ class Publisher:
         locating = f"locating the last valid message of {self._reporter.status.topic}"
         self._state.explain("; ".join([locating, *errors[:MOST_ERRORS_TOLD]]))
         if errors:
-            self.initial_load_done()
+            self._initial_load_done()
 
     def _report_loading(self) -> None:
         changes = {**self._validation.counts(), "pending": self.latest.retries.pending}

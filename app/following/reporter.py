@@ -28,15 +28,18 @@ class Reporter:
         state: State,
         reports: Sequence[Callable[[Status], None]],
         event_log: EventLog,
+        initial_load_done: Callable[[], object],
     ) -> None:
         """
         Args:
             reports: called with each new status.
+            initial_load_done: called with each failure: it keeps the state from becoming known.
         """
         self._settings = settings
         self._state = state
         self._reports = reports
         self._event_log = event_log
+        self._initial_load_done = initial_load_done
         self._last_failure = ""
         self.status = status
 
@@ -50,7 +53,7 @@ class Reporter:
         """Note that following has ended, or cannot begin."""
         reason = explain(error, self._settings)
         is_news = reason != self._last_failure
-        if is_news or self.status.connected_since:
+        if is_news or self.status.is_connected:
             is_expected = isinstance(error, KafkaError) or not is_news
             self._event_log.failure(reason, traceback_of=None if is_expected else error)
         self._last_failure = reason
@@ -61,10 +64,11 @@ class Reporter:
             failures=self.status.failures + 1,
             last_error=LastError(datetime.now(timezone.utc), reason),
         )
+        self._initial_load_done()
 
     def connected(self, topic_id: str | None) -> None:
         """Note that following goes on; to be called again and again."""
-        if self.status.connected_since:
+        if self.status.is_connected:
             return
         if self._last_failure:
             self._event_log.recovery()

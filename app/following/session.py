@@ -83,7 +83,6 @@ class Session:
                     "KAFKA_TOPIC_AUTO_CREATE is false"
                 )
             )
-            self._publisher.initial_load_done()
         while not topic_log.partitions():
             if self._settings.topic_auto_create and topic_log.create_topic():
                 self._event_log.created_topic()

@@ -70,8 +70,8 @@ class Status:
         failures: how often it ended, or could not begin.
         updates: how many states were published.
         invalid_messages: how many were invalid, by reason.
-        current_as_of: when every partition was last confirmed to be read up to its end, on the clock
-            of `time.monotonic`; the start of the thread before the first time.
+        current_as_of: when every partition was last confirmed to be read up to its end, on the
+            clock of `time.monotonic`; the start of the thread before the first time.
         stale_after: how many seconds after that the state counts as stale.
         last_invalid: the last invalid message; in a partition the one with the highest offset.
         failed_loads: how many messages the loader refused or could not load now, by reason.

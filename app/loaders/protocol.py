@@ -20,8 +20,8 @@ class Loader(Protocol):
     """
 
     def __call__(self, message: StateMessage) -> Any:
-        """Give the object to serve: a JSON value, or an object whose attribute `representation` is the JSON
-        value that `/state` answers.
+        """Give the object to serve: a JSON value, or an object whose attribute `representation` is
+        the JSON value that `/state` answers.
 
         Raises:
             InvalidMessage: the message never becomes a state, and is skipped.
@@ -35,8 +35,8 @@ def load(loader: Loader, message: StateMessage) -> Snapshot:
     Raises:
         InvalidMessage: says the loader; and with reason `loader` and its cause, for whatever else
             it raises, and for what cannot be written as JSON.
-        RetryableError: says the loader; and with reason `memory` where there is none left, and `os` for
-            an OSError.
+        RetryableError: says the loader; and with reason `memory` where there is none left, and
+            `os` for an OSError.
         Stopping: says the checkpoint.
     """
     with _understanding():

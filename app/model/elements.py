@@ -78,8 +78,8 @@ def from_json(data: list[Any], shape: Sequence[int], datatype: str, where: str) 
         limits = np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype)
         numbers = [number for number in flat if number is not None]
         raise BadRequest(
-            f"data of {where} is from {summary(min(numbers))} to {summary(max(numbers))}; accepted for "
-            f"{datatype} is from {limits.min} to {limits.max}"
+            f"data of {where} is from {summary(min(numbers))} to {summary(max(numbers))}; accepted "
+            f"for {datatype} is from {limits.min} to {limits.max}"
         ) from None
 
 

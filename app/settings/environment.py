@@ -41,11 +41,8 @@ def setting(
     """
     kind.data_key = variable
     kind.required = default is dataclasses.MISSING
-    return dataclasses.field(
-        default=default,
-        repr=not is_secret,
-        metadata={KIND: kind, DESCRIPTION: description},
-    )
+    kind.metadata = {DESCRIPTION: description}
+    return dataclasses.field(default=default, repr=not is_secret, metadata={KIND: kind})
 
 
 def fault(variable: str, accepted: str) -> ValidationError:
@@ -53,13 +50,18 @@ def fault(variable: str, accepted: str) -> ValidationError:
     return ValidationError({variable: [accepted]})
 
 
-def variables(declared: type[DataclassInstance]) -> dict[str, str]:
-    """Give the descriptions of these settings, by variable."""
+def kinds_of(declared: type[DataclassInstance]) -> dict[str, fields.Field[Any]]:
+    """Give the kinds of these settings, by attribute; each knows its variable."""
     return {
-        field.metadata[KIND].data_key: field.metadata[DESCRIPTION]
+        field.name: field.metadata[KIND]
         for field in dataclasses.fields(declared)
         if KIND in field.metadata
     }
+
+
+def variables(declared: type[DataclassInstance]) -> dict[str, str]:
+    """Give the descriptions of these settings, by variable."""
+    return {kind.data_key or "": kind.metadata[DESCRIPTION] for kind in kinds_of(declared).values()}
 
 
 def read(
@@ -75,9 +77,9 @@ def read(
     Raises:
         SettingsError: a value is missing or makes no sense.
     """
-    declarations = [field for field in dataclasses.fields(declared) if KIND in field.metadata]
-    kinds = {field.name: field.metadata[KIND] for field in declarations}
-    secrets = {kinds[field.name].data_key for field in declarations if not field.repr}
+    kinds = kinds_of(declared)
+    shown = {field.name for field in dataclasses.fields(declared) if field.repr}
+    secrets = {kind.data_key for attribute, kind in kinds.items() if attribute not in shown}
     given = {name: value for name, value in environ.items() if value}
     try:
         settings = declared(**Schema.from_dict(kinds)(unknown=EXCLUDE).load(given))

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Collection
 from typing import TYPE_CHECKING
 
-from app.settings.environment import KIND, fault
+from app.settings.environment import fault, kinds_of
 
 if TYPE_CHECKING:
     from app.settings.settings import Settings
@@ -30,9 +29,9 @@ def check_security(settings: Settings, given: Collection[str]) -> None:
 
 def _require_what_belongs_together(settings: Settings, given: Collection[str]) -> None:
     protocol = settings.security_protocol
-    for field in dataclasses.fields(settings):
-        variable = field.metadata[KIND].data_key if KIND in field.metadata else ""
-        needs = {"sasl_": "SASL_", "ssl_": "SSL"}.get(field.name[: field.name.find("_") + 1])
+    for attribute, kind in kinds_of(type(settings)).items():
+        variable = kind.data_key or ""
+        needs = {"sasl": "SASL_", "ssl": "SSL"}.get(attribute.partition("_")[0])
         if needs and variable in given and needs not in protocol:
             raise fault(
                 variable,
@@ -41,7 +40,7 @@ def _require_what_belongs_together(settings: Settings, given: Collection[str]) -
         if needs == "SASL_" and variable not in given and needs in protocol:
             accepted = (
                 f"accepted are {', '.join(SASL_MECHANISMS)}"
-                if field.name == "sasl_mechanism"
+                if attribute == "sasl_mechanism"
                 else "accepted is that of a user whom the brokers know"
             )
             raise fault(variable, f"{accepted}; KAFKA_SECURITY_PROTOCOL is {protocol} and needs it")

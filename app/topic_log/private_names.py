@@ -7,7 +7,7 @@ from kafka.cluster import ClusterMetadata
 from kafka.record.default_records import DefaultRecordBatch
 
 COMMON = {
-    ClusterMetadata: ("_last_successful_refresh_ms", "_partitions"),
+    ClusterMetadata: ("_last_successful_refresh_ms", "_need_update", "_partitions"),
     DefaultRecordBatch: (
         "_buffer",
         "_header_data",

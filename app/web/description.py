@@ -89,11 +89,12 @@ OPERATIONS: dict[str, dict[str, Any]] = {
             ),
             304: {"description": "the state is the known one", "headers": VERSION | APPLIED},
             400: _problem(
-                "a min_offset is not PARTITION:OFFSET, or names a partition that the topic does not have"
+                "a min_offset is not PARTITION:OFFSET, or names a partition that the topic does not "
+                "have"
             ),
             503: _problem(
-                "there is no state yet, min_offset was not reached in time, or the limit on waiting "
-                "requests is reached",
+                "there is no state yet, min_offset was not reached in time, or the limit on "
+                "waiting requests is reached",
                 headers=TRY_AGAIN | APPLIED,
             ),
         },

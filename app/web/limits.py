@@ -10,8 +10,9 @@ import time
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
+from app.serving import Server, no_deadline
+
 if TYPE_CHECKING:
-    from app.serving import Server
     from app.state import State, StateView
 
 # how soon it is noticed that a client has left
@@ -76,7 +77,7 @@ class WaitingRequests(ConcurrencyLimit):
         super().__init__(DEFAULT_LIMIT if limit is None else limit)
         self._state = state
         self._follows_threads = limit is None
-        self._extend_deadline: Callable[[socket.socket], None] = lambda _: None
+        self._extend_deadline: Callable[[socket.socket], None] = no_deadline
 
     def serve_with(self, server: Server) -> None:
         """To be called before the first request."""

@@ -95,7 +95,7 @@ class StateSchema(Schema):
 
 
 class ProgressSchema(Schema):
-    """A partition's position and end, the lag between them, and why it cannot be read now, if so."""
+    """A partition's position and end, the lag between them, and why it cannot be read, if so."""
 
     position = fields.Integer(required=True, allow_none=True)
     end = fields.Integer(required=True, allow_none=True)

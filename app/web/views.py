@@ -28,6 +28,7 @@ from app.service import Service, current_service
 from app.state import Snapshot, StateUnknown, StateView
 from app.web.conditions import Conditions
 from app.web.errors import RETRY_AFTER_SECONDS
+from app.web.limits import WaitingRequests
 from app.web.schemas import HistorySchema, StatusSchema, StreamQuery
 from app.web.stream import Stream
 
@@ -74,23 +75,22 @@ def hello() -> Response:
 @blueprint.get("/state")
 def state() -> Response:
     """The current state, once it is what the request waits for."""
-    conditions = Conditions.of(request)
-    view = current_service().state.view()
+    service, conditions = current_service(), Conditions.of(request)
+    view = service.state.view()
     if not conditions.is_met_by(view):
-        view = _wait_for(conditions)
+        view = _wait_for(service.waiting, conditions)
     snapshot = view.state
     if conditions.min_offsets:
         conditions.require_partitions(view)
     if not conditions.is_read_through(view):
         raise ServiceUnavailable(conditions.missing(view), retry_after=RETRY_AFTER_SECONDS)
     answer = _not_modified(snapshot) if conditions.is_known(snapshot.version) else _full(snapshot)
-    if stale_seconds := current_service().consumer.status.stale_seconds:
+    if stale_seconds := service.consumer.status.stale_seconds:
         answer.headers["X-State-Stale"] = str(int(stale_seconds))
     return answer
 
 
-def _wait_for(conditions: Conditions) -> StateView:
-    waiting = current_service().waiting
+def _wait_for(waiting: WaitingRequests, conditions: Conditions) -> StateView:
     with waiting.slot() if conditions.wait_seconds else nullcontext():
         if conditions.preferred_wait is not None:
             _say_that_preference_applied(conditions.preferred_wait)

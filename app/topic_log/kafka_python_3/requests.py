@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from kafka.cluster import ClusterMetadata
 from kafka.errors import UnknownBrokerIdError
 from kafka.protocol.consumer import FetchRequest, ListOffsetsRequest
+
+from app.topic_log.adapter import FetchAnswer
 
 # the newest that names topics, and not their ids
 FETCH_VERSION = 11
@@ -56,9 +58,7 @@ def fetch_request(
     )
 
 
-def fetch_answers(
-    response: Any,
-) -> Iterator[tuple[int, int, int, int, int | None, Sequence[tuple[int, int]], Any]]:
+def fetch_answers(response: Any) -> Iterator[FetchAnswer]:
     for topic in response.responses:
         for answer in topic.partitions:
             yield (

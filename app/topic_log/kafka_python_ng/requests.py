@@ -7,12 +7,14 @@ which tells no leader epoch (KIP-320, version 9).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 from kafka.cluster import ClusterMetadata
 from kafka.protocol.fetch import FetchRequest
 from kafka.protocol.offset import OffsetRequest
+
+from app.topic_log.adapter import FetchAnswer
 
 FETCH = 1
 # of the versions in between none is the newest of any release
@@ -42,9 +44,7 @@ def fetch_request(
     return FetchRequest[version](*head, *of_no_session, [(topic, asked)], [], "")
 
 
-def fetch_answers(
-    response: Any,
-) -> Iterator[tuple[int, int, int, int, int | None, Sequence[tuple[int, int]], Any]]:
+def fetch_answers(response: Any) -> Iterator[FetchAnswer]:
     for _, partitions in response.topics:
         for number, error, high_watermark, stable, *log_start, aborted, records in (
             (*fields[:-2], fields[-1]) if response.API_VERSION >= 11 else fields
