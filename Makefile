@@ -64,7 +64,9 @@ kafka: install ## A real Apache Kafka on localhost:9092, until Ctrl-C; needs jav
 run-producer: install ## Send a message; STATE=77 for a given state, COUNT=1000 for many
 	@exec $(BIN)/python -m dev.served $(if $(STATE),--state "$$STATE") $(if $(COUNT),--count "$$COUNT")
 
-test: install .venv/with-dev ## Run every test; ARGS="-k name" to choose, KAFKA_VERSION=3.9.1 for another Kafka
+# one of its tests runs the README's commands in this folder: what they install is there before, for
+# while an extra is installed nobody can import this project
+test: install .venv/with-onnx .venv/with-dev ## Run every test; ARGS="-k name" to choose, KAFKA_VERSION=3.9.1 for another Kafka
 	@$(BIN)/python -m pytest $(PARALLEL) $(VERSION_OPTION) $(ARGS)
 
 soak: install .venv/with-dev ## Ten minutes of random faults; ARGS="--soak-seed=1" for those of a run before

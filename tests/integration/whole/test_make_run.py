@@ -219,8 +219,9 @@ def test_help_names_every_command():
         assert f"make {command} " in shown
 
 
-def test_installing_again_does_nothing():
-    again = ["make", "--question", "install"]
+@pytest.mark.parametrize("target", ["install", ".venv/with-onnx", ".venv/with-dev"])
+def test_a_test_installs_nothing_into_what_the_others_import(target):
+    again = ["make", "--question", target]
     eventually(lambda: subprocess.run(again, cwd=ROOT, check=False).returncode == 0, within=1)
 
 
@@ -245,7 +246,7 @@ def steps_of(clone, *targets: str) -> str:
         (["run"], ["kafka-python-ng,embedded-broker"]),
         (["run-producer"], ["kafka-python-ng,embedded-broker"]),
         (["run", "STATE_LOADER=onnx"], ["kafka-python-ng,embedded-broker", "onnx"]),
-        (["test"], ["kafka-python-ng,embedded-broker", "dev"]),
+        (["test"], ["kafka-python-ng,embedded-broker", "onnx", "dev"]),
         (["lint", "KAFKA_CLIENT=kafka-python"], ["kafka-python,embedded-broker", "dev"]),
     ],
 )
