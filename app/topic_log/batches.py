@@ -104,8 +104,8 @@ class _Batch:
                 yield from batch.newest_first(within, on_undecodable)
             else:
                 yield from _legacy_records(self.batch, partition, within)
-        except (KafkaError, ValueError, IndexError, OSError, RuntimeError) as error:
-            # of a codec or the checksum: nothing in the batch can be told from anything else
+        except Exception as error:  # noqa: BLE001  # each codec has errors of its own
+            # nothing in the batch can be told from anything else
             on_undecodable(max(self.start, within.start), _reason(error))
 
 
@@ -202,9 +202,19 @@ def _whole_batches(data: bytes | memoryview) -> list[_Batch]:
             start = batch.base_offset
             batches.append(_Batch(batch, start, start + batch.last_offset_delta + 1))
         else:
-            offsets = [record.offset for record in MemoryRecords(batch._buffer).next_batch()]
-            batches.append(_Batch(batch, offsets[0], offsets[-1] + 1))
+            batches.append(_Batch(batch, *_legacy_offsets(batch)))
     return batches
+
+
+def _legacy_offsets(batch: Any) -> tuple[int, int]:
+    """Give the first offset and the one after the last; of a batch that does not decompress only
+    the last is known."""
+    try:
+        # of a copy: one that is decompressed has lost what its checksum is of
+        offsets = [record.offset for record in MemoryRecords(batch._buffer).next_batch()]
+    except Exception:  # noqa: BLE001  # it is told of when its records are wanted
+        return batch._offset, batch._offset + 1
+    return offsets[0], offsets[-1] + 1
 
 
 def _mark_unreadable(batches: Sequence[_Batch], aborted: Sequence[tuple[int, int]]) -> None:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from kafka import KafkaConsumer, KafkaProducer
 from kafka.cluster import ClusterMetadata
+from kafka.coordinator.consumer import ConsumerCoordinator
 from kafka.record.default_records import DefaultRecordBatch
+from kafka.record.legacy_records import LegacyRecordBatch
 
 COMMON = {
     ClusterMetadata: ("_last_successful_refresh_ms", "_need_update", "_partitions"),
+    ConsumerCoordinator: ("_invoke_completed_offset_commit_callbacks",),
     DefaultRecordBatch: (
         "_buffer",
         "_header_data",
@@ -17,6 +20,7 @@ COMMON = {
         "_read_msg",
     ),
     KafkaConsumer: ("_client", "_coordinator"),
+    LegacyRecordBatch: ("_buffer", "_offset"),
     KafkaProducer: ("_metadata",),
 }
 

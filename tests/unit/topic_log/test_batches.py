@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import zlib
 
 import pytest
 from crc32c import crc32c
@@ -16,7 +17,7 @@ from kafka.record.memory_records import MemoryRecords
 from app.topic_log.batches import Batches
 
 BASE = 1000
-NONE, GZIP = 0, 1
+NONE, GZIP, SNAPPY, LZ4, ZSTD = range(5)
 # where a batch has its checksum, its attributes and its producer's id, and where what the
 # checksum covers begins: https://kafka.apache.org/documentation/#recordbatch
 CRC, ATTRIBUTES, PRODUCER_ID = 17, 21, 43
@@ -190,9 +191,11 @@ def test_of_a_batch_with_a_wrong_checksum_nothing_is_given(compression):
     assert skipped == [(BASE, "its checksum is wrong")]
 
 
-def test_a_batch_that_does_not_decompress_is_told_of_and_those_around_it_are_given():
-    data = bytearray(batch([(0, 100)] * 5, GZIP))
-    data[61:71] = b"no gzip at"
+@pytest.mark.parametrize("at", [0, 12])
+@pytest.mark.parametrize("compression", [GZIP, SNAPPY, LZ4, ZSTD])
+def test_a_batch_that_does_not_decompress_is_told_of_and_those_around_it_are_given(compression, at):
+    data = bytearray(batch([(0, 100)] * 5, compression))
+    data[61 + at : 71 + at] = b"not at all"
     skipped = []
     batches = Batches(0, batch([(0, 1)], base=0) + sealed(data) + batch([(0, 1)], base=2000))
     records = batches.newest_first(range(3000), lambda offset, why: skipped.append(offset))
@@ -214,6 +217,24 @@ def test_reads_what_was_written_before_kafka_0_11(magic, compression):
     timestamp = 77 if magic else -1
     assert found == [(2, timestamp, b"2"), (1, timestamp, b"1")]
     assert batches.stop == 3
+
+
+@pytest.mark.parametrize("at", [0, 12])
+@pytest.mark.parametrize(
+    ("magic", "compression"), [(0, GZIP), (0, SNAPPY), (1, GZIP), (1, SNAPPY), (1, LZ4)]
+)
+def test_what_does_not_decompress_is_told_of_in_older_formats_too(magic, compression, at):
+    builder = LegacyRecordBatchBuilder(magic, compression, batch_size=10_000)
+    builder.append(0, timestamp=77, key=None, value=b"x" * 1000)
+    data = bytearray(builder.build())
+    value = 26 if magic == 0 else 34  # of the message that holds the others
+    data[value + at : value + at + 10] = b"not at all"
+    struct.pack_into(">I", data, 12, zlib.crc32(data[16:]))
+    skipped = []
+    batches = Batches(0, batch([(0, 1)], base=-1) + bytes(data) + batch([(0, 1)]))
+    records = batches.newest_first(range(3000), lambda offset, why: skipped.append(offset))
+    assert [record.offset for record in records] == [BASE]
+    assert skipped == [0]
 
 
 def test_what_is_no_batch_is_an_error():
