@@ -1,7 +1,10 @@
-"""Opens the client's consumers, which neither commit nor choose a position by themselves."""
+"""Opens and closes the client's consumers, which neither commit nor choose a position by
+themselves."""
 
 from __future__ import annotations
 
+import logging
+import threading
 from typing import TYPE_CHECKING, Any
 
 from kafka import KafkaConsumer
@@ -30,3 +33,35 @@ def open_consumer(settings: Settings, **options: Any) -> KafkaConsumer:
             enable_auto_commit=False,
             **options,
         )
+
+
+class _ClientSilence:
+    """While at least one thread is in it, the client logs nothing. For any thread."""
+
+    def __init__(self) -> None:
+        self._log = logging.getLogger("kafka")
+        self._level = logging.NOTSET
+        self._lock = threading.Lock()  # of how many there are, and of the level to go back to
+        self._inside = 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            if self._inside == 0:
+                self._level = self._log.level
+                self._log.setLevel(logging.CRITICAL)
+            self._inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._inside -= 1
+            if self._inside == 0:
+                self._log.setLevel(self._level)
+
+
+client_silence = _ClientSilence()
+
+
+def close_quietly(consumer: KafkaConsumer) -> None:
+    """Close in silence: what the client says of the requests it cancels then is no news."""
+    with client_silence:
+        consumer.close(autocommit=False)

@@ -15,6 +15,7 @@ from kafka.structs import OffsetAndMetadata
 
 from app.backoff import backoff_seconds
 from app.topic_log.admin import admin_client
+from app.topic_log.consumers import close_quietly
 from app.topic_log.installed import adapter
 
 if TYPE_CHECKING:
@@ -173,35 +174,3 @@ class Group:
         consumer, self._consumer = self._consumer, None
         if consumer:
             close_quietly(consumer)
-
-
-class _ClientSilence:
-    """While at least one thread is in it, the client logs nothing. For any thread."""
-
-    def __init__(self) -> None:
-        self._log = logging.getLogger("kafka")
-        self._level = logging.NOTSET
-        self._lock = threading.Lock()  # of how many there are, and of the level to go back to
-        self._inside = 0
-
-    def __enter__(self) -> None:
-        with self._lock:
-            if self._inside == 0:
-                self._level = self._log.level
-                self._log.setLevel(logging.CRITICAL)
-            self._inside += 1
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._inside -= 1
-            if self._inside == 0:
-                self._log.setLevel(self._level)
-
-
-client_silence = _ClientSilence()
-
-
-def close_quietly(consumer: KafkaConsumer) -> None:
-    """Close in silence: what the client says of the requests it cancels then is no news."""
-    with client_silence:
-        consumer.close(autocommit=False)

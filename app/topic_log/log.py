@@ -11,9 +11,9 @@ from kafka import KafkaConsumer, TopicPartition
 from app.topic_log.admin import create_topic
 from app.topic_log.answers import Answer, Ask
 from app.topic_log.connectivity import silent_brokers
-from app.topic_log.consumers import open_consumer
+from app.topic_log.consumers import close_quietly, open_consumer
 from app.topic_log.exchange import Exchange
-from app.topic_log.group import Group, close_quietly
+from app.topic_log.group import Group
 from app.topic_log.handshake import Unreachable
 from app.topic_log.installed import adapter
 from app.topic_log.metadata import BrokersLost, TopicMetadata
@@ -51,12 +51,15 @@ class TopicLog:
         self._settings = settings
         self._topic = settings.topic
         self._before_wait = before_wait
-        self._consumer = self._open_reader()
-        self._exchange = Exchange(
-            self._consumer, self._topic, settings.isolation_level != "READ_UNCOMMITTED"
-        )
-        self._metadata = TopicMetadata(self._consumer, self._topic, before_wait)
         self._group = Group(group_id, self._open_committer, on_group_refused)
+        with contextlib.ExitStack() as on_failure:
+            self._consumer = self._open_reader()
+            on_failure.callback(close_quietly, self._consumer)
+            self._exchange = Exchange(
+                self._consumer, self._topic, settings.isolation_level != "READ_UNCOMMITTED"
+            )
+            self._metadata = TopicMetadata(self._consumer, self._topic, before_wait)
+            on_failure.pop_all()
 
     def _open_reader(self) -> KafkaConsumer:
         return self._open_consumer(**adapter.reader_options(self._settings.request_timeout_ms))

@@ -11,6 +11,7 @@ from kafka.admin import KafkaAdminClient
 from kafka.errors import KafkaError
 
 from app.settings import Settings
+from app.topic_log import TopicLog, exchange
 from app.topic_log.admin import create_topic
 from app.topic_log.client import TopicLogError, connection_options, open_client
 from dev.broker import EmbeddedBroker
@@ -34,6 +35,23 @@ def test_a_client_that_does_not_open_leaves_nothing_behind(client):
         assert not set(threading.enumerate()) - threads
         # what other tests left may still be ending, or connecting
         eventually(lambda: psutil.Process().num_fds() <= files)
+
+
+@pytest.mark.skipif(IS_KAFKA_PYTHON_3, reason="the embedded broker does not answer kafka-python 3")
+def test_a_log_that_does_not_open_leaves_nothing_behind(monkeypatch):
+    """As with a broker whose versions are not known."""
+
+    def fetch_version(client):
+        raise KafkaError
+
+    monkeypatch.setattr(exchange.requests, "fetch_version", fetch_version)
+    broker = EmbeddedBroker()
+    settings = Settings(topic="none", bootstrap_servers=broker.address)
+    files = psutil.Process().num_fds()
+    for _ in range(3):
+        with pytest.raises(KafkaError):
+            TopicLog(settings, "group", before_wait=int, on_group_refused=int)
+    eventually(lambda: psutil.Process().num_fds() <= files)
 
 
 @pytest.mark.skipif(IS_KAFKA_PYTHON_3, reason="the embedded broker does not answer kafka-python 3")

@@ -11,7 +11,8 @@ from typing import Any
 from kafka import TopicPartition
 from kafka.errors import KafkaTimeoutError
 
-from app.topic_log.group import COMMIT_UNCHANGED_SECONDS, Group, close_quietly
+from app.topic_log.consumers import close_quietly
+from app.topic_log.group import COMMIT_UNCHANGED_SECONDS, Group
 from tests.support.waiting import eventually
 
 FIRST = TopicPartition("numbers", 0)
