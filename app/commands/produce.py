@@ -20,7 +20,7 @@ from app.commands.waiting import require_following, wait_until_served
 from app.message_errors import InvalidMessage
 from app.settings import Settings, SettingsError
 from app.strict_json import parse_json
-from app.topic_log import Delivery, KafkaError, Outgoing, Refused, explain
+from app.topic_log import Delivery, KafkaError, NotTaken, Outgoing, explain
 from app.web.schemas import OFFSET_ACCEPTED, OffsetField
 
 FEW = 10
@@ -193,7 +193,7 @@ def _send_each(delivery: Delivery, messages: Iterable[Outgoing], topic: str) -> 
         click.echo(f"Sending message with value: {summary(message.value)}")
         try:
             partition, offset = delivery.send_and_wait(message)
-        except Refused as refused:
+        except NotTaken as refused:
             click.echo(refused, err=True)
         else:
             click.echo(f"Delivered to {topic}, partition {partition}, offset {offset}")

@@ -13,21 +13,21 @@ from app.state import Snapshot
 
 @dataclass
 class Candidate:
-    """A valid message that is the state if it loads, and none that is newer does.
+    """A valid message. It is the state if it loads and no newer one does.
 
     Attributes:
         unread: the offsets before it that were not read.
-        older: the candidate before those; None if there is none, or none is needed.
-        refused_before: the lowest timestamp of the messages between it and `older` that were
-            refused, and are not kept.
-        seen_after: how many messages had been appended when it was last known to be in the log.
+        older: the candidate before those offsets; None if there is none, or none is needed.
+        lowest_refused: the lowest timestamp of the refused messages between it and `older`, which
+            are not kept.
+        last_seen: how many messages had been appended when it was last known to be in the log.
     """
 
     message: StateMessage
     unread: range
-    seen_after: int = 0
+    last_seen: int = 0
     older: Candidate | None = None
-    refused_before: float = math.inf
+    lowest_refused: float = math.inf
     is_refused: bool = False
     has_loaded: bool = False
     _loaded: Snapshot | None = field(default=None, repr=False)
@@ -43,7 +43,7 @@ class Candidate:
             pass
         else:
             # nothing before it is ever needed
-            self.has_loaded, self.older, self.refused_before = True, None, math.inf
+            self.has_loaded, self.older, self.lowest_refused = True, None, math.inf
             self.unread = _nothing_before(self.message)
 
     def take_loaded(self) -> Snapshot | None:
@@ -52,18 +52,19 @@ class Candidate:
         return loaded
 
     def note_read_back(self, found: Candidate | None, refused: float) -> None:
-        """Note that all of `unread` was read from its end to the candidate that was `found`.
+        """Note that `unread` was read, from its end back to `found`.
 
         Args:
-            refused: the lowest timestamp of the messages after that one that were refused.
+            found: the next candidate; None if there is none.
+            refused: the lowest timestamp of the refused messages after `found`.
         """
         if found is None:
-            self.refused_before = min(self.refused_before, refused)
+            self.lowest_refused = min(self.lowest_refused, refused)
         else:
             if not found.has_loaded:
                 found.unread = range(self.unread.start, found.message.offset)
-                found.older, found.refused_before = self.older, self.refused_before
-            self.older, self.refused_before = found, refused
+                found.older, found.lowest_refused = self.older, self.lowest_refused
+            self.older, self.lowest_refused = found, refused
         self.unread = _nothing_before(self.message)
 
 
@@ -78,10 +79,10 @@ class Candidates:
     newest: Candidate | None = None
 
     def append(self, message: StateMessage, since: int, appended: int) -> None:
-        """Put `message` before all others.
+        """Make `message` the newest.
 
-        One that has not loaded is not kept, so that there are not more and more of them: it is
-        found again when it is needed.
+        The one before it is kept only if it has loaded; else it is read again when it is needed.
+        So the chain does not grow.
         """
         last = self.newest
         self.newest = newest = Candidate(message, range(since, message.offset), appended)
@@ -89,20 +90,19 @@ class Candidates:
             newest.older = last
         elif last.is_refused and not last.unread:
             newest.older = last.older
-            newest.refused_before = min(last.refused_before, last.message.timestamp)
+            newest.lowest_refused = min(last.lowest_refused, last.message.timestamp)
         else:
             newest.unread = range(last.unread.start, message.offset)
-            newest.older, newest.refused_before = last.older, last.refused_before
+            newest.older, newest.lowest_refused = last.older, last.lowest_refused
 
-    def log_starts_at(self, start: int, appended: int) -> None:
-        """Forget what is before `start` if a message has been appended since it was known to be in
-        the log."""
+    def trim_before(self, start: int, appended: int) -> None:
+        """Forget the candidates before `start` that were last seen before the last append."""
         newer, candidate = None, self.newest
         while candidate and candidate.message.offset >= start:
-            candidate.seen_after = appended
+            candidate.last_seen = appended
             candidate.unread = range(max(candidate.unread.start, start), candidate.message.offset)
             newer, candidate = candidate, candidate.older
-        if candidate is None or candidate.seen_after == appended:
+        if candidate is None or candidate.last_seen == appended:
             return
         if newer:
             newer.older = None

@@ -16,20 +16,19 @@ from app.topic_log import Answer, Fetched, PartitionError, TopicLog
 # a little longer than a broker waits for a record
 WAIT_SECONDS = 0.6
 READ_BACK_SECONDS = 5.0
-# after so long in trouble a partition is not waited for: no new leader has been elected by then
+# a partition in trouble is waited for so long: to elect a leader takes less
 IN_TROUBLE_SECONDS = 5.0
 
 
 class Follower:
-    """Asks the log for what is not known yet, and tells the latest messages. For the consumer
-    thread only.
+    """Asks the log for what is not known yet, and hands what comes to `LatestMessages`. For the
+    consumer thread only.
 
     Attributes:
-        has_read: whether any partition was fetched from: offsets are told to those too who may not
-            read.
+        has_read: whether records were fetched from any partition. Ends prove nothing: brokers tell
+            them also to clients that may not read.
         passed: how many offsets were read through since the partitions were located.
-        skipped: how many of those were not validated, for a newer message made them irrelevant or
-            they hold none.
+        skipped: how many of those were not validated: there was a newer message, or none at all.
     """
 
     def __init__(
@@ -46,6 +45,7 @@ class Follower:
         self._on_error = on_error
         self._on_recovery = on_recovery
         self._readers: dict[int, PartitionReader[StateMessage]] = {}
+        # came while another partition was read back
         self._held: list[Answer] = []
         self.has_read = False
         self.passed = 0
@@ -73,7 +73,7 @@ class Follower:
         if isinstance(answer, Fetched):
             self.has_read = True
             if answer.log_start is not None:
-                latest.log_starts_at(answer.partition, answer.log_start)
+                latest.trim_before(answer.partition, answer.log_start)
         had_failed = reader.error
         advance = reader.take(answer, time.monotonic())
         if reader.error:
@@ -92,7 +92,7 @@ class Follower:
         self._on_error(error)
         self._log.want_metadata()
         if not self._log.tells_epochs(error.partition):
-            reader.locate_again()  # what leads it when it is back may lack what this one had
+            reader.locate_again()  # the next leader may lack what this one had
 
     def _add_partitions(self, latest: LatestMessages) -> None:
         partitions = self._log.partitions()
@@ -107,7 +107,7 @@ class Follower:
         self._held = [answer for answer in self._held if answer.partition not in new]
         for partition in new:
             self._log.forget(partition)
-            self._readers[partition].has_new_leader()
+            self._readers[partition].on_new_leader()
 
     @property
     def fetches(self) -> int:
@@ -183,10 +183,10 @@ class Follower:
                 self._held += [answer for answer in answers if answer.partition != partition]
                 for answer in (answer for answer in answers if answer.partition == partition):
                     advance = reader.take(answer, now)
-                    if reader.error:  # the one that follows finds out what becomes of it
+                    if reader.error:  # which the partition's own reader meets too, and handles
                         raise CannotReadBack(f"partition {partition}: {reader.error}")
                     answered_at = time.monotonic()
         finally:
-            # what is answered later is not for the one that follows
+            # a later answer is not for the partition's own reader
             self._log.forget(partition)
         return advance.tail

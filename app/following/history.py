@@ -7,7 +7,7 @@ from collections import deque
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
-from app.following.status import Refused
+from app.following.status import RefusedMessage
 from app.state import Snapshot
 
 # of a state's JSON; a longer one is truncated
@@ -46,7 +46,7 @@ class History:
         self._length = length
         self._lock = threading.Lock()
         self._served: deque[Served] = deque(maxlen=length)
-        self._refused: list[Refused] = []
+        self._refused: list[RefusedMessage] = []
 
     def note_served(self, snapshot: Snapshot) -> None:
         served = Served(
@@ -61,7 +61,7 @@ class History:
         with self._lock:
             self._served.appendleft(served)
 
-    def note_refused(self, refused: Refused) -> None:
+    def note_refused(self, refused: RefusedMessage) -> None:
         """Note it as newer than the others, but for those that come after it in its partition: the
         last valid message is looked for from the end."""
         with self._lock:
@@ -79,6 +79,6 @@ class History:
             return list(self._served)
 
     @property
-    def refused(self) -> list[Refused]:
+    def refused(self) -> list[RefusedMessage]:
         with self._lock:
             return list(self._refused)

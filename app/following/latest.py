@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from app.following.candidates import Candidate, Candidates
-from app.following.retries import Delayed, Retries
+from app.following.retries import Delayed, Pending, Retries
 from app.message import Message, StateMessage
 from app.state import Snapshot
 
@@ -27,10 +27,10 @@ class CannotReadBack(Exception):
 
 @dataclass(frozen=True)
 class _Ranked:
-    """A candidate among those of other partitions.
+    """A candidate, ranked among those of other partitions.
 
-    It ranks by its timestamp, but never above a message after it in its partition, which would
-    have been the state in its place; ties go to the higher partition.
+    By its timestamp, but never above a later message of its partition: that one comes first. Of
+    equal ones the higher partition wins.
     """
 
     candidate: Candidate
@@ -44,12 +44,11 @@ class _Ranked:
 class LatestMessages:
     """What is known of each partition's end. For the consumer thread only.
 
-    The state is the newest message that loads: by timestamp across partitions, within a partition
-    by offset. What cannot be loaded now is retried, and until then the newest before it is served,
-    by an instance that is running and by one that starts alike: it depends on the log alone.
+    The state is the newest message that loads: by timestamp across partitions, by offset within
+    one. A message that cannot be loaded now is retried, and until it loads the newest before it is
+    the state. This depends on the log alone: an instance that starts finds what one that runs has.
 
     Attributes:
-        retries: the messages that could not be loaded.
         unread_because: why some partition could not be read back in the last pass, if so.
     """
 
@@ -72,7 +71,12 @@ class LatestMessages:
         self._added: set[int] = set()
         self._appended = 0
         self.unread_because: str | None = None
-        self.retries = Retries(now)
+        self._retries = Retries(now)
+
+    @property
+    def pending(self) -> list[Pending]:
+        """The messages that did not load in the last pass, the newest first."""
+        return self._retries.pending
 
     def append(self, message: StateMessage, since: int) -> None:
         """Note that `message` is its partition's last valid one now; of the offsets before it,
@@ -81,8 +85,8 @@ class LatestMessages:
         self._of(message.partition).append(message, since, self._appended)
 
     def locate(self, partition: int, message: StateMessage | None, log: range) -> None:
-        """Note that `message` is the last valid one of the partition's whole log, which may not be
-        the log that it was.
+        """Note that the partition's whole log was searched, and `message` is its last valid one. It
+        may be another log than before.
 
         Args:
             message: None if it has none.
@@ -90,29 +94,32 @@ class LatestMessages:
         """
         newest = self._of(partition).newest
         if newest and newest.message.offset < log.start:
-            self.log_starts_at(partition, log.start)
+            self.trim_before(partition, log.start)
             if message:
                 self.append(message, since=log.start)
         elif message is None:
             self._partitions[partition] = Candidates()
         elif newest is None or newest.message.record_id != message.record_id:
-            # what was there before is not newer than anything
+            # what was there at the start was not appended since
             self._appended += newest is not None or partition in self._added
             before = range(log.start, message.offset)
             self._partitions[partition] = Candidates(Candidate(message, before, self._appended))
         self._added.discard(partition)
 
     def keep_only(self, partitions: Collection[int]) -> None:
-        """Forget what was known of others, and note which were added: all they have is news."""
+        """Forget the other partitions. What an added one has counts as appended."""
         if self._partitions:
             self._added |= set(partitions) - self._partitions.keys()
         self._partitions = {p: self._of(p) for p in partitions}
 
-    def log_starts_at(self, partition: int, start: int) -> None:
-        """Note which messages were deleted. They have no say any more as soon as any partition had
-        a valid message since they were last known to be there, for another instance would not know
-        them. Until then they have: a state is not taken back because it is old."""
-        self._of(partition).log_starts_at(start, self._appended)
+    def trim_before(self, partition: int, start: int) -> None:
+        """Note that what is before `start` was deleted.
+
+        A deleted message may stay the state until any partition gets a valid one, for a state is
+        not taken back because it is old. From then on it does not count, for an instance that
+        starts does not know it.
+        """
+        self._of(partition).trim_before(start, self._appended)
 
     def _of(self, partition: int) -> Candidates:
         return self._partitions.setdefault(partition, Candidates())
@@ -121,8 +128,8 @@ class LatestMessages:
         """Give the state.
 
         Args:
-            served: what is served now, and is not loaded again; without it one that is loaded
-                without delay will do until a newer one is loaded.
+            served: what is served now; it is not loaded again. Without it, one that is cached will
+                do until a newer one has loaded.
             read_back: raises CannotReadBack.
 
         Returns:
@@ -141,9 +148,9 @@ class LatestMessages:
         return served if served and served.record_id == message.record_id else self._load(message)
 
     def _first_that_loads(self, load: Load, read_back: ReadBack) -> Snapshot | None:
-        self.retries.begin_pass()
+        self._retries.begin_pass()
         self.unread_because = None
-        load = functools.partial(self.retries.attempt, load=load)
+        load = functools.partial(self._retries.attempt, load=load)
         ranking = {
             partition: _Ranked(known.newest, known.newest.message.timestamp)
             for partition, known in self._partitions.items()
@@ -154,7 +161,7 @@ class LatestMessages:
             first.candidate.try_to_load(load)
             if loaded := first.candidate.take_loaded():
                 return loaded
-            if self.retries.are_enough:
+            if self._retries.pass_is_over:
                 return None
             del ranking[partition]
             others = max((other.rank for other in ranking.values()), default=None)
@@ -169,10 +176,10 @@ class LatestMessages:
         load: Load,
         read_back: ReadBack,
     ) -> _Ranked | None:
-        """Give the candidate before one that does not load.
+        """Give the candidate before `newer`, which does not load.
 
-        One that ranks above all `others` would be tried next anyway. It is tried as it is read, so
-        that thousands in a row that are refused are read at once, and none of them is kept.
+        A message that ranks above all `others` would be tried next, so it is tried as it is read.
+        Thousands of refused ones in a row are then passed in one go, and none is kept.
         """
         refused: list[tuple[int, int]] = []
         lowest = newer.timestamp
@@ -182,7 +189,7 @@ class LatestMessages:
             parsed = self._validate(message)
             if parsed is None:
                 return None
-            found = Candidate(parsed, unread=range(0), seen_after=newer.candidate.seen_after)
+            found = Candidate(parsed, unread=range(0), last_seen=newer.candidate.last_seen)
             lowest = min(lowest, parsed.timestamp)
             if others is None or (lowest, parsed.partition) > others:
                 found.try_to_load(load)
@@ -195,7 +202,7 @@ class LatestMessages:
         if candidate.unread:
             try:
                 found = read_back(candidate.message.partition, candidate.unread, accept)
-                # of a window that took several fetches the older ones were read first
+                # a window of several fetches is read forward: some may be older than `found`
                 after = found.message.offset if found else -1
                 timestamps = (timestamp for offset, timestamp in refused if offset > after)
                 candidate.note_read_back(found, min(timestamps, default=math.inf))
@@ -204,5 +211,5 @@ class LatestMessages:
         older = candidate.older
         if older is None:
             return None
-        timestamp = min(newer.timestamp, candidate.refused_before, older.message.timestamp)
+        timestamp = min(newer.timestamp, candidate.lowest_refused, older.message.timestamp)
         return _Ranked(older, timestamp)

@@ -20,13 +20,13 @@ class Scan(Generic[Accepted]):
 
     Reads windows that end where the one before began and grow from a single offset, so that a
     valid newest message costs one fetch and no message is validated twice. A window is read
-    forward, in as many fetches as it takes. It grows by its offsets, not by its messages, for compaction
-    and transactions leave offsets empty.
+    forward, in as many fetches as it takes. It grows by its offsets, not by its messages, for
+    compaction and transactions leave offsets empty.
 
     Attributes:
         found: what `accept` made of that message, once `is_done`; None if there is none.
-        validated: how many messages were looked at, and are the one that was found or none; one
-            that gave way to a later one of its window counts as passed over.
+        validated: how many messages were validated: the one that was found, and invalid ones. One
+            that was found before a later one of its window does not count.
         next: the offsets to be read next, which may hold no messages at all; empty at the end.
     """
 
@@ -49,9 +49,9 @@ class Scan(Generic[Accepted]):
     def is_done(self) -> bool:
         return not self.next
 
-    def has_read(self, stop: int, newest_first: Iterable[Message]) -> None:
-        """Take what there is at the offsets `next`, up to `stop`: its messages, the last one first,
-        of which no more are taken than have to be validated."""
+    def feed(self, stop: int, newest_first: Iterable[Message]) -> None:
+        """Take the messages at the offsets `next` up to `stop`, the last one first. No more of them
+        are decoded than have to be validated."""
         for message in newest_first:
             self.validated += 1
             accepted = self._accept(message)
@@ -73,8 +73,8 @@ class Scan(Generic[Accepted]):
         self._validated_before = self.validated
         self.next = self._unread[-self._width :]
 
-    def starts_at(self, log_start: int) -> None:
-        """Look at no offsets before `log_start`: what was there is deleted."""
+    def trim_before(self, log_start: int) -> None:
+        """Skip the offsets before `log_start`: they were deleted."""
         self._unread = range(max(self._unread.start, log_start), self._unread.stop)
         self.next = range(max(self.next.start, log_start), self.next.stop)
         if not self.next:

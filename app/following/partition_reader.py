@@ -64,7 +64,7 @@ class PartitionReader(Generic[Accepted]):
         self._on_undecodable = on_undecodable
         self._scan: Scan[Accepted] | None = None
         self._scanned = range(0)
-        self._is_starved = False
+        self._comes_first = False  # in the next request, for others took the last one's room
         self._has_fetched = False
         self._failures = 0
         self._retry_at = 0.0
@@ -72,14 +72,14 @@ class PartitionReader(Generic[Accepted]):
         self.end: int | None = None
         self.error: PartitionError | None = None
         self.failing_since = 0.0
-        self._told_at = 0.0
+        self._end_told_at = 0.0
         self.confirmed_at: float | None = None
 
     def locate_again(self) -> None:
         """Look anew for the last valid message, for the log may be another one."""
-        self.position, self._scan, self._is_starved = None, None, False
+        self.position, self._scan, self._comes_first = None, None, False
 
-    def has_new_leader(self) -> None:
+    def on_new_leader(self) -> None:
         """Locate again, at once: the new leader may have another log."""
         self.locate_again()
         self._retry_at = 0.0
@@ -91,10 +91,10 @@ class PartitionReader(Generic[Accepted]):
         if self._scan:
             wanted = self._scan.next
             size = min(len(wanted) * MESSAGE_BYTES, FETCH_BYTES)
-            return AskRecords(wanted.start, size, first=self._is_starved)
+            return AskRecords(wanted.start, size, first=self._comes_first)
         if self.position is None:
             return AskEnds()
-        if self._is_starved:
+        if self._comes_first:
             return AskRecords(self.position, FETCH_BYTES, first=True)
         # the first fetch does not wait: only its answer shows whether this client may read at all
         return AskRecords(self.position, MESSAGE_BYTES, may_wait=self._has_fetched)
@@ -109,7 +109,7 @@ class PartitionReader(Generic[Accepted]):
             return None
         self.error, self._failures = None, 0
         if not self._scan:
-            self._told_at = now
+            self._end_told_at = now
         if isinstance(answer, Ends):
             self.end = answer.end
             return self.read_through(range(answer.start, answer.end))
@@ -133,13 +133,13 @@ class PartitionReader(Generic[Accepted]):
         if stop is None:
             return None
         if stop <= start:
-            self.confirmed_at = self._told_at
+            self.confirmed_at = self._end_told_at
             return None
         if stop < fetched.end:
             return self.read_through(range(start, fetched.end))
         offsets = range(start, stop)
         self._scan, self._scanned = Scan(offsets, self._accept, width=len(offsets)), offsets
-        self._scan.has_read(stop, fetched.batches.newest_first(offsets, self._on_undecodable))
+        self._scan.feed(stop, fetched.batches.newest_first(offsets, self._on_undecodable))
         return self._end_scan()
 
     def read_through(self, offsets: range) -> Advance[Accepted] | None:
@@ -150,13 +150,13 @@ class PartitionReader(Generic[Accepted]):
     def _take_scanned(self, fetched: Fetched) -> Advance[Accepted] | None:
         assert self._scan
         if fetched.log_start is not None:
-            self._scan.starts_at(fetched.log_start)
+            self._scan.trim_before(fetched.log_start)
         if not self._scan.is_done:
             wanted = self._scan.next
             stop = self._reached(fetched, to=wanted.stop)
             if stop is not None:
                 newest_first = fetched.batches.newest_first(wanted, self._on_undecodable)
-                self._scan.has_read(min(stop, wanted.stop), newest_first)
+                self._scan.feed(min(stop, wanted.stop), newest_first)
         return self._end_scan() if self._scan.is_done else None
 
     def _reached(self, fetched: Fetched, to: int) -> int | None:
@@ -164,15 +164,15 @@ class PartitionReader(Generic[Accepted]):
         partitions' records took all its room."""
         stop = fetched.batches.stop
         if stop > fetched.asked.offset:
-            self._is_starved = False
+            self._comes_first = False
             return stop
-        self._is_starved = fetched.asked.offset < to and not fetched.is_conclusive
-        return None if self._is_starved else to
+        self._comes_first = fetched.asked.offset < to and not fetched.is_conclusive
+        return None if self._comes_first else to
 
     def _end_scan(self) -> Advance[Accepted]:
         assert self._scan
         is_whole_log = self.position is None
         advance = Advance(self._scanned, self._scan.found, self._scan.validated, is_whole_log)
         self.position, self._scan = self._scanned.stop, None
-        self.confirmed_at = self._told_at
+        self.confirmed_at = self._end_told_at
         return advance

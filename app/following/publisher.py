@@ -89,7 +89,7 @@ class Publisher:
 
     def _trouble(self) -> str | None:
         """Why it is not known yet whether there is a message to serve."""
-        pending = self.latest.retries.pending
+        pending = self.latest.pending
         return str(pending[0]) if pending else self.latest.unread_because
 
     def _taken_into_account(self, follower: Follower) -> Mapping[int, int]:
@@ -97,7 +97,7 @@ class Publisher:
         that is. A message that is retried has not."""
         self._positions |= follower.positions
         positions = dict.fromkeys(follower.progress, 0) | self._positions
-        for pending in self.latest.retries.pending:
+        for pending in self.latest.pending:
             positions[pending.partition] = min(positions[pending.partition], pending.offset)
         return positions
 
@@ -127,7 +127,7 @@ class Publisher:
             self._initial_load_done()
 
     def _report_loading(self) -> None:
-        changes = {**self._validation.counts(), "pending": self.latest.retries.pending}
+        changes = {**self._validation.counts(), "pending": self.latest.pending}
         status = self._reporter.status
         if any(getattr(status, name) != value for name, value in changes.items()):
             self._reporter.update(**changes)

@@ -11,8 +11,8 @@ from app.message_errors import RetryableError
 from app.state import RecordId, Snapshot
 
 LONGEST_PAUSE_SECONDS = 30.0
-# messages before those that do not load now are tried too, and a few at a time, so that what
-# comes meanwhile is not kept waiting while their models' storage is away; but not all of a log
+# While a storage is away nothing loads. A pass ends after a few tries, so that a message that comes
+# meanwhile does not wait for all of them, and it never goes through all of a log.
 MOST_TRIES = 3
 MOST_PENDING = 100
 
@@ -55,14 +55,14 @@ class Retries:
         return list(self._pending.values())
 
     @property
-    def are_enough(self) -> bool:
+    def pass_is_over(self) -> bool:
         """Whether this pass has to end."""
         return self._tries >= MOST_TRIES or len(self._pending) >= MOST_PENDING
 
     def begin_pass(self) -> None:
         self._pending_before, self._pending = self._pending, {}
         self._tries = 0
-        # one at a time, or what waits for a time-out each would keep all others from being tried
+        # one a pass, for each may wait for a time-out
         self._due = min(
             (one for one in self._pending_before.values() if one.next_try <= self._now()),
             key=lambda one: one.next_try,
@@ -70,7 +70,7 @@ class Retries:
         )
 
     def attempt(self, message: StateMessage, load: Callable[[StateMessage], Snapshot]) -> Snapshot:
-        """Load `message`, if it is time to.
+        """Load `message` if it is due.
 
         Raises:
             RetryableError: `load` does, or did the last time and its pause is not over.

@@ -42,7 +42,7 @@ class LastError:
 
 
 @dataclass(frozen=True)
-class Refused:
+class RefusedMessage:
     """An invalid message."""
 
     at: datetime
@@ -52,7 +52,7 @@ class Refused:
     reason: str
     detail: str
 
-    def is_before(self, other: Refused) -> bool:
+    def is_before(self, other: RefusedMessage) -> bool:
         """Whether both are of one partition, and the other comes later in it."""
         log, other_log = (self.topic_id, self.partition), (other.topic_id, other.partition)
         return log == other_log and self.offset < other.offset
@@ -98,7 +98,7 @@ class Status:
     failures: int = 0
     updates: int = 0
     invalid_messages: Mapping[str, int] = field(default_factory=dict)
-    last_invalid: Refused | None = None
+    last_invalid: RefusedMessage | None = None
     failed_loads: Mapping[str, int] = field(default_factory=dict)
     pending: Sequence[Pending] = ()
     partition_errors: Mapping[str, int] = field(default_factory=dict)

@@ -10,7 +10,7 @@ from typing import Any
 
 from app.following.event_log import EventLog
 from app.following.history import History
-from app.following.status import Refused
+from app.following.status import RefusedMessage
 from app.loaders.protocol import Loader, is_cached, load
 from app.message import Message, StateMessage, parse_message
 from app.message_errors import InvalidMessage, RetryableError
@@ -36,7 +36,7 @@ class Validation:
         self._event_log = event_log
         self._checkpoint = checkpoint
         self._invalid_messages: Counter[str] = Counter()
-        self._last_invalid: Refused | None = None
+        self._last_invalid: RefusedMessage | None = None
         self._failed_loads: Counter[str] = Counter()
         self.topic_id: str | None = None
 
@@ -88,7 +88,7 @@ class Validation:
 
     def refuse(self, partition: int, offset: int, error: InvalidMessage) -> None:
         self._invalid_messages[error.reason] += 1
-        refused = Refused(
+        refused = RefusedMessage(
             datetime.now(timezone.utc), self.topic_id, partition, offset, error.reason, str(error)
         )
         # who looks for the last valid message comes from the end

@@ -23,7 +23,7 @@ from app.topic_log.answers import (
 from app.topic_log.client import TopicLogError, connection_options, explain
 from app.topic_log.log import TopicLog
 from app.topic_log.lookup import read_message
-from app.topic_log.producer import Delivery, Outgoing, Refused
+from app.topic_log.producer import Delivery, NotTaken, Outgoing
 
 __all__ = [
     "CLIENT",
@@ -35,9 +35,9 @@ __all__ = [
     "Ends",
     "Fetched",
     "KafkaError",
+    "NotTaken",
     "Outgoing",
     "PartitionError",
-    "Refused",
     "TopicLog",
     "TopicLogError",
     "connection_options",

@@ -65,7 +65,7 @@ class Exchange:
 
     Attributes:
         leaders: who is asked.
-        requests: how many requests for records were sent.
+        fetches: how many requests for records were sent.
     """
 
     def __init__(self, consumer: KafkaConsumer, topic: str, reads_committed: bool) -> None:
@@ -81,7 +81,7 @@ class Exchange:
         self._answers: list[Answer] = []
         self._unconnected_since: dict[int, float] = {}
         self._ever_connected: set[int] = set()
-        self.requests = 0
+        self.fetches = 0
 
     def forget(self, partition: int) -> None:
         """Take no answer any more to what this partition was asked."""
@@ -176,7 +176,7 @@ class Exchange:
                 (partition, self._leader(partition).epoch, ask.offset, ask.max_bytes)
                 for partition, ask in in_order
             ]
-            self.requests += 1
+            self.fetches += 1
             self._send_request(
                 request,
                 requests.fetch_request(
@@ -221,10 +221,10 @@ class Exchange:
 
     def _failures(self, request: _Request, name: str, detail: str) -> Iterator[Answer]:
         for partition in request.asks:
-            if self._takes(request, partition):
+            if self._claim(request, partition):
                 yield PartitionError(partition, name, detail)
 
-    def _takes(self, request: _Request, partition: int) -> bool:
+    def _claim(self, request: _Request, partition: int) -> bool:
         """Whether the partition still awaits the answer to this request; then it has it now."""
         if self._awaited.get(partition) is not request:
             return False
@@ -234,13 +234,13 @@ class Exchange:
     def _ends(self, request: _Request, timestamp: int, response: Any) -> Iterator[Answer]:
         for partition, error, offset in requests.ends_answers(response):
             if error:
-                if self._takes(request, partition):
+                if self._claim(request, partition):
                     yield _error(partition, error)
                 continue
             request.ends[timestamp][partition] = offset
             start = request.ends[EARLIEST].get(partition)
             end = request.ends[LATEST].get(partition)
-            if start is not None and end is not None and self._takes(request, partition):
+            if start is not None and end is not None and self._claim(request, partition):
                 yield Ends(partition, start, end)
 
     def _fetched(self, request: _Request, in_order: list[int], response: Any) -> Iterator[Answer]:
@@ -255,7 +255,7 @@ class Exchange:
                 continue
             error, high_watermark, stable, log_start, aborted, records = answers[partition]
             is_conclusive, none_before = none_before, none_before and not records
-            if not self._takes(request, partition):
+            if not self._claim(request, partition):
                 continue
             if error:
                 yield _error(partition, error)

@@ -125,7 +125,7 @@ class TopicLog:
     @property
     def fetches(self) -> int:
         """How many requests for records were sent."""
-        return self._exchange.requests
+        return self._exchange.fetches
 
     def commit(self, positions: Mapping[int, int]) -> None:
         """Let Kafka's own tools see how far this instance has read. Does not wait."""

@@ -82,15 +82,15 @@ class Delivery:
         """Send one; gives the partition and the offset that the broker put it at.
 
         Raises:
-            Refused: the broker does not take it; others may go.
+            NotTaken: the broker does not take it; others may go.
             KafkaError: the brokers are away.
         """
         try:
             placed = self._send(message).get(timeout=self._acknowledge_seconds)
         except RequestTimedOutError as error:
-            raise Refused(f"Not acknowledged: {self.explain(error)}") from error
+            raise NotTaken(f"Not acknowledged: {self.explain(error)}") from error
         except BrokerResponseError as error:
-            raise Refused(f"Refused by the broker: {self.explain(error)}") from error
+            raise NotTaken(f"Refused by the broker: {self.explain(error)}") from error
         return placed.partition, placed.offset
 
     def send(self, message: Outgoing) -> None:
@@ -161,7 +161,7 @@ def _uninterrupted() -> Iterator[None]:
             raise KeyboardInterrupt
 
 
-class Refused(Exception):
+class NotTaken(Exception):
     """One message was not taken; the text says why."""
 
 

@@ -8,15 +8,15 @@ from datetime import datetime, timezone
 import pytest
 
 from app.following.history import MOST_CHARACTERS, History
-from app.following.status import Refused
+from app.following.status import RefusedMessage
 from app.state import Snapshot
 from app.web.schemas import HistorySchema
 
 NOW = datetime(2026, 1, 1, tzinfo=timezone.utc)
 
 
-def refused(partition: int, offset: int, topic_id: str = "id") -> Refused:
-    return Refused(NOW, topic_id, partition, offset, "json", "not JSON")
+def refused(partition: int, offset: int, topic_id: str = "id") -> RefusedMessage:
+    return RefusedMessage(NOW, topic_id, partition, offset, "json", "not JSON")
 
 
 def test_the_newest_is_the_first_and_no_more_are_kept_than_asked_for():

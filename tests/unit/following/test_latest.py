@@ -76,7 +76,7 @@ class Follower:
         scan = Scan(offsets, accept)
         while not scan.is_done:
             run = [r for r in self.records if r.partition == partition and r.offset in scan.next]
-            scan.has_read(scan.next.stop, reversed(run))
+            scan.feed(scan.next.stop, reversed(run))
         return scan.found
 
     def follow(self, *arrived: Record) -> str | None:
@@ -168,7 +168,7 @@ def test_serves_in_the_end_what_was_to_be_tried_again(records, data):
         Record(r.partition, r.offset, r.timestamp, r.kind.replace(LATER, GOOD)) for r in records
     ]
     assert follower.follow() == slowly(good)
-    assert not follower.latest.retries.pending
+    assert not follower.latest.pending
 
 
 def test_only_the_newest_of_many_partitions_is_loaded():
@@ -181,7 +181,7 @@ def test_what_is_served_stays_while_the_newest_does_not_load():
     follower = Follower()
     assert follower.follow(Record(0, 0, 0, GOOD)) == "0:0"
     assert follower.follow(Record(0, 1, 1, LATER)) == "0:0"
-    assert [str(pending) for pending in follower.latest.retries.pending] == [
+    assert [str(pending) for pending in follower.latest.pending] == [
         "partition 0, offset 1, gone: not now"
     ]
 
@@ -191,7 +191,7 @@ def test_tries_again_after_pauses_that_grow_to_a_bound():
     follower.follow(Record(0, 0, 0, LATER))
     pauses = []
     for _ in range(20):
-        (pending,) = follower.latest.retries.pending
+        (pending,) = follower.latest.pending
         pauses.append(pending.next_try - follower.time)
         follower.time = pending.next_try - 0.001
         before = len(follower.loads)
@@ -209,7 +209,7 @@ def test_a_newer_message_takes_the_place_of_one_that_is_to_be_tried_again():
     follower = Follower()
     follower.follow(Record(0, 0, 0, LATER))
     assert follower.follow(Record(0, 1, 1, GOOD)) == "0:1"
-    assert not follower.latest.retries.pending
+    assert not follower.latest.pending
     follower.mended.add(LATER)
     follower.time += LONGEST_PAUSE_SECONDS
     assert follower.follow() == "0:1"
@@ -229,10 +229,10 @@ def test_a_start_serves_the_newest_that_loads_without_delay_until_a_newer_one_is
     log = [Record(0, offset, offset, GOOD) for offset in range(5)]
     assert follower.follow(*log) == "0:2"
     assert follower.loads == [(0, 2)]
-    assert [pending.offset for pending in follower.latest.retries.pending] == [4, 3]
+    assert [pending.offset for pending in follower.latest.pending] == [4, 3]
     assert follower.follow() == "0:4"
     assert follower.loads == [(0, 2), (0, 4)]
-    assert not follower.latest.retries.pending
+    assert not follower.latest.pending
 
 
 def test_a_start_that_has_nothing_without_delay_loads_the_newest_and_no_other():
@@ -258,7 +258,7 @@ def test_a_start_tries_a_few_at_a_time_of_a_log_whose_storage_is_away_and_not_al
         assert follower.follow() is None
         assert len(follower.loads) <= tried + 2 * MOST_TRIES
         tried = len(follower.loads)
-    assert len(follower.latest.retries.pending) == len(set(follower.loads)) == MOST_PENDING
+    assert len(follower.latest.pending) == len(set(follower.loads)) == MOST_PENDING
 
 
 def test_a_start_comes_to_the_newest_that_loads_however_many_do_not_after_it():
@@ -285,7 +285,7 @@ def test_what_takes_long_to_fail_keeps_nothing_before_it_from_being_tried():
     assert any(follower.follow() == "0:0" for _ in range(20))
     for _ in range(100):
         follower.follow()
-    for pending in follower.latest.retries.pending:
+    for pending in follower.latest.pending:
         assert pending.tries > 2
 
 
@@ -316,18 +316,18 @@ def delete(follower: Follower, partition: int, before: int) -> None:
     follower.records = [
         r for r in follower.records if r.partition != partition or r.offset >= before
     ]
-    follower.latest.log_starts_at(partition, before)
+    follower.latest.trim_before(partition, before)
 
 
 def test_a_deleted_state_stays_until_something_newer_than_its_deletion_comes():
     follower = Follower()
     follower.follow(Record(1, 0, 10, GOOD))
     assert follower.follow(Record(0, 0, 99, GOOD)) == "0:0"
-    follower.latest.log_starts_at(0, 0)
+    follower.latest.trim_before(0, 0)
     delete(follower, 0, 1)
     assert follower.follow() == "0:0"
     assert follower.follow(Record(1, 1, 20, GOOD)) == "0:0"
-    follower.latest.log_starts_at(0, 1)  # as the next fetch tells
+    follower.latest.trim_before(0, 1)  # as the next fetch tells
     assert follower.follow() == "1:1" == slowly(follower.records)
 
 
@@ -335,7 +335,7 @@ def test_a_deleted_state_stays_though_another_partition_is_located_after_it():
     follower = Follower()
     follower.latest.locate(0, StateMessage(GOOD, partition=0, timestamp=99), range(1))
     follower.latest.locate(1, StateMessage(GOOD, partition=1, timestamp=10), range(1))
-    follower.latest.log_starts_at(0, 1)
+    follower.latest.trim_before(0, 1)
     assert follower.follow() == "0:0"
 
 
@@ -346,7 +346,7 @@ def test_a_deleted_state_stays_while_there_is_no_other():
     assert follower.follow(Record(1, 0, 10, BROKEN)) == "0:0"
     assert follower.follow(Record(1, 1, 20, REFUSED)) == "0:0"
     assert follower.follow(Record(1, 2, 30, GOOD)) == "0:0"
-    follower.latest.log_starts_at(0, 1)
+    follower.latest.trim_before(0, 1)
     assert follower.follow() == "1:2"
 
 
@@ -355,13 +355,13 @@ def test_of_what_is_to_be_tried_again_the_one_before_has_no_say_when_it_is_delet
     assert follower.follow(Record(0, 0, 50, GOOD)) == "0:0"
     assert follower.follow(Record(0, 1, 60, LATER)) == "0:0"
     assert follower.follow(Record(1, 0, 40, GOOD)) == "0:0"
-    follower.latest.log_starts_at(0, 0)
+    follower.latest.trim_before(0, 0)
     delete(follower, 0, 1)
     assert follower.follow() == "0:0"
     assert follower.follow(Record(1, 1, 45, GOOD)) == "0:0"
-    follower.latest.log_starts_at(0, 1)
+    follower.latest.trim_before(0, 1)
     assert follower.follow() == "1:1"
-    assert [pending.offset for pending in follower.latest.retries.pending] == [1]
+    assert [pending.offset for pending in follower.latest.pending] == [1]
 
 
 def test_a_deleted_state_stays_also_where_its_partition_has_to_be_located_again():
@@ -372,7 +372,7 @@ def test_a_deleted_state_stays_also_where_its_partition_has_to_be_located_again(
     follower.latest.locate(0, None, range(5, 6))
     assert follower.follow() == "0:0"
     assert follower.follow(Record(1, 1, 20, GOOD)) == "0:0"
-    follower.latest.log_starts_at(0, 5)
+    follower.latest.trim_before(0, 5)
     assert follower.follow() == "1:1"
 
 
@@ -436,7 +436,7 @@ def test_a_message_ranks_no_lower_for_one_before_it_that_is_refused():
         while not scan.is_done:
             run = [r for r in follower.records if r.partition == partition]
             at = scan.next.start
-            scan.has_read(at + 1, [record for record in run if record.offset == at])
+            scan.feed(at + 1, [record for record in run if record.offset == at])
         return scan.found
 
     log = [Record(0, 0, 45, REFUSED), Record(0, 1, 50, GOOD), Record(0, 2, 60, REFUSED)]

@@ -43,7 +43,7 @@ class RecordedLog:
             end = bisect_left(log, scan.next.stop, key=attrgetter("offset"))
             run = log[first : min(first + self._run_length, end)]
             stop = run[-1].offset + 1 if first + len(run) < end else scan.next.stop
-            scan.has_read(stop, reversed(run))
+            scan.feed(stop, reversed(run))
         return scan.found
 
     def validate(self, record: Record) -> StateMessage | None:
@@ -145,8 +145,8 @@ def test_a_valid_newest_message_costs_one_read_of_one_offset():
 def test_one_that_gives_way_to_a_later_one_of_its_window_counts_as_passed_over():
     valid = [Record(0, offset, 0, b'{"state":1}') for offset in range(4)]
     scan = Scan(range(4), RecordedLog([]).validate, width=4)
-    scan.has_read(2, reversed(valid[:2]))
-    scan.has_read(4, reversed(valid[2:]))
+    scan.feed(2, reversed(valid[:2]))
+    scan.feed(4, reversed(valid[2:]))
     assert scan.is_done
     assert scan.found.offset == 3
     assert scan.validated == 1

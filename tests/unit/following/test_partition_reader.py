@@ -182,7 +182,7 @@ def test_a_log_that_was_truncated_and_has_grown_to_the_same_end_is_told_by_its_l
     leader.append([INVALID])
     follower.catch_up()
     assert follower.tail == 1  # which nothing in the answers shows
-    follower.reader.has_new_leader()
+    follower.reader.on_new_leader()
     follower.catch_up()
     assert follower.tail == 0
 

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from flask import Flask
 
-from app.following.status import LastError, Progress, Refused
+from app.following.status import LastError, Progress, RefusedMessage
 from app.service import KEY, service_of
 from app.settings import Settings
 from app.state import Snapshot, State
@@ -421,7 +421,7 @@ def test_a_stream_tells_how_following_goes_after_the_state_and_at_each_change(
         {"partition": 1, "position": 0, "end": 2, "lag": 2, "error": None},
         {"partition": 0, "position": 5, "end": 6, "lag": 1, "error": None},
     ]
-    refused = Refused(now, "id", 1, 7, "json", "not JSON")
+    refused = RefusedMessage(now, "id", 1, 7, "json", "not JSON")
     status_is(invalid_messages={"json": 2, "schema": 1}, last_invalid=refused)
     said = next(told)
     assert said["refused"] == 3
@@ -499,7 +499,7 @@ def test_tells_what_was_served_and_refused_the_newest_first(app, client):
     history = service_of(app).history
     for offset in range(3):
         history.note_served(message(offset, str(offset)))
-    history.note_refused(Refused(datetime.now(timezone.utc), "id", 1, 7, "json", "not JSON"))
+    history.note_refused(RefusedMessage(datetime.now(timezone.utc), "id", 1, 7, "json", "not JSON"))
     answer = client.get("/state/history").json
     assert [served["state"] for served in answer["states"]] == [2, 1]
     assert answer["states"][0]["version"] == message(2).version
