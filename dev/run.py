@@ -12,7 +12,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from app.server import variables
+from app.server import settings as server_settings
 from app.settings import Settings, SettingsError
 from dev.broker import EmbeddedBroker, answers, forwarding
 from dev.ports import is_free, of_service
@@ -31,7 +31,7 @@ def main(stop_signals: Sequence[int]) -> int | str:
     """Serve until there are `stop_signals` or gunicorn ends; gives the exit status or what went
     wrong."""
     try:
-        variables.check(os.environ)
+        server_settings.check(os.environ)
         settings = Settings.from_environ(os.environ)
         _require_free_port(os.environ)
         with _broker(os.environ, settings.topic) as servers:

@@ -6,7 +6,7 @@ from __future__ import annotations
 import os
 import sys
 
-from app.commands.service import NoService, Service
+from app.commands.client import NoService, Service
 from dev.ports import of_service
 
 

@@ -14,13 +14,13 @@ from typing import NoReturn
 
 import click
 
-from app.commands.service import shown_time
+from app.commands.client import shown_time
 from app.following.consumer import Consumer
 from app.following.history import History
 from app.loaders import find_loader
 from app.loaders.protocol import Loader
 from app.logs import shorten
-from app.server import variables
+from app.server import settings as server_settings
 from app.settings import Settings, SettingsError, unknown_names
 from app.state import Snapshot, State
 from app.topic_log import KafkaError, create_topic, explain, lookup
@@ -69,9 +69,9 @@ def check() -> None:
 def _settings() -> tuple[Settings, Loader]:
     sys.path.insert(0, os.getcwd())  # where gunicorn looks for a loader too
     try:
-        variables.check(os.environ)
+        server_settings.check(os.environ)
         settings = Settings.from_environ(os.environ)
-        variables.check_waiting(settings.max_waiting, variables.threads(os.environ))
+        server_settings.check_waiting(settings.max_waiting, server_settings.threads(os.environ))
     except SettingsError as error:
         _give_up("settings", str(error))
     try:

@@ -14,8 +14,8 @@ from typing import Any
 import click
 from marshmallow import ValidationError
 
+from app.commands.client import Service
 from app.commands.messages import Lines, earlier_message, model_state, paced, state_message, summary
-from app.commands.service import Service
 from app.commands.waiting import require_following, wait_until_served
 from app.message_errors import InvalidMessage
 from app.settings import Settings, SettingsError

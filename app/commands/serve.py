@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from app.server import variables
+from app.server import settings as server_settings
 from app.server.launch import CONFIG
 from app.settings import SettingsError
 
@@ -27,7 +27,7 @@ def serve(options: tuple[str, ...]) -> None:
     PORT, WEB_CONCURRENCY and all others that gunicorn --help lists.
     """
     try:
-        variables.check(os.environ)
+        server_settings.check(os.environ)
     except SettingsError as error:
         raise click.ClickException(str(error)) from error
     gunicorn = str(Path(sys.executable).with_name("gunicorn"))

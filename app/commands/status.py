@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from app.commands.service import OK, NoService, Service, shown_time
+from app.commands.client import OK, NoService, Service, shown_time
 from app.following.event_log import DETAIL_CHARACTERS
 from app.logs import shorten
 

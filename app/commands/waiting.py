@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from app.commands.service import BAD_REQUEST, OK, NoService, Service
+from app.commands.client import BAD_REQUEST, OK, NoService, Service
 
 # one wait of those that the service grants, and all of them: longer than any model takes
 WAIT_SECONDS, LONGEST_WAIT_SECONDS = 10, 180.0

@@ -18,7 +18,7 @@ import onnxruntime
 from onnxruntime import OrtValue
 
 from app.message_errors import InvalidMessage, NotServed, RetryableError
-from app.model.elements import DATATYPE_OF_ONNX, DATATYPES, Array
+from app.model.datatypes import DATATYPE_OF_ONNX, DATATYPES, Array
 from app.model.tensors import TensorSpec
 
 log = logging.getLogger(__name__)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from app.loaders import Loader
-from app.model import operations
+from app.model import description
 from app.model.loader import OnnxLoader
 from app.model.metrics import ModelMetrics
 from app.settings.model import ModelSettings
@@ -32,7 +32,7 @@ class ModelService:
     metrics: ModelMetrics
     bodies: ConcurrencyLimit = field(default_factory=ConcurrencyLimit)
     body_errors: tuple[type[Exception], ...] = ()
-    operations: dict[str, dict[str, Any]] = field(default_factory=lambda: operations.OPERATIONS)
+    operations: dict[str, dict[str, Any]] = field(default_factory=lambda: description.OPERATIONS)
 
     def serve_with(self, server: Server) -> None:
         """To be called before the first request."""

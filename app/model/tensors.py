@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from app.message_errors import InvalidMessage
-from app.model.elements import (
+from app.model.datatypes import (
     DATATYPES,
     Array,
     BadRequest,

@@ -9,7 +9,7 @@ from typing import Any
 from flask import Blueprint, Response, request
 from werkzeug.exceptions import NotFound, RequestEntityTooLarge
 
-from app.model.elements import BadRequest
+from app.model.datatypes import BadRequest
 from app.model.model import Model
 from app.model.service import ModelService
 from app.model.tensors import read_request, write_response

@@ -1,19 +1,19 @@
 """How gunicorn serves the application; its own variables and options come on top."""
 
-from app.server import fresh
+from app.server import reloading
 
 # this file is read again on SIGHUP
-fresh.forget_app()
-fresh.name_metrics_folder()
+reloading.forget_app()
+reloading.name_metrics_folder()
 
 # what workers serve, here for them to share it and to start with it
 import app.web.description  # noqa: F401
-from app.server import life, variables
+from app.server import life, settings
 
 life.read_settings()
 
 worker_class = life.WORKER_CLASS
-threads = variables.THREADS
+threads = settings.THREADS
 worker_connections = 5000
 # a client whose connection finds the queue full tries again after a second; the kernel's
 # net.core.somaxconn, 4096 by default, is the limit of it

@@ -17,7 +17,8 @@ from gunicorn.http.errors import ParseException
 from gunicorn.workers.gthread import ThreadWorker
 from gunicorn.workers.sync import SyncWorker
 
-from app.server import fresh, variables
+from app.server import reloading
+from app.server import settings as server_settings
 from app.server.worker import Worker, served_by
 from app.service import service_of
 from app.serving import Server, no_deadline
@@ -40,7 +41,7 @@ def refuse(error: object) -> NoReturn:
 def read_settings() -> Settings:
     """Read the settings; one that makes no sense ends the master."""
     try:
-        variables.check(os.environ)
+        server_settings.check(os.environ)
         settings = Settings.from_environ(os.environ)
         if settings.model:
             # what it needs is installed in this case only
@@ -55,7 +56,7 @@ def read_settings() -> Settings:
 def on_starting(server: Any) -> None:
     cfg = server.cfg
     try:
-        variables.check_waiting(read_settings().max_waiting, cfg.threads)
+        server_settings.check_waiting(read_settings().max_waiting, cfg.threads)
     except SettingsError as error:
         refuse(error)
     worker_class = cfg.worker_class
@@ -88,7 +89,7 @@ def post_fork(server: Any, worker: Any) -> None:
     atexit.unregister(shutil.rmtree)  # of the metrics' folder, which is the master's to remove
     if worker.cfg.reload and not worker.cfg.preload_app:
         # the master has imported the package for its hooks, and a worker gets that with the fork
-        fresh.forget_app(but="app.server")
+        reloading.forget_app(but="app.server")
 
 
 def post_worker_init(worker: Any) -> None:

@@ -25,7 +25,7 @@ from gunicorn.http.errors import LimitRequestHeaders
 from gunicorn.sock import ssl_context
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
-from app.server import heads
+from app.server import request_heads
 from app.service import KEY, Service
 
 # what a client has for a TLS handshake, to send the head of a request, and to close a connection
@@ -161,14 +161,14 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     def _await_head(self, conn: TConn) -> None:
         conn.sock.setblocking(False)
         received = conn.parser.unreader.buf.getvalue()
-        if heads.is_there(received, self._proxy_protocol(conn)):
+        if request_heads.is_there(received, self._proxy_protocol(conn)):
             self._serve(conn)
         else:
             self._poll(conn, self._read_head)
             self._read_head(conn)
 
     def _read_head(self, conn: TConn) -> None:
-        data = heads.receive(conn.sock)
+        data = request_heads.receive(conn.sock)
         if data is None:
             return
         buffer = conn.parser.unreader.buf
@@ -176,12 +176,12 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         buffer.write(data)
         if not data:
             self._drop(conn)
-        elif heads.is_there(buffer.getvalue(), self._proxy_protocol(conn), len(data)):
+        elif request_heads.is_there(buffer.getvalue(), self._proxy_protocol(conn), len(data)):
             self._serve(conn)
-        elif size > heads.MOST_BYTES and b"\n" not in buffer.getvalue():
+        elif size > request_heads.MOST_BYTES and b"\n" not in buffer.getvalue():
             self._serve(conn)  # gunicorn refuses such an address
-        elif size > heads.MOST_BYTES:
-            error = LimitRequestHeaders(f"more than {heads.MOST_BYTES} bytes")
+        elif size > request_heads.MOST_BYTES:
+            error = LimitRequestHeaders(f"more than {request_heads.MOST_BYTES} bytes")
             self.handle_error(None, conn.sock, conn.client, error)
             self._close(conn)
 
@@ -237,7 +237,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             self._drop(conn)
 
     def _discard(self, conn: TConn) -> None:
-        if heads.receive(conn.sock) == b"":
+        if request_heads.receive(conn.sock) == b"":
             self._drop(conn)
 
     def _poll(self, conn: TConn, on_readable: Callable[[TConn], None]) -> None:

@@ -33,7 +33,7 @@ SHORTEST_TOKEN = 16
 LONGEST_STALE_SECONDS = 365 * 24 * 60 * 60
 ONNX = "onnx"
 
-PREFIXES = ("KAFKA_", "STATE_", "MODEL_")
+PREFIXES = ("API_", "KAFKA_", "LOG_", "MODEL_", "STATE_")
 # what other programs call the brokers
 ALIASES = dict.fromkeys(
     [
@@ -283,7 +283,10 @@ class Settings:
 
     @functools.cached_property
     def _secrets(self) -> re.Pattern[str] | None:
-        return pattern_of(filter(None, (self.sasl_password, self.api_token)), self.sasl_password)
+        secrets = (
+            getattr(self, field.name) for field in dataclasses.fields(self) if not field.repr
+        )
+        return pattern_of(filter(None, secrets), self.sasl_password)
 
     def __str__(self) -> str:
         shown = [field.name for field in dataclasses.fields(self) if field.repr]

@@ -13,7 +13,7 @@ import pytest
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
-from app.model.elements import DATATYPES, Array, BadRequest
+from app.model.datatypes import DATATYPES, Array, BadRequest
 from app.model.tensors import InferRequest, TensorSpec, read_request
 
 ROWS = TensorSpec("rows", "FP32", (-1, 2))

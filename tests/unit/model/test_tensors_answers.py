@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from tritonclient.http import InferenceServerClient, InferInput
 
-from app.model.elements import DATATYPES, BadRequest
+from app.model.datatypes import DATATYPES, BadRequest
 from app.model.tensors import TensorSpec, read_request, write_response
 from tests.support.tensors import refusal_of_input, tensor
 

@@ -8,7 +8,7 @@ import struct
 import numpy as np
 import pytest
 
-from app.model.elements import DATATYPES, BadRequest, to_binary
+from app.model.datatypes import DATATYPES, BadRequest, to_binary
 from app.model.tensors import TensorSpec, read_request
 from tests.support.tensors import SPEC, binary_tensor, read_input, refusal, refusal_of_input, tensor
 

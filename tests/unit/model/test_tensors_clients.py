@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tritonclient.http import InferenceServerClient, InferInput, InferRequestedOutput
 
-from app.model.elements import DATATYPE_OF_ONNX, DATATYPES
+from app.model.datatypes import DATATYPE_OF_ONNX, DATATYPES
 from app.model.tensors import TensorSpec, read_request, write_response
 from tests.support.tensors import (
     KNOWN_TO_NUMPY,

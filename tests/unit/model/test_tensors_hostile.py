@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.model.elements import DATATYPES, BadRequest
+from app.model.datatypes import DATATYPES, BadRequest
 from app.model.tensors import TensorSpec, read_request
 from tests.support.json_values import JSON_VALUES
 from tests.support.tensors import (

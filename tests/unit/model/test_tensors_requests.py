@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from app.model.elements import BadRequest
+from app.model.datatypes import BadRequest
 from app.model.tensors import read_request, write_response
 from app.strict_json import DEEPEST_NESTING
 from tests.support.tensors import LABELS, ROWS, SCORES, SPEC, WORDS, read, refusal, tensor

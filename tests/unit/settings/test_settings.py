@@ -10,7 +10,7 @@ import pytest
 import trustme
 
 from app.loaders import find_loader
-from app.server import variables
+from app.server import settings as server_settings
 from app.settings import Settings, SettingsError, unknown_names
 from app.settings.model import ModelSettings
 from tests.support.processes import ended
@@ -343,6 +343,8 @@ def test_a_folder_for_a_prefix_is_told_how_it_is_written():
         ("KAFKA_TOPICS", "KAFKA_TOPIC"),
         ("STATE_INIT", "STATE_INITIAL"),
         ("MODEL_URI_PREFIX", "MODEL_URI_PREFIXES"),
+        ("LOG_LEVELS", "LOG_LEVEL"),
+        ("API_TOKENS", "API_TOKEN"),
     ],
 )
 def test_a_name_that_is_like_a_known_one_is_asked_about(name, meant):
@@ -378,7 +380,7 @@ def test_a_missing_topic_is_named():
 )
 def test_what_gunicorn_reads_as_a_number_has_to_be_one(variable, value):
     with pytest.raises(SettingsError, match=f"^{variable} is '{value}': accepted is a whole"):
-        variables.check({variable: value})
+        server_settings.check({variable: value})
 
 
 def test_gunicorn_ends_in_one_line_on_a_port_that_is_none():

@@ -1,4 +1,4 @@
-"""gunicorn's own variables, checked because gunicorn answers a wrong one with a traceback."""
+"""Settings of gunicorn's own, checked here because gunicorn answers a wrong one with a traceback."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ THREADS = 1000
 
 
 @dataclass(frozen=True)
-class _Variables:
+class _ServerSettings:
     port: int | None = setting(
         "PORT", whole_number(None, 0, HIGHEST_PORT), "Where gunicorn listens.", default=None
     )
@@ -64,4 +64,4 @@ def check(environ: Mapping[str, str]) -> None:
     Raises:
         SettingsError: one of them is no number, or out of its range.
     """
-    read(_Variables, environ)
+    read(_ServerSettings, environ)

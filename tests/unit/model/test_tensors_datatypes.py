@@ -8,7 +8,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from app.model.elements import DATATYPES
+from app.model.datatypes import DATATYPES
 from tests.support.tensors import (
     SPEC,
     assert_same,
