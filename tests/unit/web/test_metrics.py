@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 import time
 from dataclasses import replace
@@ -16,7 +17,7 @@ from app.following.status import Progress, Status
 from app.model.metrics import ModelMetrics
 from app.state import Snapshot
 from app.web.metrics import Metrics
-from tests.support.processes import ended
+from tests.support.processes import ROOT, ended
 
 FOLLOWING = Status(
     "topic",
@@ -72,6 +73,16 @@ def test_tells_of_following_what_its_status_says(metrics):
     assert told["kafka_state_stale_seconds"] == pytest.approx(20, abs=10)
     confirmed = told["kafka_state_confirmed_timestamp_seconds"]
     assert confirmed == pytest.approx(time.time() - 20, abs=10)
+
+
+def test_the_readme_lists_every_metric(metrics):
+    metrics.register(Flask("app"))
+    metrics.others.append(ModelMetrics(metrics.registry).served)
+    metrics.record(replace(FOLLOWING, snapshot=Snapshot("77", timestamp=1)))
+    families = text_string_to_metric_families(metrics.expose("")[0].decode())
+    table = (ROOT / "README.md").read_text().partition("\n**Metrics**")[2].partition("\n\nAny ")[0]
+    listed = re.findall(r"`((?:http|kafka_state)_\w+?)(?:_total)?(?:\{[\w,]+\})?`", table)
+    assert sorted(listed) == sorted(family.name for family in families)
 
 
 def test_is_not_stale_while_it_has_never_followed(metrics):
