@@ -6,13 +6,13 @@ from __future__ import annotations
 import os
 import sys
 
-from app.commands.client import NoService, Service
+from app.commands.client import NoService, ServiceClient
 from dev.ports import of_service
 
 
 def main() -> None:
     """Become producer.py, with the options that are given."""
-    service = Service(f"localhost:{of_service(os.environ)}")
+    service = ServiceClient(f"localhost:{of_service(os.environ)}")
     try:
         is_served = service.status()["topic"] == os.environ["KAFKA_TOPIC"]
     except NoService:

@@ -9,7 +9,6 @@ import sys
 import time
 import traceback
 from collections.abc import Mapping
-from datetime import datetime, timezone
 from typing import NoReturn
 
 import click
@@ -27,7 +26,7 @@ from app.topic_log import KafkaError, create_topic, explain, lookup
 
 # longer than a start waits for a partition without a leader
 READY_SECONDS = 20.0
-# by then the brokers have refused a group that they refuse
+# brokers that refuse the group do so within this time
 GROUP_SECONDS = 2.0
 
 
@@ -36,7 +35,8 @@ def check() -> None:
     """Say whether the service would become ready, and what would keep it from that.
 
     It reads the settings, connects, and reads the last valid message as the service does. It
-    changes nothing: a topic that is missing is not created. A line begins with ok; with note where
+    writes nothing to the cluster: a topic that is missing is not created. A model that it fetches
+    goes into the cache. A line begins with ok; with note where
     it is not as it should be, and the service becomes ready all the same; or with wrong. Ends with
     1 where something is wrong. Options of gunicorn count where they are in GUNICORN_CMD_ARGS.
     """
@@ -72,9 +72,6 @@ def _settings() -> tuple[Settings, Loader]:
         server_settings.check(os.environ)
         settings = Settings.from_environ(os.environ)
         server_settings.check_waiting(settings.max_waiting, server_settings.threads(os.environ))
-    except SettingsError as error:
-        _give_up("settings", str(error))
-    try:
         loader = find_loader(settings)
     except SettingsError as error:
         _give_up("settings", str(error))
@@ -123,7 +120,7 @@ def _require_state(settings: Settings, loader: Loader) -> None:
     )
     consumer.start()
     try:
-        consumer.initial_load_done.wait(READY_SECONDS)
+        consumer.initial_load_done.wait(ready_seconds(settings))
         known = state.view()
         deadline = time.monotonic() + GROUP_SECONDS
         while (
@@ -154,24 +151,21 @@ def _require_state(settings: Settings, loader: Loader) -> None:
         )
     else:
         _good(groups)
-    _good("last valid message", _described(known.snapshot))
+    _good("last valid message", described(known.snapshot))
 
 
-def _described(snapshot: Snapshot) -> str:
+def ready_seconds(settings: Settings) -> float:
+    """How long the service may take until it is ready, or says why it is not."""
+    model = settings.model
+    return READY_SECONDS + (model.fetch_seconds + model.load_seconds if model else 0)
+
+
+def described(snapshot: Snapshot) -> str:
     shown = shorten(snapshot.json)
     if snapshot.offset is None:
         return f"there is none, and the initial value is served: {shown}"
-    where = f"partition {snapshot.partition}, offset {snapshot.offset}"
-    return f"{where}{_at(snapshot.timestamp)}: {shown}"
-
-
-def _at(timestamp: int | None) -> str:
-    """Write a timestamp; nothing where it is in no year that Python knows."""
-    try:
-        at = datetime.fromtimestamp((timestamp or 0) / 1000, timezone.utc)
-        return f", of {shown_time(at)}"
-    except (OverflowError, ValueError, OSError):
-        return ""
+    sent_at = f", of {shown_time(snapshot.sent_at)}" if snapshot.sent_at else ""
+    return f"partition {snapshot.partition}, offset {snapshot.offset}{sent_at}: {shown}"
 
 
 def _good(what: str, found: str = "") -> None:

@@ -1,4 +1,4 @@
-"""A client of the service, which runs somewhere."""
+"""An HTTP client of a running service."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from urllib.request import Request, urlopen
 
 ANSWER_SECONDS = 10.0
 BAD_REQUEST, OK = 400, 200
-UNAVAILABLE = 503
 
 
 class NoService(Exception):
@@ -26,7 +25,7 @@ class Answer(NamedTuple):
     body: dict[str, Any]
 
 
-class Service:
+class ServiceClient:
     """
     Args:
         url: `http://` may be left out.
@@ -60,7 +59,10 @@ class Service:
         request = Request(f"{self.url}{path}", headers={"Prefer": f"wait={wait}"})
         token = os.environ.get("API_TOKEN")
         if token:
-            request.add_header("Authorization", f"Bearer {token}")
+            if not (token.isascii() and token.isprintable()):
+                raise NoService("API_TOKEN is (hidden): accepted is what the service accepts")
+            # not to where a redirect leads
+            request.add_unredirected_header("Authorization", f"Bearer {token}")
         try:
             try:
                 with urlopen(request, timeout=wait + ANSWER_SECONDS) as answer:

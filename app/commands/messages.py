@@ -6,6 +6,7 @@ import base64
 import hashlib
 import json
 import random
+import sys
 import time
 from collections.abc import Iterable, Iterator
 from importlib.util import find_spec
@@ -15,10 +16,10 @@ from typing import Any
 import click
 
 from app.message import no_checkpoint, parse_message
-from app.message_errors import InvalidMessage, NotServed
+from app.message_errors import InvalidMessage, RetryableError
 from app.model.schemas import ModelSchema
 from app.settings import Settings
-from app.settings.settings import ONNX
+from app.settings.model import ModelSettings
 from app.topic_log import Outgoing, read_message
 
 SHOWN_CHARACTERS = 1000
@@ -71,22 +72,24 @@ def model_state(
     for field, messages in ModelSchema().validate(state).items():
         raise click.UsageError(f"--{field} is {state[field]!r}: {messages[0]}.")
     if find_spec("onnxruntime"):
-        try:
-            _require_servable(path)
-        except NotServed as error:
-            raise click.ClickException(
-                f"{path} is not sent, for no instance would serve it: {error.reason}: {error}"
-            ) from error
+        _require_servable(path)
     return state
 
 
 def _require_servable(path: Path) -> None:
-    # what it needs is there where models can be loaded only
-    from app.model.loader import OnnxLoader
+    # their packages come with the extra `onnx` only
+    from app.model.model import Limits
+    from app.model.trial import require_servable
 
-    settings = Settings.from_environ({"KAFKA_TOPIC": "unused", "STATE_LOADER": ONNX}).model
-    assert settings
-    OnnxLoader(settings).require_servable(path, no_checkpoint)
+    any_request = Limits(threads=1, request_bytes=sys.maxsize)
+    try:
+        require_servable(path, any_request, ModelSettings().load_seconds, no_checkpoint)
+    except InvalidMessage as error:
+        raise click.ClickException(
+            f"{path} is not sent, for no instance would serve it: {error.reason}: {error}"
+        ) from error
+    except RetryableError as error:
+        click.echo(f"{path} could not be tried here: {error.reason}: {error}", err=True)
 
 
 def summary(value: bytes | None) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 import click
 from marshmallow import ValidationError
 
-from app.commands.client import Service
+from app.commands.client import ServiceClient
 from app.commands.messages import Lines, earlier_message, model_state, paced, state_message, summary
 from app.commands.waiting import require_following, wait_until_served
 from app.message_errors import InvalidMessage
@@ -39,17 +39,17 @@ class Json(click.ParamType[list[Any]]):
             self.fail(f"{value!r} is {error}. A text needs quotes: '\"text\"'.", param, ctx)
 
 
-class Position(click.ParamType[tuple[int, int]]):
+class PartitionOffset(click.ParamType[tuple[int, int]]):
     name = "partition:offset"
 
     def convert(
         self, value: Any, param: click.Parameter | None, ctx: click.Context | None
     ) -> tuple[int, int]:
         try:
-            position: tuple[int, int] = OffsetField().deserialize(value)
+            given: tuple[int, int] = OffsetField().deserialize(value)
         except ValidationError:
             self.fail(f"{value!r}: {OFFSET_ACCEPTED}", param, ctx)
-        return position
+        return given
 
 
 class WholeNumber(click.IntRange):
@@ -77,7 +77,7 @@ class Number(click.FloatRange):
 @click.option("--version", help="Of the model; if not given, the first 12 digits of its sha256.")
 @click.option(
     "--again",
-    type=Position(),
+    type=PartitionOffset(),
     help="Send the bytes of this message anew, to its partition: back to an earlier state.",
 )
 @click.option(
@@ -119,13 +119,13 @@ def produce(
     if rate and math.isnan(rate):
         raise click.UsageError("--rate: nan is not a number of messages.")
     try:
-        # what is said of the service alone does not matter here
+        # settings of the service alone are not read here
         about_kafka = {n: value for n, value in os.environ.items() if n.startswith("KAFKA_")}
         settings = Settings.from_environ(about_kafka)
     except SettingsError as error:
         raise click.ClickException(str(error)) from error
     logging.getLogger("kafka").setLevel(logging.CRITICAL)  # what matters of it is said below
-    service = Service(wait) if wait else None
+    service = ServiceClient(wait) if wait else None
     if service:
         require_following(service, settings.topic)
 
@@ -136,7 +136,7 @@ def produce(
     try:
         if again:
             messages: Iterator[Outgoing] = iter([earlier_message(settings, *again)])
-        elif total is None:
+        elif stdin:
             messages = map(Outgoing, lines)
         else:
             messages = (Outgoing(state_message(state)) for _ in range(total))
@@ -148,7 +148,7 @@ def produce(
         not_waited = f"; {service.url} is not asked whether it serves them" if service else ""
         raise click.ClickException(f"{trouble}{not_waited}")
     if service:
-        wait_until_served(service, delivery.ends)
+        wait_until_served(service, delivery.last_offsets)
 
 
 def _send(

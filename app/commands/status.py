@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import sys
 import time
 from collections.abc import Iterator, Mapping
 from datetime import datetime, timezone
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
-from app.commands.client import OK, NoService, Service, shown_time
+from app.commands.client import OK, NoService, ServiceClient, shown_time
 from app.following.event_log import DETAIL_CHARACTERS
 from app.logs import shorten
 
@@ -25,17 +26,12 @@ MOST_PARTITIONS = 20
 def status(url: str, watch: bool) -> None:
     """Show what the service at URL (http://localhost:8000) says of itself.
 
-    Ends with 1 where it does not answer, or knows no state. API_TOKEN is sent where it is set.
+    Ends with 1 where it does not answer, or is not ready. API_TOKEN is sent where it is set.
     """
-    service = Service(url)
-    try:
-        while watch:
-            text = _text_or_trouble(service)
-            if sys.stdout.isatty():
-                click.clear()
-            click.echo(f"looked at   {shown_time(datetime.now(timezone.utc))}\n{text}")
-            time.sleep(WATCH_SECONDS)
-    except KeyboardInterrupt:
+    service = ServiceClient(url)
+    if watch:
+        with contextlib.suppress(KeyboardInterrupt):
+            _watch(service)
         return
     try:
         click.echo("\n".join(_lines(service)))
@@ -46,14 +42,23 @@ def status(url: str, watch: bool) -> None:
         sys.exit(1)
 
 
-def _text_or_trouble(service: Service) -> str:
+def _watch(service: ServiceClient) -> NoReturn:
+    while True:
+        text = _text_or_trouble(service)
+        if sys.stdout.isatty():
+            click.clear()
+        click.echo(f"looked at   {shown_time(datetime.now(timezone.utc))}\n{text}")
+        time.sleep(WATCH_SECONDS)
+
+
+def _text_or_trouble(service: ServiceClient) -> str:
     try:
         return "\n".join(_lines(service))
     except NoService as error:
         return click.style(str(error), fg="red")
 
 
-def _lines(service: Service) -> Iterator[str]:
+def _lines(service: ServiceClient) -> Iterator[str]:
     status = service.status()
     state = service.get("/state")
     yield f"topic       {status['topic']} ({status['client']}, group {status['group_id']})"
@@ -68,10 +73,10 @@ def _lines(service: Service) -> Iterator[str]:
         seconds = click.style(f"{status['stale_seconds']:.0f} s", fg="red")
         yield f"stale       the end of the log was confirmed {seconds} ago"
     if state.status == OK:
-        place = state.headers.get("X-State-Offset")
+        offset = state.headers.get("X-State-Offset")
         where = (
-            f"partition {state.headers['X-State-Partition']}, offset {place}"
-            if place
+            f"partition {state.headers['X-State-Partition']}, offset {offset}"
+            if offset
             else "the initial value"
         )
         yield f"state       {shorten(json.dumps(state.body['state'], ensure_ascii=False))} ({where})"

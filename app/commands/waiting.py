@@ -8,14 +8,14 @@ from typing import Any
 
 import click
 
-from app.commands.client import BAD_REQUEST, OK, NoService, Service
+from app.commands.client import BAD_REQUEST, OK, NoService, ServiceClient
 
-# one wait of those that the service grants, and all of them: longer than any model takes
+# one wait of those that the service grants, and all of them: longer than a model takes by default
 WAIT_SECONDS, LONGEST_WAIT_SECONDS = 10, 180.0
 LOOK_SECONDS = 0.2
 
 
-def require_following(service: Service, topic: str) -> None:
+def require_following(service: ServiceClient, topic: str) -> None:
     """Check that the service follows the topic.
 
     Raises:
@@ -31,16 +31,16 @@ def require_following(service: Service, topic: str) -> None:
         )
 
 
-def wait_until_served(service: Service, ends: Mapping[int, int]) -> None:
+def wait_until_served(service: ServiceClient, last_offsets: Mapping[int, int]) -> None:
     """
     Args:
-        ends: by partition, the last offset that is to be served.
+        last_offsets: by partition, of what is to be served.
 
     Raises:
         click.ClickException: one of them is refused, or it cannot be found out.
     """
     try:
-        for partition, offset in ends.items():
+        for partition, offset in last_offsets.items():
             _wait_for(service, partition, offset)
     except NoService as error:
         raise click.ClickException(f"Delivered, but it cannot be waited for: {error}") from error
@@ -48,7 +48,7 @@ def wait_until_served(service: Service, ends: Mapping[int, int]) -> None:
         raise click.ClickException("Delivered; interrupted while it was waited for") from None
 
 
-def _wait_for(service: Service, partition: int, offset: int) -> None:
+def _wait_for(service: ServiceClient, partition: int, offset: int) -> None:
     place = f"partition {partition}, offset {offset}"
     deadline = time.monotonic() + LONGEST_WAIT_SECONDS
     told = ""
@@ -64,6 +64,7 @@ def _wait_for(service: Service, partition: int, offset: int) -> None:
         if pending and pending != told:
             click.echo(f"Not yet served: {pending}", err=True)
             told = pending
+        time.sleep(LOOK_SECONDS)  # a service with no room for who waits answers at once
     if (answer.headers["X-State-Partition"], answer.headers["X-State-Offset"]) == (
         str(partition),
         str(offset),
@@ -77,14 +78,16 @@ def _wait_for(service: Service, partition: int, offset: int) -> None:
     click.echo(f"Read by {service.url}: {place}; a newer message is served")
 
 
-def _refused(service: Service, partition: int, offset: int, deadline: float) -> str | None:
+def _refused(service: ServiceClient, partition: int, offset: int, deadline: float) -> str | None:
     """Give why the message is refused, if it is. Another worker may answer, which has yet to read
     it."""
     while True:
         status = service.status()
-        last = status["last_invalid"]
-        if last and (last["partition"], last["offset"]) == (partition, offset):
-            return f"{last['reason']}: {last['detail']}"
+        # the last also where no history is kept
+        history = service.get("/state/history").body.get("refused", [])
+        for refused in filter(None, (status["last_invalid"], *history)):
+            if (refused["partition"], refused["offset"]) == (partition, offset):
+                return f"{refused['reason']}: {refused['detail']}"
         progress = status["partitions"].get(str(partition)) or {}
         if (progress.get("position") or 0) > offset:
             return None

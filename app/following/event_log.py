@@ -23,6 +23,7 @@ class EventLog:
         self._pending = Throttle(log.warning)
         self._failure = Throttle(log.warning, limit=3, period=60.0)
         self._recovery = Throttle(log.info, limit=2, period=60.0)
+        self._report_failure = Throttle(log.error, limit=1, period=60.0)
         self._partition_error = Throttle(log.warning, limit=3, period=60.0)
         self._partition_recovery = Throttle(log.info, limit=3, period=60.0)
 
@@ -87,6 +88,9 @@ class EventLog:
     def recovery(self) -> None:
         self._recovery("Following %s again", self._topic)
 
+    def report_failure(self, error: Exception) -> None:
+        self._report_failure("The metrics are not up to date: %r", error, exc_info=error)
+
     def partition_error(self, partition: int, error: str) -> None:
         self._partition_error("Cannot read partition %d of %s: %s", partition, self._topic, error)
 
@@ -109,6 +113,7 @@ class EventLog:
             self._pending,
             self._failure,
             self._recovery,
+            self._report_failure,
             self._partition_error,
             self._partition_recovery,
         ):

@@ -46,7 +46,10 @@ class Reporter:
     def update(self, **changes: Any) -> None:
         status = dataclasses.replace(self.status, **changes)
         for report in self._reports:
-            report(status)
+            try:
+                report(status)
+            except Exception as error:  # noqa: BLE001  # following goes on, whatever it is
+                self._event_log.report_failure(error)
         self.status = status  # last: who reads it finds the metrics say the same
 
     def failed(self, error: Exception) -> None:

@@ -17,7 +17,7 @@ from typing import BinaryIO
 from app.message_errors import InvalidMessage, RetryableError
 
 CHUNK = 2**20
-PAUSE = 0.1  # seconds between two looks whether a lock is free
+LOCK_POLL_SECONDS = 0.1
 
 Fill = Callable[[BinaryIO], str]
 """Writes a model, and gives the sha256 of what it wrote, in hexadecimal."""
@@ -36,8 +36,9 @@ def require_checksum(sha256: str, said: str) -> None:
 class Cache:
     """A folder with `<sha256>/model.onnx` for each model, which is alone in its own folder.
 
-    Beside it are `<sha256>.lock`, locked by who reads the model (shared) or makes or removes it,
-    and `<sha256>.part` while it comes. The kernel unlocks what a process had that was killed.
+    Beside it is `<sha256>.lock`, locked shared by who reads the model and exclusively by who makes
+    or removes it, and `<sha256>.part` while it is fetched. When a process is killed, the kernel
+    releases its locks.
     """
 
     def __init__(self, folder: Path, most_bytes: int) -> None:
@@ -64,8 +65,8 @@ class Cache:
         """Have the model's path for as long as the context lasts; its checksum is verified.
 
         Where it is not there, `fill` writes it, and it is kept if `check` has nothing against it;
-        meanwhile other processes wait for it. Then the least recently used are removed until all
-        that is left has at most `most_bytes`, but none that is held.
+        meanwhile other processes wait for it. At the end the least recently used are removed until
+        the others fit in `most_bytes`; one that is held stays.
 
         Raises:
             InvalidMessage: with reason `checksum`, or what `fill` and `check` say.
@@ -112,7 +113,8 @@ class Cache:
                 os.utime(self._model(sha256))
                 return lock.pop_all()
         with ExitStack() as lock:
-            # for as long as the model is held: between two locks another process may remove it
+            # kept while the model is held: were it made a shared one, another process could remove
+            # the model in between
             lock.enter_context(self._locked(sha256, fcntl.LOCK_EX, checkpoint))
             # another process may have been first
             if not self._is_good(sha256, checkpoint):
@@ -144,26 +146,33 @@ class Cache:
         found = sorted((*self._use(sha256), sha256) for sha256 in {m[1] for m in names if m})
         surplus = sum(size for _, size, _ in found) - self._most_bytes
         for used, size, sha256 in found:
-            part, model = self._part(sha256), self._model(sha256)
-            if surplus <= 0 and used and not part.exists():
+            if surplus <= 0 and used and not self._part(sha256).exists():
                 continue
-            lock = _lock(self._lock_file(sha256), fcntl.LOCK_EX)
-            if lock is None:
-                continue
-            try:
-                part.unlink(missing_ok=True)  # of what failed, or was killed
-                if surplus > 0 or not model.exists():
-                    shutil.rmtree(model.parent, ignore_errors=True)
-                    self._lock_file(sha256).unlink()
+            with suppress(OSError):  # one that cannot be removed keeps no other
+                if self._remove(sha256, is_surplus=surplus > 0):
                     surplus -= size
-            finally:
-                os.close(lock)
+
+    def _remove(self, sha256: str, *, is_surplus: bool) -> bool:
+        """Remove what failed, or was killed, and the model if it is surplus and nobody holds it;
+        gives whether it is gone."""
+        lock = _lock(self._lock_file(sha256), fcntl.LOCK_EX)
+        if lock is None:
+            return False
+        try:
+            self._part(sha256).unlink(missing_ok=True)
+            if not is_surplus and self._model(sha256).exists():
+                return False
+            shutil.rmtree(self._model(sha256).parent, ignore_errors=True)
+            self._lock_file(sha256).unlink()
+            return True
+        finally:
+            os.close(lock)
 
     def _use(self, sha256: str) -> tuple[float, int]:
-        """When a model was last used, and its size; zero where it is not there."""
+        """When a model was last used, and its size; zero where it cannot be read."""
         try:
             status = self._model(sha256).stat()
-        except FileNotFoundError:
+        except OSError:  # or another user's
             return 0.0, 0
         return status.st_mtime, status.st_size
 
@@ -171,7 +180,7 @@ class Cache:
     def _locked(self, sha256: str, kind: int, checkpoint: Callable[[], None]) -> Iterator[None]:
         while (lock := _lock(self._lock_file(sha256), kind)) is None:
             checkpoint()
-            time.sleep(PAUSE)
+            time.sleep(LOCK_POLL_SECONDS)
         try:
             yield
         finally:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import binascii
 import hashlib
 import time
 from collections.abc import Callable
@@ -17,17 +16,16 @@ from marshmallow import ValidationError
 from app.message import StateMessage
 from app.message_errors import InvalidMessage, RetryableError
 from app.model.cache import Cache, Fill, require_checksum
-from app.model.external_data import names_external_data
 from app.model.model import Limits, Model, cores
 from app.model.schemas import ModelSchema
 from app.model.source import Source
-from app.model.trial import try_out
+from app.model.trial import require_servable
 from app.model.uri import redacted_uri, require_prefixes
 from app.settings import SettingsError
 from app.settings.model import ModelSettings
 from app.state import RecordId
 
-# of what a server sent; the pauses between them come to some seconds
+# after so many a message is invalid; the pauses between them come to some seconds
 MOST_WRONG_ANSWERS = 5
 MOST_REMEMBERED = 1000
 
@@ -81,7 +79,7 @@ class OnnxLoader:
             if time.monotonic() > end:
                 raise RetryableError("slow", f"in {seconds} s no process has made it ready")
 
-        # what a message is refused for does not depend on what is in the cache
+        # also if the model is cached, so that the same messages are refused either way
         if "data" in given:
             fill = _inline(given["data"], given["sha256"], self._settings.max_bytes)
         else:
@@ -90,25 +88,11 @@ class OnnxLoader:
             fill = partial(self._fetch, message, given["uri"], given["sha256"], checkpoint)
 
         def check(path: Path) -> None:
-            self.require_servable(path, checkpoint)
+            require_servable(path, self._limits(), self._settings.load_seconds, checkpoint)
 
         with self._cache.holding(given["sha256"], fill, check, checkpoint) as path:
             _require_size(path.stat().st_size, self._settings.max_bytes)
             return Model.load(path, representation, self._limits())
-
-    def require_servable(self, path: Path, checkpoint: Callable[[], None]) -> None:
-        """
-        Raises:
-            InvalidMessage: no instance can serve the model at `path`.
-            RetryableError: it is not known whether one can.
-        """
-        if names_external_data(path, checkpoint):
-            raise InvalidMessage(
-                "external_data",
-                "accepted are models that have all their data in one file: "
-                'onnx.save(onnx.load("model.onnx"), "one.onnx")',
-            )
-        try_out(path, self._limits(), self._settings.load_seconds, checkpoint)
 
     def _fetch(
         self,
@@ -162,7 +146,7 @@ def _inline(data: str, sha256: str, most_bytes: int) -> Fill:
     _require_size(len(data) * 3 // 4 - 2, most_bytes)
     try:
         model = base64.b64decode(data, validate=True)
-    except (binascii.Error, ValueError):
+    except ValueError:
         raise InvalidMessage("schema", "data: accepted is base64 (RFC 4648, 4)") from None
     _require_size(len(model), most_bytes)
     require_checksum(hashlib.sha256(model).hexdigest(), sha256)

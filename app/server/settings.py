@@ -34,18 +34,22 @@ def threads(environ: Mapping[str, str]) -> int:
     """How many threads a worker has, by what gunicorn reads from the environment.
 
     Raises:
-        SettingsError: gunicorn does not know an option.
+        SettingsError: gunicorn does not know an option, or cannot read them.
     """
     from gunicorn.config import Config  # as it is imported it takes WEB_CONCURRENCY for a number
 
-    options = shlex.split(environ.get("GUNICORN_CMD_ARGS", ""))
-    given, unknown = Config().parser().parse_known_args(options)
+    given = environ.get("GUNICORN_CMD_ARGS", "")
+    try:
+        options = shlex.split(given)
+    except ValueError as error:
+        raise SettingsError(f"GUNICORN_CMD_ARGS is {given!r}: {error}") from error
+    known, unknown = Config().parser().parse_known_args(options)
     if unknown:
         raise SettingsError(
             f"GUNICORN_CMD_ARGS has {' '.join(unknown)}: accepted are gunicorn's options, which "
             "gunicorn --help lists"
         )
-    return int(given.threads or THREADS)
+    return int(known.threads or THREADS)
 
 
 def check_waiting(max_waiting: int | None, threads: int) -> None:

@@ -43,13 +43,13 @@ class Outgoing(NamedTuple):
 class Delivery:
     """Sends messages and counts what the broker acknowledges. For the main thread only.
 
-    The client's own thread writes `acknowledged`, `ends` and `_trouble`; all are final once
+    The client's own thread writes `acknowledged`, `last_offsets` and `_trouble`; all are final once
     `settle` has returned.
 
     Attributes:
         sent: how many were handed to the client.
         acknowledged: how many of them the brokers have.
-        ends: by partition, the highest offset that was acknowledged.
+        last_offsets: by partition, the highest offset that was acknowledged.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -61,7 +61,7 @@ class Delivery:
         self._settings = settings
         self.sent = 0
         self.acknowledged = 0
-        self.ends: dict[int, int] = {}
+        self.last_offsets: dict[int, int] = {}
         self._trouble: Exception | None = None
         self._acknowledge_seconds = settings.request_timeout_ms / 1000
         # one that is lost is sent again in time
@@ -137,7 +137,9 @@ class Delivery:
 
     def _note_acknowledged(self, placed: Any) -> None:
         self.acknowledged += 1
-        self.ends[placed.partition] = max(placed.offset, self.ends.get(placed.partition, 0))
+        self.last_offsets[placed.partition] = max(
+            placed.offset, self.last_offsets.get(placed.partition, 0)
+        )
 
     def _note_trouble(self, error: Exception) -> None:
         if not isinstance(error, BrokerResponseError):

@@ -6,11 +6,15 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
+import click
 import pytest
 from confluent_kafka import Consumer, Message, TopicPartition
 from onnx import TensorProto, helper
 
+from app.commands.client import ServiceClient
+from app.commands.waiting import wait_until_served
 from tests.support import models
 from tests.support.processes import ROOT, following, free_port, kafka_state, producer
 from tests.support.topics import Topic, offsets_of
@@ -42,12 +46,22 @@ def produce(topic):
 
 
 @pytest.fixture
-def service(topic, tmp_path):
+def folder(tmp_path):
+    """One with a loader of one's own."""
     (tmp_path / "number.py").write_text(LOADER)
     for name in ("wsgi.py", "gunicorn.conf.py"):
         (tmp_path / name).symlink_to(ROOT / name)
+    return tmp_path
+
+
+def serving(topic, folder, **environ: str):
+    return following(topic, folder / "output", cwd=folder, STATE_LOADER="number.load", **environ)
+
+
+@pytest.fixture
+def service(topic, folder):
     topic.send_state(1)
-    with following(topic, tmp_path / "output", cwd=tmp_path, STATE_LOADER="number.load") as program:
+    with serving(topic, folder) as program:
         program.comes_to(1)
         yield program
 
@@ -78,6 +92,12 @@ def test_what_is_refused_is_told_and_ends_with_1(produce, service):
     assert service.get().json() == {"state": 1}
 
 
+def test_what_is_refused_is_told_where_later_ones_are_refused_too(topic, service):
+    topic.send_state("first", "second")
+    with pytest.raises(click.ClickException, match="offset 1: number: accepted is a number"):
+        wait_until_served(ServiceClient(f"localhost:{service.port}"), {0: 1})
+
+
 def test_many_of_which_the_last_is_refused_end_with_1(produce, service):
     options = ["--state", '"text"', "--count", "500"]
     sent = produce(*options, "--wait", f"localhost:{service.port}")
@@ -102,6 +122,20 @@ def test_what_is_not_there_yet_is_told_and_waited_for(topic, service, tmp_path):
         assert waiting.process.wait(30) == 0
         assert "Served by" in waiting.output
     assert service.get().json() == {"state": 0}
+
+
+def test_a_service_that_lets_nobody_wait_is_not_asked_without_end(topic, folder, tmp_path):
+    topic.send_state(1)
+    with serving(topic, folder, STATE_MAX_WAITING="0") as program:
+        program.comes_to(1)
+        asked = f"localhost:{program.port}"
+        command = [*kafka_state(), "produce", "--state", "0", "--wait", asked]
+        with Ended(command, topic.environ, tmp_path / "said") as waiting:
+            eventually(lambda: "Not yet served" in waiting.output)
+            time.sleep(2)
+            (folder / "ready").touch()
+            assert waiting.process.wait(30) == 0
+        assert program.output.count("GET /state?min_offset") < 50
 
 
 def test_a_service_of_another_topic_is_named(topic, make_topic, service):
@@ -206,6 +240,20 @@ def test_a_model_that_no_instance_would_serve_is_not_sent(produce, tmp_path, mod
     assert f"{path} is not sent, for no instance would serve it: " in sent.stderr
     assert said in sent.stderr
     assert sent.stdout == ""
+
+
+def test_a_model_whose_requests_are_large_is_sent_for_an_instance_may_take_them(produce, tmp_path):
+    path = tmp_path / "x.onnx"
+    path.write_bytes(models.of_many(9_000_000))
+    sent = produce("--model", str(path))
+    assert sent.returncode == 0, sent.stderr
+
+
+def test_a_model_can_be_sent_by_who_can_keep_none(topic, tmp_path):
+    path = tmp_path / "x.onnx"
+    path.write_bytes(models.adding(1))
+    sent = producer("--model", str(path), **topic.environ, XDG_CACHE_HOME="/proc/nowhere")
+    assert sent.returncode == 0, sent.stderr
 
 
 def test_a_model_is_shown_without_its_base64(produce, tmp_path):

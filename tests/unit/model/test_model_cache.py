@@ -232,6 +232,16 @@ def test_the_least_recently_used_are_removed(folder):
     assert len(os.listdir(folder)) == 6
 
 
+def test_one_that_cannot_be_removed_keeps_no_other(folder):
+    """As in a folder of another user's."""
+    cache = Cache(folder, 1500)
+    folder.mkdir(parents=True)
+    (folder / ("0" * 64)).write_bytes(b"in the way")
+    for model in MODELS:
+        use(cache, model)
+    assert cached(folder) == {MODELS[-1]}
+
+
 def test_one_that_is_larger_than_all_may_be_can_be_used(folder):
     use(Cache(folder, 999), MODELS[0])
     assert os.listdir(folder) == []

@@ -90,6 +90,16 @@ def test_what_is_killed_where_memory_is_short_is_tried_again(stored, children):
     assert raised.value.reason == "memory"
 
 
+def test_what_is_stopped_from_outside_is_tried_again(stored, children):
+    """As by a supervisor that stops the service, or by one that watches the memory."""
+    stopping = threading.Thread(target=lambda: eventually(children)[0].terminate())
+    stopping.start()
+    with pytest.raises(RetryableError, match="SIGTERM") as raised:
+        try_out(stored(models.never_ending()), LIMITS, 60, nothing)
+    stopping.join()
+    assert raised.value.reason == "trial"
+
+
 def test_is_over_when_the_checkpoint_says_so(stored, children):
     def stop() -> None:
         if children():

@@ -384,6 +384,11 @@ def test_what_gunicorn_reads_as_a_number_has_to_be_one(variable, value):
         server_settings.check({variable: value})
 
 
+def test_options_of_gunicorn_that_no_shell_would_read_are_told():
+    with pytest.raises(SettingsError, match='^GUNICORN_CMD_ARGS is "--bind \'x": .*quotation'):
+        server_settings.threads({"GUNICORN_CMD_ARGS": "--bind 'x"})
+
+
 def test_gunicorn_ends_in_one_line_on_a_port_that_is_none():
     said = ended([sys.executable, "-m", "gunicorn", "wsgi:app"], KAFKA_TOPIC="t", PORT="99999999")
     assert said.stderr == "Error: PORT is '99999999': accepted is a whole number, 0 to 65535\n"
