@@ -136,7 +136,7 @@ def produce(
     try:
         if again:
             messages: Iterator[Outgoing] = iter([earlier_message(settings, *again)])
-        elif stdin:
+        elif total is None:
             messages = map(Outgoing, lines)
         else:
             messages = (Outgoing(state_message(state)) for _ in range(total))

@@ -385,7 +385,7 @@ def test_what_gunicorn_reads_as_a_number_has_to_be_one(variable, value):
 
 
 def test_options_of_gunicorn_that_no_shell_would_read_are_told():
-    with pytest.raises(SettingsError, match='^GUNICORN_CMD_ARGS is "--bind \'x": .*quotation'):
+    with pytest.raises(SettingsError, match=r"^GUNICORN_CMD_ARGS is .--bind 'x.: .*quot"):
         server_settings.threads({"GUNICORN_CMD_ARGS": "--bind 'x"})
 
 
