@@ -32,7 +32,13 @@ def configure(settings: Settings) -> None:
     # below ERROR the client logs every request and what is in it
     client_log.setLevel(max(logging.ERROR, logging.getLogger().level))
     client_log.propagate = False
-    client_log.handlers = [_RateLimited("The Kafka client says")]
+    client_log.handlers = [ClientLog()]
+
+
+def flush_client_log() -> None:
+    """Log a line of the Kafka client that was held back, once its rate limit allows."""
+    for handler in logging.getLogger("kafka").handlers:
+        handler.flush()
 
 
 def formatter(settings: Settings) -> logging.Formatter:
@@ -85,19 +91,23 @@ def _has_settings(record: logging.LogRecord) -> bool:
     return not record.exc_info and any(isinstance(arg, Settings) for arg in args)
 
 
-class _RateLimited(logging.Handler):
-    """Lets a few lines a minute of a talkative library into the log, without their tracebacks.
+class ClientLog(logging.Handler):
+    """Lets a few lines a minute of the Kafka client into the log, without their tracebacks.
 
     A handler, because a logger's filters do not see what its children log.
     """
 
-    def __init__(self, who: str) -> None:
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         super().__init__()
-        self._who = who
-        self._log = Throttle(log.info, limit=2, period=60.0)
+        self._log = Throttle(log.info, limit=2, period=60.0, clock=clock)
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._log("%s: %s", self._who, record.getMessage())
+        self._log("The Kafka client says: %s", record.getMessage())
+
+    def flush(self) -> None:
+        assert self.lock
+        with self.lock:
+            self._log.flush()
 
 
 class Throttle:

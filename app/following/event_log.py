@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from app.logs import Throttle, shorten
+from app.logs import Throttle, flush_client_log, shorten
 from app.state import Snapshot
 
 log = logging.getLogger(__name__)
@@ -118,6 +118,7 @@ class EventLog:
             self._partition_recovery,
         ):
             throttle.flush()
+        flush_client_log()
 
 
 def _position(partition: int | None, offset: int | None) -> dict[str, int | None]:

@@ -25,6 +25,7 @@ class ModelService:
         bodies: bounds how many requests are received at once.
         body_errors: what reading a body raises where it is not HTTP.
         operations: of the OpenAPI description, by endpoint.
+        unauthorized: how each of them describes its 401.
     """
 
     settings: ModelSettings
@@ -33,6 +34,7 @@ class ModelService:
     bodies: ConcurrencyLimit = field(default_factory=ConcurrencyLimit)
     body_errors: tuple[type[Exception], ...] = ()
     operations: dict[str, dict[str, Any]] = field(default_factory=lambda: description.OPERATIONS)
+    unauthorized: dict[str, Any] = field(default_factory=lambda: description.UNAUTHORIZED)
 
     def serve_with(self, server: Server) -> None:
         """To be called before the first request."""

@@ -29,6 +29,8 @@ from app.web import metrics_files
 # them is answered 503 at a reload, and it serves at once all the same
 INITIAL_LOAD_SECONDS = 2.0
 LOOK_SECONDS = 0.01
+# more than a start waits for the state, and a stream between two extensions of its deadline
+LEAST_TIMEOUT_SECONDS = 3
 
 WORKER_CLASS = f"{Worker.__module__}.{Worker.__name__}"
 
@@ -59,6 +61,11 @@ def on_starting(server: Any) -> None:
         server_settings.check_waiting(read_settings().max_waiting, cfg.threads)
     except SettingsError as error:
         refuse(error)
+    if 0 < cfg.timeout < LEAST_TIMEOUT_SECONDS:
+        refuse(
+            f"--timeout is {cfg.timeout}: accepted are 0, and {LEAST_TIMEOUT_SECONDS} or more "
+            "(seconds), for a worker may wait for the state for two"
+        )
     worker_class = cfg.worker_class
     if not issubclass(worker_class, (ThreadWorker, SyncWorker)):
         refuse(

@@ -25,6 +25,7 @@ from gunicorn.http.errors import LimitRequestHeaders
 from gunicorn.sock import ssl_context
 from gunicorn.workers.gthread import TConn, ThreadWorker
 
+from app.logs import Throttle
 from app.server import request_heads
 from app.service import KEY, Service
 
@@ -61,6 +62,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         self._polled: dict[TConn, float] = {}
         self._served: dict[socket.socket, _Deadline] = {}
         self._seconds_to_serve = self.cfg.timeout or math.inf
+        self._log_cut_off = Throttle(self.log.warning)
 
     def init_process(self) -> None:
         limit = _allow_open_files(self.worker_connections + SPARE_FILES) - SPARE_FILES
@@ -233,7 +235,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
                     conn.sock.unwrap()
             conn.sock.shutdown(socket.SHUT_WR)
             self._poll(conn, self._discard)
-        except OSError:
+        except (OSError, ValueError):  # ValueError: cut off at its deadline, it has no TLS any more
             self._drop(conn)
 
     def _discard(self, conn: TConn) -> None:
@@ -260,12 +262,16 @@ class Worker(ThreadWorker):  # type: ignore[misc]
 
     def murder_pending(self) -> None:
         super().murder_pending()
+        self._log_cut_off.flush()
         now = time.monotonic()
         for conn in list(itertools.takewhile(lambda conn: self._polled[conn] < now, self._polled)):
             self._drop(conn)
         for sock in [sock for sock, deadline in self._served.items() if deadline.at < now]:
             del self._served[sock]
             with contextlib.suppress(OSError):
+                self._log_cut_off(
+                    "Cut off a request of %s after %d s", sock.getpeername(), self.cfg.timeout
+                )
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET_AT_CLOSE)
                 sock.shutdown(socket.SHUT_RDWR)  # the thread's next call fails
 

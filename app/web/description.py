@@ -175,7 +175,11 @@ def describe(service: Service) -> dict[str, Any]:
     wants_token = service.settings.api_token is not None
     if wants_token:
         spec.components.security_scheme("token", {"type": "http", "scheme": "bearer"})
-    operations = OPERATIONS | (service.model.operations if service.model else {})
+    unauthorized = dict.fromkeys(OPERATIONS, _problem("the bearer token is missing or wrong"))
+    operations = OPERATIONS
+    if service.model:
+        unauthorized |= dict.fromkeys(service.model.operations, service.model.unauthorized)
+        operations = operations | service.model.operations
     for rule in current_app.url_map.iter_rules():
         if rule.endpoint not in operations:
             continue
@@ -192,9 +196,7 @@ def describe(service: Service) -> dict[str, Any]:
         operation["summary"] = (current_app.view_functions[rule.endpoint].__doc__ or "").strip()
         if wants_token and not is_open(rule.rule, rule.endpoint):
             operation["security"] = [{"token": []}]
-            operation["responses"] = operation["responses"] | {
-                401: _problem("the bearer token is missing or wrong")
-            }
+            operation["responses"] = {**operation["responses"], 401: unauthorized[rule.endpoint]}
         method = "post" if "POST" in (rule.methods or ()) else "get"
         spec.path(re.sub("<(.*?)>", r"{\1}", rule.rule), operations={method: operation})
     return spec.to_dict()

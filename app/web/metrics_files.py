@@ -47,13 +47,12 @@ def merged(folder: Path) -> Iterable[Metric]:
 
 @contextlib.contextmanager
 def unread() -> Iterator[None]:
-    """In the block nobody reads the workers' metrics, where there are any to be read.
-
-    Raises:
-        TimeoutError: somebody has been reading for a second.
-    """
-    shared = folder()
-    with _locked(shared, fcntl.LOCK_EX) if shared else contextlib.nullcontext():
+    """In the block nobody reads the workers' metrics, if readers leave room for it within a
+    second: a worker that does not start would end the master."""
+    with contextlib.ExitStack() as lock:
+        if shared := folder():
+            with contextlib.suppress(TimeoutError):
+                lock.enter_context(_locked(shared, fcntl.LOCK_EX))
         yield
 
 
@@ -65,7 +64,6 @@ def make(folder: Path) -> None:
 def fold(folder: Path, living: Container[int]) -> None:
     """Add up what ended workers have counted, and forget their gauges. Otherwise each leaves files
     that every scrape reads.
-
 
     Args:
         living: the processes that still count.

@@ -8,6 +8,7 @@ from datetime import datetime
 import pytest
 
 from app import logs
+from app.following.event_log import EventLog
 from app.logs import Throttle
 from app.settings import Settings
 
@@ -72,6 +73,18 @@ def test_passes_few_lines_a_minute_of_the_kafka_client_on_and_none_of_its_traceb
             client_log.exception("lost connection %d", number)
     lines = [record.getMessage() for record in caplog.records if record.name == "app.logs"]
     assert lines == [f"The Kafka client says: lost connection {number}" for number in (0, 1)]
+
+
+def test_the_last_line_of_the_kafka_client_is_logged_too_once_there_is_room(caplog, monkeypatch):
+    caplog.set_level(logging.INFO)
+    time = Time()
+    handler = logs.ClientLog(clock=lambda: time.now)
+    monkeypatch.setattr(logging.getLogger("kafka"), "handlers", [handler])
+    for number in range(3):
+        logging.getLogger("kafka.conn").error("lost connection %d", number)
+    time.now = 61.0
+    EventLog("t").flush()
+    assert caplog.messages[-1] == "The Kafka client says: lost connection 2"
 
 
 def logged(monkeypatch, capsys, *args, **settings) -> str:

@@ -301,6 +301,13 @@ def test_what_only_looks_leaves_nothing_behind_and_follows_nothing(topic, tmp_pa
     assert not metrics_folders(tmp_path)
 
 
+@of_table("--timeout")
+def test_a_timeout_that_a_start_or_a_stream_would_exceed_is_refused(topic, tmp_path):
+    said = run(topic, tmp_path, "--timeout", "2")
+    assert said.startswith("1\n")
+    assert "\nError: --timeout is 2: accepted are 0, and 3 or more" in said
+
+
 @of_table("--bind")
 def test_a_port_in_use_leaves_nothing_behind(topic, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:

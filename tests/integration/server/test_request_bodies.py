@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
+import ssl
 import sys
 from http.client import HTTPResponse
+from pathlib import Path
 
 import pytest
+import trustme
 
-from tests.support.processes import ROOT, free_port, running
+from tests.support.processes import ROOT, Program, free_port, running
 from tests.support.waiting import eventually, is_cut_off
 
 BODIES = """
@@ -66,18 +70,49 @@ def chunked(body: bytes, trailer: bytes = b"") -> bytes:
 FRAMINGS = pytest.mark.parametrize("framed", [length, chunked])
 
 
+def serving(folder: Path, *given: str) -> contextlib.AbstractContextManager[Program]:
+    (folder / "bodies.py").write_text(BODIES)
+    port = free_port()
+    options = ["--bind", f"127.0.0.1:{port}", "--timeout", "3", *given]
+    options += ["--keep-alive", "20", "--no-control-socket", "-k", "app.server.worker.Worker"]
+    command = [sys.executable, "-m", "gunicorn", *options, "bodies:app"]
+    return running(command, port, {"PYTHONPATH": str(ROOT)}, folder / "output", folder)
+
+
 @pytest.fixture(scope="module")
 def program(tmp_path_factory):
     """With one thread, so that who is answered shows that nobody holds it."""
-    folder = tmp_path_factory.mktemp("bodies")
-    (folder / "bodies.py").write_text(BODIES)
-    port = free_port()
-    options = ["--bind", f"127.0.0.1:{port}", "--threads", "1", "--timeout", "3"]
-    options += ["--keep-alive", "20", "--no-control-socket", "-k", "app.server.worker.Worker"]
-    command = [sys.executable, "-m", "gunicorn", *options, "bodies:app"]
-    with running(command, port, {"PYTHONPATH": str(ROOT)}, folder / "output", folder) as program:
+    with serving(tmp_path_factory.mktemp("bodies"), "--threads", "1") as program:
         eventually(lambda: program.get("/"))
         yield program
+
+
+def test_who_stops_in_the_middle_of_a_body_over_tls_is_cut_off_and_nobody_else(tmp_path):
+    authority = trustme.CA()
+    certificate, key = tmp_path / "certificate", tmp_path / "key"
+    issued = authority.issue_cert("localhost")
+    issued.cert_chain_pems[0].write_to_path(certificate)
+    issued.private_key_pem.write_to_path(key)
+    trusted = ssl.create_default_context()
+    authority.configure_trust(trusted)
+
+    def connect() -> ssl.SSLSocket | None:
+        with contextlib.suppress(ConnectionRefusedError):
+            client = socket.create_connection(("127.0.0.1", program.port), 10)
+            return trusted.wrap_socket(client, server_hostname="localhost")
+        return None
+
+    with serving(tmp_path, "--certfile", str(certificate), "--keyfile", str(key)) as program:
+        with eventually(connect) as half:
+            (_, worker) = program.tree()
+            half.sendall(post("/all", b"Content-Length: 100\r\n\r\nhalf of it"))
+            with contextlib.suppress(ConnectionError):
+                assert half.recv(1000) == b""
+        with connect() as other:
+            other.sendall(LAST)
+            assert other.recv(1000).startswith(b"HTTP/1.1 200 OK")
+        assert program.tree()[1] == worker
+        assert "Cut off a request" in program.output
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import re
 import shutil
 import signal
@@ -107,6 +109,21 @@ def test_what_a_worker_counted_outlives_it_and_what_it_knew_does_not(topic, two_
     eventually(lambda: told(two_workers, "kafka_state_last_message_timestamp_seconds") > old)
     eventually(lambda: told(two_workers, "kafka_state_connected") == 1)
     assert states_asked(two_workers) >= counted
+
+
+def test_a_worker_starts_though_somebody_reads_the_metrics_all_the_time(topic, serving, tmp_path):
+    topic.send_state(77)
+    with serving() as program:
+        program.comes_to(77)
+        (folder,) = tmp_path.glob("kafka-state-metrics-*")
+        reading = os.open(folder, os.O_RDONLY)
+        try:
+            fcntl.flock(reading, fcntl.LOCK_SH)
+            program.process.send_signal(signal.SIGHUP)
+            eventually(lambda: program.output.count("Initializing API") == 2)
+        finally:
+            os.close(reading)
+        program.comes_to(77)
 
 
 def test_a_reload_loses_no_count_and_takes_the_old_gauges_away(topic, two_workers):

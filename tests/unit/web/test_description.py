@@ -52,6 +52,19 @@ def test_says_what_needs_the_token():
     assert "security" not in described["paths"]["/healthz"]["get"]
 
 
+def test_what_is_said_without_the_token_is_as_described():
+    app, _ = describe(
+        api_token="s3cret", loader="onnx", model=ModelSettings.from_environ({}, is_used=True)
+    )
+    client = app.test_client()
+    given = {"Authorization": "Bearer s3cret"}
+    for path, methods in client.get("/openapi.json", headers=given).json["paths"].items():
+        for method, operation in methods.items():
+            if "security" in operation:
+                said = client.open(re.sub("{.*?}", "x", path), method=method)
+                assert operation["responses"]["401"]["content"].keys() == {said.content_type}
+
+
 def test_shows_the_description_with_what_is_served_here():
     app, _ = describe()
     client = app.test_client()
