@@ -41,6 +41,13 @@ def during_the_answer():
     read = request.stream.read
     return Response(str(len(read(size))) for size in (10_000, 100_000))
 
+@app.post("/forgiving")
+def what_there_is_of_it():
+    try:
+        return str(len(request.stream.read()))
+    except Exception:
+        return "less than all"
+
 @app.post("/stubborn")
 def all_of_it_at_the_second_try():
     try:
@@ -105,7 +112,7 @@ def test_who_stops_in_the_middle_of_a_body_over_tls_is_cut_off_and_nobody_else(t
     with serving(tmp_path, "--certfile", str(certificate), "--keyfile", str(key)) as program:
         with eventually(connect) as half:
             (_, worker) = program.tree()
-            half.sendall(post("/all", b"Content-Length: 100\r\n\r\nhalf of it"))
+            half.sendall(post("/forgiving", b"Content-Length: 100\r\n\r\nhalf of it"))
             with contextlib.suppress(ConnectionError):
                 assert half.recv(1000) == b""
         with connect() as other:
