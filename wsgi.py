@@ -3,5 +3,5 @@
 from app import create_app
 from app.server import launch
 
-app = create_app(starts_consumer=launch.is_to_follow())
+app = create_app(starts_consumer=launch.starts_consumer())
 launch.check_server()

@@ -25,7 +25,7 @@ def build_service(settings: Settings) -> Service:
     reports = [metrics.record]
     model = None
     if settings.model:
-        # what it needs is installed in this case only
+        # its packages come with the extra `onnx` only
         from app.model.service import build_model_service
 
         model = build_model_service(settings.model, loader, metrics)

@@ -30,7 +30,7 @@ def configure(settings: Settings) -> None:
     logging.basicConfig(level=settings.log_level, handlers=[handler])
     client_log = logging.getLogger("kafka")
     # below ERROR the client logs every request and what is in it
-    client_log.setLevel(max(logging.ERROR, logging.getLogger().level))
+    client_log.setLevel(logging.ERROR)
     client_log.propagate = False
     client_log.handlers = [ClientLog()]
 
@@ -134,14 +134,12 @@ class Throttle:
         self._left_out = 0
 
     def __call__(self, line: str, *args: object, **options: Any) -> None:
-        if self._held:
-            self._left_out += 1
-            self._held = line, args, options
-            self.flush()
-        elif self._has_room():
+        if not self._held and self._has_room():
             self._log(line, *args, **options)
-        else:
-            self._held = line, args, options
+            return
+        self._left_out += bool(self._held)
+        self._held = line, args, options
+        self.flush()
 
     def flush(self) -> None:
         if self._held and self._has_room():

@@ -31,7 +31,7 @@ class Stopping(BaseException):
 
 
 def no_checkpoint() -> None:
-    """For a message that nobody waits for."""
+    """Do nothing: for a load outside the consumer thread."""
 
 
 @dataclass(frozen=True)
@@ -92,7 +92,10 @@ def parse_message(value: bytes | None) -> dict[str, Any]:
         text = value.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise InvalidMessage("encoding", f"not UTF-8 at byte {error.start}") from None
-    document = parse_json(text)
+    try:
+        document = parse_json(text)
+    except ValueError as error:
+        raise InvalidMessage("json", str(error)) from None
     try:
         fields_: dict[str, Any] = _SCHEMA.load(document)
     except ValidationError as error:

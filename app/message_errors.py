@@ -11,8 +11,8 @@ class NotServed(Exception):
     """
 
     def __init__(self, reason: str, detail: str) -> None:
-        super().__init__(_spelt(detail))
-        self.reason = _spelt(reason)
+        super().__init__(_valid_utf8(detail))
+        self.reason = _valid_utf8(reason)
 
 
 class InvalidMessage(NotServed, ValueError):
@@ -23,6 +23,5 @@ class RetryableError(NotServed):
     """The message may become the state later: what it needs is not there now."""
 
 
-def _spelt(text: object) -> str:
-    """Make it valid UTF-8, whatever a loader gives."""
+def _valid_utf8(text: object) -> str:
     return str(text).encode(errors="backslashreplace").decode()

@@ -40,7 +40,7 @@ class Service:
     model: ModelService | None = None
 
     def start(self, server: Server | None = None) -> None:
-        """Begin to follow, in the process that serves: a thread does not survive a fork."""
+        """Begin to follow, in the process that serves."""
         server = server or Server()
         self.metrics.begin_process()
         self.waiting.serve_with(server)
@@ -53,9 +53,9 @@ class Service:
         self.consumer.stop(timeout=0)
         self.state.close()
 
-    def stop(self, timeout: float = 2.0) -> None:
-        """End the thread, waiting for it up to `timeout` seconds."""
-        self.consumer.stop(timeout)
+    def stop(self) -> None:
+        """End the thread, and wait for it for a moment."""
+        self.consumer.stop()
 
 
 def service_of(app: Flask) -> Service:

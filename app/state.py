@@ -88,9 +88,8 @@ class StateView:
     positions: Mapping[int, int]
     reason: str
 
-    @property
-    def state(self) -> Snapshot:
-        """The current snapshot.
+    def require_snapshot(self) -> Snapshot:
+        """Give the current snapshot.
 
         Raises:
             StateUnknown: there is none yet.
@@ -121,7 +120,7 @@ class State:
         Raises:
             StateUnknown: there is none yet.
         """
-        return self.view().state
+        return self.view().require_snapshot()
 
     def wait_until(self, is_met: Callable[[StateView], bool], timeout: float) -> StateView:
         """Give the view as soon as `is_met` of it, after `timeout` seconds, or at `close`."""

@@ -6,8 +6,6 @@ import json
 import math
 from typing import Any, NoReturn
 
-from app.message_errors import InvalidMessage
-
 # below what Python's parser takes, which depends on its version and on who calls it: every
 # instance must find the same messages valid
 DEEPEST_NESTING = 900
@@ -17,15 +15,15 @@ def parse_json(text: str, *, allow_nan: bool = False) -> Any:
     """Parse RFC 8259 JSON: no NaN, no infinity, nothing that would become one.
 
     Args:
-        allow_nan: NaN, which RFC 8259 has not and many clients write, is a float.
+        allow_nan: whether NaN is read as a float; RFC 8259 lacks it, and many clients write it.
 
     Raises:
-        InvalidMessage: with reason `json`.
+        ValueError: it is no such JSON.
     """
     try:
         value = (_NAN_DECODER if allow_nan else _DECODER).decode(text)
     except (ValueError, RecursionError) as error:
-        raise InvalidMessage("json", f"not JSON that can be served: {_bounded(error)}") from None
+        raise ValueError(f"not JSON that can be served: {str(error)[:100]}") from None
     if text.count("[") + text.count("{") > DEEPEST_NESTING:
         _require_shallow(value)
     return value
@@ -46,7 +44,7 @@ def _require_shallow(value: Any) -> None:
             for child in (inner.values() if isinstance(inner, dict) else inner)
         ]
     if containers:
-        raise InvalidMessage("json", f"nested more than {DEEPEST_NESTING} deep")
+        raise ValueError(f"nested more than {DEEPEST_NESTING} deep")
 
 
 def _refuse(constant: str) -> NoReturn:
@@ -64,10 +62,6 @@ def _finite(text: str) -> float:
     return number
 
 
-# json.loads would make one for each message
+# json.loads would make a decoder for each message
 _DECODER = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)
 _NAN_DECODER = json.JSONDecoder(parse_constant=_nan, parse_float=_finite)
-
-
-def _bounded(error: Exception) -> str:
-    return str(error)[:100]

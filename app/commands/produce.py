@@ -17,7 +17,6 @@ from marshmallow import ValidationError
 from app.commands.client import ServiceClient
 from app.commands.messages import Lines, earlier_message, model_state, paced, state_message, summary
 from app.commands.waiting import require_following, wait_until_served
-from app.message_errors import InvalidMessage
 from app.settings import Settings, SettingsError
 from app.strict_json import parse_json
 from app.topic_log import Delivery, KafkaError, NotTaken, Outgoing, explain
@@ -35,7 +34,7 @@ class Json(click.ParamType[list[Any]]):
         """Give the value in a list, so that null is not taken for an option left out."""
         try:
             return [parse_json(value)]
-        except InvalidMessage as error:
+        except ValueError as error:
             self.fail(f"{value!r} is {error}. A text needs quotes: '\"text\"'.", param, ctx)
 
 

@@ -12,7 +12,7 @@ from app.commands.client import BAD_REQUEST, OK, NoService, ServiceClient
 
 # one wait of those that the service grants, and all of them: longer than a model takes by default
 WAIT_SECONDS, LONGEST_WAIT_SECONDS = 10, 180.0
-LOOK_SECONDS = 0.2
+POLL_SECONDS = 0.2
 
 
 def require_following(service: ServiceClient, topic: str) -> None:
@@ -64,7 +64,7 @@ def _wait_for(service: ServiceClient, partition: int, offset: int) -> None:
         if pending and pending != told:
             click.echo(f"Not yet served: {pending}", err=True)
             told = pending
-        time.sleep(LOOK_SECONDS)  # a service with no room for who waits answers at once
+        time.sleep(POLL_SECONDS)  # a service with no room for who waits answers at once
     if (answer.headers["X-State-Partition"], answer.headers["X-State-Offset"]) == (
         str(partition),
         str(offset),
@@ -93,7 +93,7 @@ def _refused(service: ServiceClient, partition: int, offset: int, deadline: floa
             return None
         if time.monotonic() > deadline:
             raise NoService(f"{service.url} does not read on")
-        time.sleep(LOOK_SECONDS)
+        time.sleep(POLL_SECONDS)
 
 
 def _pending(status: dict[str, Any], partition: int, offset: int) -> str | None:

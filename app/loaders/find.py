@@ -23,7 +23,7 @@ def find_loader(settings: Settings) -> Loader:
     if settings.loader == "json":
         return load_json
     if settings.model:
-        # what it needs is there in this case only
+        # its packages come with the extra `onnx` only
         from app.model.loader import OnnxLoader
 
         return OnnxLoader(settings.model)

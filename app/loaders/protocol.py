@@ -15,8 +15,8 @@ from app.strict_json import canonical_json
 class Loader(Protocol):
     """Makes of a message what is served.
 
-    It may also have a method `is_cached`, of a message: whether it is loaded without delay. A
-    start serves one that is until a newer one is loaded.
+    It may have a method `is_cached(message)`: whether the message is loaded without delay. A start
+    serves the newest such message until a newer one is loaded.
     """
 
     def __call__(self, message: StateMessage) -> Any:
@@ -33,13 +33,13 @@ def load(loader: Loader, message: StateMessage) -> Snapshot:
     """Give what is served from `message` on.
 
     Raises:
-        InvalidMessage: says the loader; and with reason `loader` and its cause, for whatever else
-            it raises, and for what cannot be written as JSON.
-        RetryableError: says the loader; and with reason `memory` where there is none left, and
-            `os` for an OSError.
-        Stopping: says the checkpoint.
+        InvalidMessage: the loader raised it; or, with reason `loader` and the cause, it raised
+            something else, or gave what cannot be written as JSON.
+        RetryableError: the loader raised it; or there is no memory left (reason `memory`), or it
+            raised an OSError (reason `os`).
+        Stopping: the checkpoint raised it.
     """
-    with _understanding():
+    with _translating_errors():
         served = loader(message)
         representation = canonical_json(getattr(served, "representation", served))
     return Snapshot(
@@ -58,12 +58,12 @@ def is_cached(loader: Loader, message: StateMessage) -> bool:
     Raises:
         InvalidMessage, RetryableError, Stopping: as `load` does.
     """
-    with _understanding():
+    with _translating_errors():
         return bool(loader.is_cached(message)) if hasattr(loader, "is_cached") else True
 
 
 @contextmanager
-def _understanding() -> Iterator[None]:
+def _translating_errors() -> Iterator[None]:
     try:
         yield
     except (NotServed, Stopping):

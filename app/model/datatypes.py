@@ -14,7 +14,7 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 
-# by the protocol's names; BYTES are arrays of str, for of bytes onnxruntime takes the repr
+# by the protocol's names; elements of BYTES are str, because onnxruntime would take the repr of bytes
 DATATYPES: dict[str, np.dtype[Any]] = {
     "BOOL": np.dtype(np.bool_),
     **{f"UINT{bits}": np.dtype(f"u{bits // 8}") for bits in (8, 16, 32, 64)},

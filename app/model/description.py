@@ -16,11 +16,12 @@ from app.model.schemas import (
     ServerReadySchema,
     ServerSchema,
 )
+from app.model.tensors import JSON_SIZE_HEADER
 
 BINARY = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
-JSON_SIZE = {
+JSON_SIZE_PARAMETER = {
     "in": "header",
-    "name": "Inference-Header-Content-Length",
+    "name": JSON_SIZE_HEADER,
     "schema": {"type": "integer", "minimum": 0},
     "description": "The size of the JSON, where the inputs' binary data follows it.",
 }
@@ -54,7 +55,7 @@ OPERATIONS: dict[str, dict[str, Any]] = {
     },
     "model.model_ready": {"responses": {200: _json("it is", ModelReadySchema), **NOT_SERVED}},
     "model.infer": {
-        "parameters": [JSON_SIZE],
+        "parameters": [JSON_SIZE_PARAMETER],
         "requestBody": {
             "required": True,
             "content": {"application/json": {"schema": InferRequestSchema}, **BINARY},

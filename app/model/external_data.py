@@ -1,4 +1,4 @@
-"""Whether an ONNX model has data in other files: seen without reading the data it has in its own.
+"""Finds out whether an ONNX model has data in other files, without reading the data in its own.
 
 The package `onnx` would tell as well, but it holds the GIL for all of a parse, 30 to 56 ms for a
 model of 50 MB, and nothing is answered meanwhile.
@@ -12,7 +12,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from app.message import no_checkpoint
 from app.message_errors import InvalidMessage
 
 # by the numbers of their fields, what leads from a model to its tensors, as in onnx.proto
@@ -43,7 +42,7 @@ VARINT, FIXED64, BYTES, FIXED32 = 0, 1, 2, 5
 LARGEST_TAG = 2**32 - 1
 
 
-def names_external_data(path: Path, checkpoint: Callable[[], None] = no_checkpoint) -> bool:
+def names_external_data(path: Path, checkpoint: Callable[[], None]) -> bool:
     """Whether any tensor of the ONNX model at `path` is, or might be, in another file.
 
     `checkpoint` is called several times a second; what it raises ends the search.

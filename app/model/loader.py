@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import os
 import time
 from collections.abc import Callable
 from functools import partial
@@ -16,7 +17,7 @@ from marshmallow import ValidationError
 from app.message import StateMessage
 from app.message_errors import InvalidMessage, RetryableError
 from app.model.cache import Cache, Fill, require_checksum
-from app.model.model import Limits, Model, cores
+from app.model.model import Limits, Model
 from app.model.schemas import ModelSchema
 from app.model.source import Source
 from app.model.trial import require_servable
@@ -156,6 +157,13 @@ def _inline(data: str, sha256: str, most_bytes: int) -> Fill:
         return sha256
 
     return fill
+
+
+def cores() -> int:
+    """How many cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not everywhere
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def _require_size(size: int, most_bytes: int) -> None:

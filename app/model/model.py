@@ -115,7 +115,7 @@ class Model:
         return dict(zip(names, computed, strict=True))
 
     def _run_with_bfloat16(self, outputs: list[str], inputs: dict[str, Array]) -> list[Array]:
-        """As numpy does not know them, onnxruntime takes and gives them as values of its own."""
+        """numpy has no bfloat16, so onnxruntime takes and gives values of its own."""
         values = {
             name: OrtValue.ortvalue_from_numpy_with_onnx_type(array.view(np.uint16), BFLOAT16)
             if array.dtype == DATATYPES["BF16"]
@@ -131,10 +131,10 @@ class Model:
         return len(inputs[first.name]) if first and is_dynamic else None
 
     def _warm_up(self, most_bytes: int) -> None:
-        """Let the first request not be the one that waits for memory and kernels.
+        """Run it once, so that the first request does not wait for memory and kernels.
 
-        With ones, for some models divide by what they are given, and with dynamic dimensions of
-        one, which not every model takes: it is served all the same.
+        The inputs are ones, because some models divide by them, and dynamic dimensions are 1. A
+        model that fails at this is served all the same.
 
         Raises:
             InvalidMessage: no request can be as large as its inputs.
@@ -182,13 +182,6 @@ def _ones(spec: TensorSpec) -> Array:
 def _least_bytes(spec: TensorSpec) -> int:
     """The least size of this input in a request, with dynamic dimensions of one."""
     return math.prod(map(abs, spec.shape)) * DATATYPES[spec.datatype].itemsize
-
-
-def cores() -> int:
-    """How many cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # not everywhere
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def _is_lack_of_memory(error: Exception) -> bool:

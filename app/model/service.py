@@ -9,7 +9,9 @@ from app.loaders import Loader
 from app.model import description
 from app.model.loader import OnnxLoader
 from app.model.metrics import ModelMetrics
+from app.model.model import Model
 from app.settings.model import ModelSettings
+from app.state import Snapshot, StateUnknown
 from app.web.limits import ConcurrencyLimit
 from app.web.metrics import Metrics
 
@@ -22,7 +24,7 @@ class ModelService:
     """Built by `build_model_service`.
 
     Attributes:
-        bodies: bounds how many requests are received at once.
+        body_limit: of requests whose body is being received.
         body_errors: what reading a body raises where it is not HTTP.
         operations: of the OpenAPI description, by endpoint.
         unauthorized: how each of them describes its 401.
@@ -31,16 +33,28 @@ class ModelService:
     settings: ModelSettings
     loader: OnnxLoader
     metrics: ModelMetrics
-    bodies: ConcurrencyLimit = field(default_factory=ConcurrencyLimit)
+    body_limit: ConcurrencyLimit = field(default_factory=ConcurrencyLimit)
     body_errors: tuple[type[Exception], ...] = ()
     operations: dict[str, dict[str, Any]] = field(default_factory=lambda: description.OPERATIONS)
     unauthorized: dict[str, Any] = field(default_factory=lambda: description.UNAUTHORIZED)
+
+    @staticmethod
+    def require_model(snapshot: Snapshot) -> Model:
+        """Give the model that is served.
+
+        Raises:
+            StateUnknown: there is none yet.
+        """
+        if snapshot.served is None:
+            raise StateUnknown("no model yet: the topic holds no valid message")
+        model: Model = snapshot.served
+        return model
 
     def serve_with(self, server: Server) -> None:
         """To be called before the first request."""
         self.body_errors = server.body_errors
         if server.threads is not None:
-            self.bodies.set_limit(max(server.threads // 2, 1))
+            self.body_limit.set_limit(max(server.threads // 2, 1))
             self.loader.share_cores(server.threads * server.processes)
 
 

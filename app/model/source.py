@@ -28,8 +28,8 @@ from app.model.uri import FORM, HTTP, SFTP, ModelUri, parse_prefix, parse_uri, r
 
 CHUNK = 2**20
 RANGE = 2**23  # a request each
-STEP = 0.5  # seconds between two looks at a transfer
-LONGEST_TO_CLOSE = 5.0  # seconds
+POLL_SECONDS = 0.5
+CLOSE_SECONDS = 5.0
 MOST_REDIRECTS = 5
 REDIRECTS = {301, 302, 303, 307, 308}
 REASONS = {401: "refused", 403: "refused", 404: "gone", 410: "gone"}
@@ -95,19 +95,17 @@ class Source:
         received = _Received(address, into, self._most_bytes)
         end = time.monotonic() + self._seconds
 
-        def look() -> float:
+        def check() -> None:
             checkpoint()
-            left = end - time.monotonic()
-            if left <= 0:
+            if time.monotonic() >= end:
                 came = f"{received.size} bytes came in {self._seconds:g} s"
                 raise RetryableError("slow", f"{address}: only {came}")
-            return min(left, STEP)
 
         if address.scheme == "file":
-            self._read_file(address, received, look)
+            self._read_file(address, received, check)
         else:
             read = self._read_http if address.scheme in HTTP else _read_other
-            _in_loop(address, read(address, received), look)
+            _in_loop(address, read(address, received), check)
         return received.hash.hexdigest()
 
     def _allowed(self, uri: str, redirected_from: ModelUri | None = None) -> ModelUri:
@@ -127,8 +125,8 @@ class Source:
         return InvalidMessage("uri", f"{what}: accepted is what is below {accepted}")
 
     async def _read_http(self, address: ModelUri, received: _Received) -> None:
-        # fsspec's HTTPFileSystem follows redirects anywhere, asks twice for the size, and takes
-        # every error there for a missing file
+        # fsspec's HTTPFileSystem follows redirects anywhere, asks twice for the size, and reports
+        # every error of that as a missing file
         async with aiohttp.ClientSession(
             cookie_jar=aiohttp.DummyCookieJar(),
             timeout=aiohttp.ClientTimeout(total=None),
@@ -158,7 +156,7 @@ class Source:
             "unreachable", f"{address} is where {MOST_REDIRECTS} redirects did not end"
         )
 
-    def _read_file(self, address: ModelUri, received: _Received, look: Callable[[], float]) -> None:
+    def _read_file(self, address: ModelUri, received: _Received, check: Callable[[], None]) -> None:
         with _translating_errors(address):
             path = os.path.realpath(address.path)
             folders = [os.path.realpath(p.path) for p in self._prefixes if p.scheme == "file"]
@@ -169,7 +167,8 @@ class Source:
             file = io.FileIO(path, opener=_open_at_once)
         with file:
             received.expect(os.fstat(file.fileno()).st_size)
-            while look():
+            while True:
+                check()
                 with _translating_errors(address):
                     chunk = file.read(CHUNK)
                 if not chunk:
@@ -185,10 +184,10 @@ def _open_at_once(path: str, flags: int) -> int:
 async def _read_other(address: ModelUri, received: _Received) -> None:
     options: dict[str, Any] = {"use_listings_cache": False}
     if address.scheme in SFTP:
-        options = {"skip_instance_cache": True}  # others would be handed to SSH
+        options = {"skip_instance_cache": True}  # fsspec hands any other on to paramiko
     if address.query:
         options["version_aware"] = True
-    # a thread, as one looks for its credentials on the network at once
+    # in a thread, because one package asks the network for credentials as it is constructed
     files, path = await asyncio.to_thread(fsspec.core.url_to_fs, address.uri, **options)
     try:
         await _read_ranges(files, path, received)
@@ -212,7 +211,7 @@ async def _read_ranges(files: Any, path: str, received: _Received) -> None:
         received.add(chunk)
 
 
-def _in_loop(address: ModelUri, work: Coroutine[Any, Any, None], look: Callable[[], float]) -> None:
+def _in_loop(address: ModelUri, work: Coroutine[Any, Any, None], check: Callable[[], None]) -> None:
     """Run `work` in fsspec's own thread, and check on it from here."""
     ended = threading.Event()
     errors: list[Exception] = []
@@ -228,11 +227,12 @@ def _in_loop(address: ModelUri, work: Coroutine[Any, Any, None], look: Callable[
 
     transfer = asyncio.run_coroutine_threadsafe(run(), get_loop())
     try:
-        while not ended.wait(look()):
-            pass
+        check()
+        while not ended.wait(POLL_SECONDS):
+            check()
     except BaseException:
         transfer.cancel()
-        ended.wait(LONGEST_TO_CLOSE)
+        ended.wait(CLOSE_SECONDS)
         raise
     if errors:
         raise errors[0]

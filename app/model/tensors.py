@@ -10,7 +10,6 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from app.message_errors import InvalidMessage
 from app.model.datatypes import (
     DATATYPES,
     Array,
@@ -23,8 +22,9 @@ from app.model.datatypes import (
 )
 from app.strict_json import parse_json
 
-# a shape without elements costs nothing to send, but may have the model make something of its size
+# a shape with a 0 needs no data, but the model may allocate what its other sizes say
 LARGEST_EMPTY = 2**20
+JSON_SIZE_HEADER = "Inference-Header-Content-Length"
 LARGEST_SIZE = 2**63 - 1
 HIGHEST_RANK = 32  # what every numpy has room for
 
@@ -80,7 +80,7 @@ def read_request(
     A member that is null counts as missing, and one that is not known is ignored.
 
     Args:
-        json_size: of the header `Inference-Header-Content-Length`, if there is one.
+        json_size: of the header `JSON_SIZE_HEADER`, if there is one.
 
     Raises:
         BadRequest: and no other exception, whatever the body.
@@ -104,7 +104,7 @@ def read_request(
             if not 0 <= size <= left:
                 raise BadRequest(
                     f"binary_data_size of {where} is {summary(size)}; accepted is up to the {left} "
-                    "bytes after the JSON, whose end Inference-Header-Content-Length says"
+                    f"bytes after the JSON, whose end {JSON_SIZE_HEADER} says"
                 )
             arrays[name] = from_binary(body, position, size, shape, spec.datatype, where)
             position += size
@@ -159,14 +159,14 @@ def write_response(
 def _document(body: bytes, json_size: int | None) -> dict[str, Any]:
     if json_size is not None and not 0 <= json_size <= len(body):
         raise BadRequest(
-            f"Inference-Header-Content-Length is {json_size}; accepted is the size of the JSON, of "
+            f"{JSON_SIZE_HEADER} is {json_size}; accepted is the size of the JSON, of "
             f"{len(body)} bytes of the body"
         )
     try:
         document = parse_json(str(body[:json_size], "utf-8"), allow_nan=True)
     except UnicodeDecodeError as error:
         raise BadRequest(f"not UTF-8 at byte {error.start} of the JSON") from None
-    except InvalidMessage as error:
+    except ValueError as error:
         raise BadRequest(str(error)) from None
     if not isinstance(document, dict):
         raise BadRequest(f"the request is {summary(document)}; accepted is an object")

@@ -17,8 +17,8 @@ HTTP = ("http", "https")
 SFTP = ("sftp", "ssh")
 S3 = ("s3", "s3a")
 AZURE = ("abfs", "abfss", "az")
-# what is before "@" there is no secret, and counts
-OWNED = (*SFTP, *AZURE)
+# those with a user or a container before "@", which is a part of the address and no secret
+WITH_OWNER = (*SFTP, *AZURE)
 # by scheme, the extra of this project that has the package which fsspec needs for it
 EXTRAS = {
     **dict.fromkeys(S3, "s3"),
@@ -28,7 +28,7 @@ EXTRAS = {
 }
 PACKAGES = {"s3": "s3fs", "gcs": "gcsfs", "abfs": "adlfs", "sftp": "paramiko"}
 SCHEMES = ("file", *HTTP, *EXTRAS)
-# RFC 3986, without what is refused anyway: no other parser sees what does not match
+# RFC 3986, without what is refused anyway: what does not match is passed to no other parser
 _CHARACTER = r"[A-Za-z0-9._~!$&'()*+,;=:@%/-]"
 _URI = re.compile(
     r"(?P<scheme>[A-Za-z][A-Za-z0-9+.-]*)://"
@@ -50,7 +50,7 @@ FORM = (
 def redacted_uri(uri: str) -> str:
     """Write what was given as a URI without what may be a secret in it."""
     match = _URI.fullmatch(uri)
-    if match and (not match["owner"] or match["scheme"].lower() in OWNED):
+    if match and (not match["owner"] or match["scheme"].lower() in WITH_OWNER):
         text = uri.partition("?")[0]
     else:
         text = "(hidden)" if re.search("[?#@]", uri) else ascii(uri)
@@ -97,7 +97,7 @@ def parse_uri(uri: str) -> ModelUri:
         or any(map(_DOTS.fullmatch, meant.split("/")))
         or (scheme == "file") == bool(host)
         or not (host or path)
-        or (owner and scheme not in OWNED)
+        or (owner and scheme not in WITH_OWNER)
         or (port and scheme not in (*HTTP, *SFTP))
         or (query and scheme not in HTTP and not (scheme in S3 and _VERSION.fullmatch(query)))
         or (("%" in path) if scheme not in HTTP else (" " in path))

@@ -12,15 +12,13 @@ from werkzeug.exceptions import NotFound, RequestEntityTooLarge
 from app.model.datatypes import BadRequest
 from app.model.model import Model
 from app.model.service import ModelService
-from app.model.tensors import read_request, write_response
+from app.model.tensors import JSON_SIZE_HEADER, read_request, write_response
 from app.service import current_service
 from app.web.description import NAME
 from app.web.errors import RETRY_AFTER_SECONDS
-from app.web.views import healthz, require_model
+from app.web.views import healthz
 
 blueprint = Blueprint("model", __name__, url_prefix="/v2")
-
-JSON_SIZE = "Inference-Header-Content-Length"
 
 
 def _service() -> ModelService:
@@ -46,8 +44,7 @@ def _served() -> Model:
     Raises:
         StateUnknown: there is none yet.
     """
-    model: Model = require_model(current_service().state.read())
-    return model
+    return _service().require_model(current_service().state.read())
 
 
 def _asked(name: str, version: str | None) -> Model:
@@ -120,7 +117,9 @@ def infer(name: str, version: str | None = None) -> Response:
     body, json_size = write_response(head, computed, asked.outputs)
     if json_size is None:
         return Response(body, mimetype="application/json")
-    return Response(body, mimetype="application/octet-stream", headers={JSON_SIZE: str(json_size)})
+    return Response(
+        body, mimetype="application/octet-stream", headers={JSON_SIZE_HEADER: str(json_size)}
+    )
 
 
 def _body() -> bytes:
@@ -130,10 +129,10 @@ def _body() -> bytes:
         )
     service = _service()
     most = service.settings.max_request_bytes
-    # of a chunked one that is larger Werkzeug gives the beginning, so that one more is let through
+    # Werkzeug cuts a chunked body off there without an error: one byte more shows that it did
     request.max_content_length = most + 1
     try:
-        with service.bodies.slot():  # for as long as the client takes to send it
+        with service.body_limit.slot():  # for as long as the client takes to send it
             body = request.get_data(cache=False)
     except service.body_errors as error:
         raise BadRequest(f"the body is no HTTP: {error}") from error
@@ -147,9 +146,9 @@ def _body() -> bytes:
 
 
 def _json_size() -> int | None:
-    given = request.headers.get(JSON_SIZE)
+    given = request.headers.get(JSON_SIZE_HEADER)
     if given is None:
         return None
     if not given.isascii() or not given.isdigit() or len(given) > 18:
-        raise BadRequest(f"{JSON_SIZE} is {given[:60]!r}; accepted is a number of bytes")
+        raise BadRequest(f"{JSON_SIZE_HEADER} is {given[:60]!r}; accepted is a number of bytes")
     return int(given)

@@ -1,25 +1,25 @@
 """How gunicorn serves the application; its own variables and options come on top."""
 
-from app.server import reloading
+from app.server import bootstrap
 
 # this file is read again on SIGHUP
-reloading.forget_app()
-reloading.name_metrics_folder()
+bootstrap.forget_app()
+bootstrap.name_metrics_folder()
 
-# what workers serve, here for them to share it and to start with it
+# imported in the master, so that workers share its memory and start faster
 import app.web.description  # noqa: F401
-from app.server import life, settings
+from app.server import hooks, settings
 
-life.read_settings()
+hooks.read_settings()
 
-worker_class = life.WORKER_CLASS
+worker_class = hooks.WORKER_CLASS
 threads = settings.THREADS
 worker_connections = 5000
 # a client whose connection finds the queue full tries again after a second; the kernel's
 # net.core.somaxconn, 4096 by default, is the limit of it
 backlog = worker_connections
-# longer than clients and proxies keep a connection that they may use again: who closes first is
-# not the one who gets a request on it
+# longer than clients and proxies keep an idle connection, so that they close it first: who closes
+# first misses no request
 keepalive = 75
 # a stop is over within 5 s, whatever the clients do
 graceful_timeout = 4
@@ -28,12 +28,13 @@ logger_class = "app.server.logger.GunicornLogger"
 accesslog = "-"
 sendfile = False  # its bytes are not counted for the access log
 access_log_format = '%(h)s "%(r)s" %(s)s %(B)s bytes, %(L)s s, "%(a)s"'
-# by its default a client's header SCRIPT_NAME gets round the path rules of a proxy on this host
+# by default gunicorn believes a SCRIPT_NAME header that comes through a proxy on this host: a client
+# would get round the proxy's path rules with it
 forwarder_headers = ""
 
-on_starting = life.on_starting
-pre_fork = life.pre_fork
-post_fork = life.post_fork
-post_worker_init = life.post_worker_init
-worker_exit = life.worker_exit
-child_exit = life.child_exit
+on_starting = hooks.on_starting
+pre_fork = hooks.pre_fork
+post_fork = hooks.post_fork
+post_worker_init = hooks.post_worker_init
+worker_exit = hooks.worker_exit
+child_exit = hooks.child_exit

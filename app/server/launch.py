@@ -20,10 +20,10 @@ class CannotServe(RuntimeError):
     """What loads the application could not serve it."""
 
 
-def is_to_follow() -> bool:
+def starts_consumer() -> bool:
     """Whether this process is to start the thread. gunicorn's master is not, for each worker starts
     its own after the fork; nor is the process of `flask run` that only watches the files."""
-    has_hooks = "app.server.life" in sys.modules
+    has_hooks = "app.server.hooks" in sys.modules
     return not has_hooks and not _only_watches_files()
 
 
@@ -33,18 +33,18 @@ def check_server() -> None:
     Raises:
         CannotServe: it runs a worker that is not made of threads.
     """
-    if "gunicorn.arbiter" not in sys.modules or "app.server.life" in sys.modules:
+    if "gunicorn.arbiter" not in sys.modules or "app.server.hooks" in sys.modules:
         return
-    told = (
+    advice = (
         "gunicorn has not read this program's gunicorn.conf.py, which it looks for in the folder "
         f"that it is started in (--chdir comes too late): start it there, or with --config {CONFIG}"
     )
     if {"gunicorn.workers.ggevent", "gunicorn.workers.gtornado"} & sys.modules.keys():
-        raise CannotServe(f"{told}, and without -k: the service is made of threads")
+        raise CannotServe(f"{advice}, and without -k: the service is made of threads")
     log.warning(
         "%s. As it is, one stream or wait holds up all others, metrics are of one worker, and "
         "with --preload nothing is followed",
-        told,
+        advice,
     )
 
 

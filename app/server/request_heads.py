@@ -8,7 +8,7 @@ import ssl
 
 from gunicorn.http.message import PP_V2_SIGNATURE
 
-# of one, which gunicorn limits by its parts only, 100 fields of 8 KiB
+# of a head; gunicorn limits only its parts, 100 fields of 8 KiB
 MOST_BYTES = 64 * 1024
 
 # https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt, 2.2
@@ -18,14 +18,14 @@ PP_V2_LENGTH = slice(14, 16)
 END = re.compile(rb"\n\r?\n")
 
 
-def is_there(received: bytes, proxy_protocol: str, new: int | None = None) -> bool:
-    """Whether the head of a request has come, and what a proxy says before it.
+def is_complete(received: bytes, proxy_protocol: str, new: int | None = None) -> bool:
+    """Whether the head of a request has come, and the PROXY protocol's header before it.
 
     Args:
         proxy_protocol: as gunicorn's option has it: off, v1, v2 or auto.
         new: how many bytes were not looked at before; all if it is not given.
     """
-    begin = _end_of_proxys_words(received, proxy_protocol)
+    begin = _proxy_header_end(received, proxy_protocol)
     if begin is None:
         return False
     if new is not None and proxy_protocol == "off":
@@ -47,9 +47,8 @@ def receive(connection: socket.socket) -> bytes | None:
     return data
 
 
-def _end_of_proxys_words(received: bytes, mode: str) -> int | None:
-    """Where the request begins, after what a proxy says of its client (--proxy-protocol); None
-    while that has yet to come."""
+def _proxy_header_end(received: bytes, mode: str) -> int | None:
+    """Where the request begins, after the PROXY protocol's header; None while that is to come."""
     if mode == "off":
         return 0
     if len(received) < len(PP_V2_SIGNATURE):

@@ -36,7 +36,7 @@ def threads(environ: Mapping[str, str]) -> int:
     Raises:
         SettingsError: gunicorn does not know an option, or cannot read them.
     """
-    from gunicorn.config import Config  # as it is imported it takes WEB_CONCURRENCY for a number
+    from gunicorn.config import Config  # the import fails where WEB_CONCURRENCY is no number
 
     given = environ.get("GUNICORN_CMD_ARGS", "")
     try:

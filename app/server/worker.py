@@ -31,7 +31,7 @@ from app.service import KEY, Service
 
 # what a client has for a TLS handshake, to send the head of a request, and to close a connection
 # that is closed here
-PATIENCE_SECONDS = 5
+CLIENT_TIMEOUT_SECONDS = 5
 
 # beside the connections: the log, the listening sockets, those to the brokers
 SPARE_FILES = 200
@@ -47,9 +47,10 @@ class _Deadline:
 class Worker(ThreadWorker):  # type: ignore[misc]
     """Waits for clients in the poller, where one costs a file descriptor, not in a thread.
 
-    gthread hands a new connection to a thread at once, which then waits for the request, and
-    waits without end for its rest and for the answer to be read; and it waits for a client to
-    close in its main loop. Here a thread gets a request whose head has come, and until `timeout`.
+    gthread gives each new connection a thread. The thread waits for the request, then without
+    limit for its body and for the client to read the answer; the main loop waits for clients to
+    close. Here a connection gets a thread when the head of its request has come, and is cut off
+    after `timeout` unless `extend_deadline` is called.
     """
 
     worker_connections: int
@@ -57,9 +58,9 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._alive = True
         super().__init__(*args, **kwargs)
-        # until when: of connections in the poller, the oldest first, and of those in a thread,
-        # which alone are looked up by others than the main thread
+        # deadlines of connections in the poller, the oldest first; for the main thread only
         self._polled: dict[TConn, float] = {}
+        # deadlines of connections in a thread; any thread may look one up
         self._served: dict[socket.socket, _Deadline] = {}
         self._seconds_to_serve = self.cfg.timeout or math.inf
         self._log_cut_off = Throttle(self.log.warning)
@@ -103,7 +104,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         return self.alive
 
     def load_wsgi(self) -> None:
-        # what --reload has brought is of another module than that of the master
+        # imported here: after --reload the class is another than the master's
         from app.settings import SettingsError
 
         try:
@@ -163,7 +164,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
     def _await_head(self, conn: TConn) -> None:
         conn.sock.setblocking(False)
         received = conn.parser.unreader.buf.getvalue()
-        if request_heads.is_there(received, self._proxy_protocol(conn)):
+        if request_heads.is_complete(received, self._proxy_protocol(conn)):
             self._serve(conn)
         else:
             self._poll(conn, self._read_head)
@@ -178,7 +179,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         buffer.write(data)
         if not data:
             self._drop(conn)
-        elif request_heads.is_there(buffer.getvalue(), self._proxy_protocol(conn), len(data)):
+        elif request_heads.is_complete(buffer.getvalue(), self._proxy_protocol(conn), len(data)):
             self._serve(conn)
         elif size > request_heads.MOST_BYTES and b"\n" not in buffer.getvalue():
             self._serve(conn)  # gunicorn refuses such an address
@@ -206,12 +207,13 @@ class Worker(ThreadWorker):  # type: ignore[misc]
         should_close = req.should_close
 
         def closes() -> bool:
-            # of a stream too that ends with this worker: its client would come back to it
+            # a stopping worker closes streams too, or their clients would come back to it
             if not _is_read(req.body) or not self.alive:
-                req.force_close()  # for good, whatever is read after the client was told
+                req.force_close()  # the client is told: what is read later must not change it
             return bool(should_close())
 
-        # asked for the head of the answer; to keep the connection is to wait for the body's rest
+        # gunicorn asks this for the answer's head; to keep a connection it would first wait for the
+        # rest of the body
         req.should_close = closes
         try:
             return bool(super().handle_request(req, conn))
@@ -243,7 +245,7 @@ class Worker(ThreadWorker):  # type: ignore[misc]
             self._drop(conn)
 
     def _poll(self, conn: TConn, on_readable: Callable[[TConn], None]) -> None:
-        self._polled[conn] = time.monotonic() + PATIENCE_SECONDS
+        self._polled[conn] = time.monotonic() + CLIENT_TIMEOUT_SECONDS
 
         def when_readable(_: socket.socket) -> None:
             if conn in self._polled:  # and not dropped since the event came

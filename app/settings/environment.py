@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     Declared = TypeVar("Declared", bound=DataclassInstance)
 
-# how alike two names have to be, 0 to 1; KAFKA_HEAP_OPTS and what Kubernetes sets are like none
+# how similar a name has to be to a known one to be asked about, 0 to 1
 LIKENESS = 0.8
 
 KIND, DESCRIPTION = "kind", "description"
@@ -46,7 +46,7 @@ def setting(
 
 
 def fault(variable: str, accepted: str) -> ValidationError:
-    """Say what is wrong with a variable though it is of its kind."""
+    """Give the error of a value that is accepted by itself, but not beside the others."""
     return ValidationError({variable: [accepted]})
 
 
@@ -72,14 +72,14 @@ def read(
     """Read these settings; a variable that is empty counts as not set.
 
     Args:
-        check: of what is read, and the variables that are set; raises a `fault`.
+        check: called with the settings and the names of the variables that are set; raises a
+            `fault`.
 
     Raises:
         SettingsError: a value is missing or makes no sense.
     """
     kinds = kinds_of(declared)
-    shown = {field.name for field in dataclasses.fields(declared) if field.repr}
-    secrets = {kind.data_key for attribute, kind in kinds.items() if attribute not in shown}
+    secrets = {f.metadata[KIND].data_key for f in dataclasses.fields(declared) if not f.repr}
     given = {name: value for name, value in environ.items() if value}
     try:
         settings = declared(**Schema.from_dict(kinds)(unknown=EXCLUDE).load(given))

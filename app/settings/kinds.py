@@ -11,7 +11,6 @@ from typing import Any
 
 from marshmallow import ValidationError, fields, validate
 
-from app.message_errors import InvalidMessage
 from app.strict_json import canonical_json, parse_json
 
 LONGEST_MS = 2**31 - 1  # what Kafka's protocol has room for
@@ -88,10 +87,10 @@ class _Size(fields.Integer):
 
 
 class OneOf(fields.String):
-    """One of some words, in capitals or not.
+    """One of some words, in any case.
 
     Args:
-        choices: as the setting has them.
+        choices: all lower case, or all upper case; what is given is converted to that.
     """
 
     def __init__(self, *choices: str, **kwargs: Any) -> None:
@@ -138,12 +137,12 @@ class Json(fields.Field[str]):
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         try:
             return canonical_json(parse_json(value))
-        except InvalidMessage as error:
+        except ValueError as error:
             raise ValidationError("accepted is a JSON value") from error
 
 
 class FilePath(fields.Field[Path]):
-    """One of a file that need not be there."""
+    """The path of a file or folder that need not be there."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Path:
         return Path(value)

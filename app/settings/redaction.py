@@ -27,8 +27,8 @@ def pattern_of(secrets: Iterable[str], sasl_password: str | None) -> re.Pattern[
 
 
 def _however_written(character: str) -> str:
-    """A pattern: the repr of a text, and the repr of that, have backslashes before some
-    characters, and addresses have percent signs and hexadecimal digits in their place."""
+    """A pattern of a character as it is, with the backslashes that repr adds, once or more often,
+    and percent-encoded as in a URL."""
     literally = r"\\+" if character == "\\" else r"\\*" + re.escape(character)
     encoded = "".join(f"%{byte:02x}" for byte in character.encode())
     return f"(?:{literally}|(?i:{encoded}))"

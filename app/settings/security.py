@@ -23,7 +23,7 @@ def check_security(settings: Settings, given: Collection[str]) -> None:
         ValidationError: one is set that has no effect, is missing, or names a file of no use.
     """
     _require_what_belongs_together(settings, given)
-    if settings.uses_tls:  # what comes takes 20 ms each
+    if settings.uses_tls:  # to load the certificates takes 20 ms each time
         _require_files_of_use(settings)
 
 

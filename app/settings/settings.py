@@ -9,7 +9,7 @@ import ssl
 from collections.abc import Mapping
 from importlib.util import find_spec
 
-from marshmallow import ValidationError, fields
+from marshmallow import ValidationError, fields, validate
 
 from app.settings.environment import SettingsError, misspelt, read, setting, variables
 from app.settings.kinds import (
@@ -60,11 +60,6 @@ def _loader(given: str) -> None:
         raise ValidationError(
             "accepted are json, onnx, and the dotted path of a callable: package.module.name"
         )
-
-
-def _waiting(given: int) -> None:
-    if given < 0:
-        raise ValidationError(WAITING_ACCEPTED)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,12 +188,15 @@ class Settings:
     max_stale_seconds: int | None = setting(
         "STATE_MAX_STALE_SECONDS",
         whole_number("seconds", 1, LONGEST_STALE_SECONDS),
-        "How stale the state may be before `/readyz` answers 503; by default as stale as it is.",
+        "How stale the state may be before `/readyz` answers 503; by default staleness does not matter to it.",
         default=None,
     )
     max_waiting: int | None = setting(
         "STATE_MAX_WAITING",
-        fields.Integer(validate=_waiting, error_messages={"invalid": WAITING_ACCEPTED}),
+        fields.Integer(
+            validate=validate.Range(min=0, error=WAITING_ACCEPTED),
+            error_messages={"invalid": WAITING_ACCEPTED},
+        ),
         "How many streams and waiting reads a worker holds at once; by default half of its "
         "threads.",
         default=None,
@@ -222,7 +220,7 @@ class Settings:
             rf"(?=.{{{SHORTEST_TOKEN}}})[A-Za-z0-9._~+/-]+=*\Z",
             f"accepted are {SHORTEST_TOKEN} or more letters, digits and '-._~+/', then '='",
         ),
-        "Who asks for more than the probes has to know it.",
+        "Every request but those of the probes and of the page itself has to send it.",
         default=None,
         is_secret=True,
     )

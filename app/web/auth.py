@@ -54,8 +54,6 @@ def _require(token: str) -> None:
 
 
 def _set_headers(response: Response) -> Response:
-    for name, value in HEADERS.items():
-        response.headers.add(name, value)
-    if "Cache-Control" not in response.headers:
-        response.headers.add("Cache-Control", "no-store")
+    response.headers.extend(HEADERS)
+    response.headers.setdefault("Cache-Control", "no-store")
     return response

@@ -13,7 +13,7 @@ from werkzeug.exceptions import BadRequest
 from werkzeug.http import parse_etags, parse_list_header
 
 from app.state import StateView
-from app.web.schemas import StateQuery
+from app.web.schemas import OFFSET_ACCEPTED, OffsetField
 
 # of common proxies HAProxy is the first to give up, after 50 s
 LONGEST_WAIT_SECONDS = 45
@@ -25,7 +25,7 @@ SECONDS = re.compile("[0-9]{1,1000}")
 # what proxies that compress an answer add to its ETag: Apache's mod_deflate, mod_brotli, mod_zstd
 ADDED_TO_ETAGS = ("", "-gzip", "-br", "-zstd")
 
-_QUERY = StateQuery()
+_OFFSET = OffsetField()
 
 
 @dataclass(frozen=True)
@@ -49,13 +49,12 @@ class Conditions:
         Raises:
             BadRequest: a `min_offset` makes no sense.
         """
-        environ = (
-            request.environ
-        )  # most requests have none of these, and Flask takes longer to say so
+        # Flask's own properties take longer, and most requests have none of these
+        environ = request.environ
         return cls(
             _min_offsets(request.args.getlist("min_offset")) if environ.get("QUERY_STRING") else {},
             parse_etags(environ.get("HTTP_IF_NONE_MATCH")),
-            preferred_wait(environ.get("HTTP_PREFER", "")),
+            parse_wait(environ.get("HTTP_PREFER", "")),
         )
 
     @property
@@ -65,8 +64,8 @@ class Conditions:
         return OFFSET_WAIT_SECONDS if self.min_offsets else 0
 
     def is_met_by(self, view: StateView) -> bool:
-        """Whether there is no reason to wait (any longer)."""
-        if self._names_no_partition_of(view):
+        """Whether the view is what the request waits for, or can never become it."""
+        if self._unknown_partitions(view):
             return True
         return self.is_read_through(view) and not (
             self.preferred_wait and view.snapshot and self.is_known(view.snapshot.version)
@@ -81,7 +80,7 @@ class Conditions:
     def is_known(self, version: str) -> bool:
         return any(self.known.contains_weak(version + added) for added in ADDED_TO_ETAGS)
 
-    def _names_no_partition_of(self, view: StateView) -> set[int]:
+    def _unknown_partitions(self, view: StateView) -> set[int]:
         return self.min_offsets.keys() - view.positions if view.positions else set()
 
     def require_partitions(self, view: StateView) -> None:
@@ -90,13 +89,14 @@ class Conditions:
         Raises:
             BadRequest: the topic has no such partition.
         """
-        for partition in self._names_no_partition_of(view):
+        if unknown := self._unknown_partitions(view):
+            partition = min(unknown)
             raise BadRequest(
                 f"min_offset is {partition}:{self.min_offsets[partition]}: accepted are the "
                 f"topic's partitions, 0 to {max(view.positions)}"
             )
 
-    def missing(self, view: StateView) -> str:
+    def describe_unreached(self, view: StateView) -> str:
         """Say which `min_offset` is not reached, and where the position is."""
         return "; ".join(
             f"min_offset is {partition}:{offset}, and partition {partition} is at position "
@@ -110,15 +110,14 @@ def _min_offsets(given: list[str]) -> dict[int, int]:
     offsets: dict[int, int] = {}
     for value in given:
         try:
-            ((partition, offset),) = _QUERY.load({"min_offset": [value]})["min_offset"]
+            partition, offset = _OFFSET.deserialize(value)
         except ValidationError as error:
-            messages = error.messages_dict["min_offset"]
-            raise BadRequest(f"min_offset is {value[:100]!r}: {messages[0][0]}") from error
+            raise BadRequest(f"min_offset is {value[:100]!r}: {OFFSET_ACCEPTED}") from error
         offsets[partition] = max(offset, offsets.get(partition, 0))
     return offsets
 
 
-def preferred_wait(prefer: str) -> int | None:
+def parse_wait(prefer: str) -> int | None:
     """Give the seconds that a `Prefer` header asks to wait, up to `LONGEST_WAIT_SECONDS`.
 
     What makes no sense is ignored, and of several the first counts (RFC 7240, 2).

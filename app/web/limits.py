@@ -8,15 +8,12 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING
 
 from app.serving import Server, no_deadline
-
-if TYPE_CHECKING:
-    from app.state import State, StateView
+from app.state import State, StateView
 
 # how soon it is noticed that a client has left
-LOOK_SECONDS = 2.0
+POLL_SECONDS = 2.0
 # the limit where no server says how many threads it has
 DEFAULT_LIMIT = 100
 
@@ -98,12 +95,12 @@ class WaitingRequests(ConcurrencyLimit):
             if connection:
                 self._extend_deadline(connection)
             left = deadline - time.monotonic()
-            view = self._state.wait_until(is_met, max(min(left, LOOK_SECONDS), 0))
-            if is_met(view) or left <= LOOK_SECONDS or not self.is_awaited(connection):
+            view = self._state.wait_until(is_met, max(min(left, POLL_SECONDS), 0))
+            if is_met(view) or left <= POLL_SECONDS or not self.is_awaited(connection):
                 return view
 
     def is_awaited(self, connection: socket.socket | None) -> bool:
-        """Whether there is still something to wait for, and someone."""
+        """Whether a newer state may come, and the client is still connected."""
         return not self._state.is_closed and not (connection and _has_left(connection))
 
 

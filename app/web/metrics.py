@@ -101,7 +101,7 @@ class Metrics:
             multiprocess_mode="livemax",
             registry=registry,
         )
-        with metrics_files.unread():
+        with metrics_files.without_readers():
             self._connected = Gauge(
                 "kafka_state_connected",
                 "1 while the topic is followed, by every worker",
@@ -120,7 +120,7 @@ class Metrics:
                 multiprocess_mode="livemin",
                 registry=registry,
             )
-            self._know_nothing()
+            self._clear_gauges()
         self._durations = Histogram(
             DURATION,
             "From a request until its answer could be sent, waiting included",
@@ -131,10 +131,10 @@ class Metrics:
     def begin_process(self) -> None:
         """To be called after a fork, before anything is measured in the new process: otherwise its
         gauges begin with 0, which would be an outage."""
-        with metrics_files.unread():
-            self._know_nothing()
+        with metrics_files.without_readers():
+            self._clear_gauges()
 
-    def _know_nothing(self) -> None:
+    def _clear_gauges(self) -> None:
         self._timestamp.set(NO_LOWEST)
         self._confirmed.set(NO_LOWEST)
         self._connected.set(NO_LOWEST)
@@ -152,11 +152,9 @@ class Metrics:
                 self._delay.observe(status.update_delay)
         _count_by_reason(self._invalid, status.invalid_messages, last.invalid_messages)
         _count_by_reason(self._partition_errors, status.partition_errors, last.partition_errors)
-        if status.fetches != last.fetches:
-            self._fetches.inc(status.fetches - last.fetches)
+        self._fetches.inc(status.fetches - last.fetches)
         _count_by_reason(self._failed_loads, status.failed_loads, last.failed_loads)
-        if status.skipped_messages != last.skipped_messages:
-            self._skipped.inc(status.skipped_messages - last.skipped_messages)
+        self._skipped.inc(status.skipped_messages - last.skipped_messages)
         if status.connections > max(last.connections, 1):
             self._reconnects.inc()
         if _confirmed(status) != _confirmed(last):

@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 
 LOCK_SECONDS = 1.0
-LOOK_SECONDS = 0.005
+POLL_SECONDS = 0.005
 ENDED = "ended"
 OF_PROCESS = re.compile(r"(?P<kind>[a-z]+)(_[a-z]+)?_(?P<pid>[0-9]+)\.[a-z]+")
 
@@ -46,7 +46,7 @@ def merged(folder: Path) -> Iterable[Metric]:
 
 
 @contextlib.contextmanager
-def unread() -> Iterator[None]:
+def without_readers() -> Iterator[None]:
     """In the block nobody reads the workers' metrics, if readers leave room for it within a
     second: a worker that does not start would end the master."""
     with contextlib.ExitStack() as lock:
@@ -116,7 +116,7 @@ def _locked(folder: Path, kind: int) -> Iterator[None]:
         while not _takes(lock, kind):
             if time.monotonic() > deadline:
                 raise TimeoutError("the metrics are in use")
-            time.sleep(LOOK_SECONDS)
+            time.sleep(POLL_SECONDS)
         yield
     finally:
         os.close(lock)

@@ -11,13 +11,10 @@ from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate
 from app.following.history import MOST_CHARACTERS, Served
 from app.following.status import Status
 
-# what Kafka's protocol has room for
-LARGEST_PARTITION = 2**31 - 1
-LARGEST_OFFSET = 2**63 - 1
-
 PARTITIONS_SHOWN = 6
 
-OFFSET = re.compile(r"([0-9]{1,10}):([0-9]{1,19})", re.ASCII)
+# no topic has more, and as many digits fit into what Kafka's protocol has for them
+OFFSET = "([0-9]{1,9}):([0-9]{1,18})"
 OFFSET_ACCEPTED = "accepted is PARTITION:OFFSET, two whole numbers such as 0:41"
 
 
@@ -27,13 +24,10 @@ class OffsetField(fields.Field[tuple[int, int]]):
     def _deserialize(
         self, value: Any, attr: str | None, data: Any, **kwargs: Any
     ) -> tuple[int, int]:
-        match = OFFSET.fullmatch(value)
+        match = re.fullmatch(OFFSET, value)
         if not match:
             raise ValidationError(OFFSET_ACCEPTED)
-        partition, offset = map(int, match.groups())
-        if partition > LARGEST_PARTITION or offset > LARGEST_OFFSET:
-            raise ValidationError(OFFSET_ACCEPTED)
-        return partition, offset
+        return int(match[1]), int(match[2])
 
 
 class StateQuery(Schema):
@@ -41,7 +35,7 @@ class StateQuery(Schema):
         unknown = EXCLUDE
 
     min_offset = fields.List(
-        OffsetField(metadata={"type": "string", "pattern": "^[0-9]{1,9}:[0-9]{1,18}$"}),
+        OffsetField(metadata={"type": "string", "pattern": f"^{OFFSET}$"}),
         metadata={
             "description": "Read your writes: wait until the partition has been read through the "
             "offset, as PARTITION:OFFSET. Once for each partition.",
@@ -197,8 +191,15 @@ class StatusSchema(Schema):
     last_error = fields.Nested(LastErrorSchema, required=True, allow_none=True)
 
 
-class ShownPartitionSchema(ProgressSchema):
-    partition = fields.Integer()
+_PROGRESS = ProgressSchema()
+
+
+def _shown_partitions(status: Status) -> list[dict[str, Any]]:
+    """Those in trouble first, then those that are the furthest behind."""
+    worst = sorted(
+        status.partitions.items(), key=lambda it: (it[1].error is None, -(it[1].lag or 0), it[0])
+    )[:PARTITIONS_SHOWN]
+    return [{"partition": number, **_PROGRESS.dump(progress)} for number, progress in worst]
 
 
 class StreamStatusSchema(Schema):
@@ -211,7 +212,7 @@ class StreamStatusSchema(Schema):
     connected = fields.Boolean(attribute="is_connected")
     reason = fields.String()
     lag = fields.Integer()
-    partitions = fields.Function(lambda status: _shown_partitions(status))
+    partitions = fields.Function(_shown_partitions)
     partition_count = fields.Function(lambda status: len(status.partitions))
     partitions_in_trouble = fields.Function(lambda status: len(status.unreadable))
     stale_seconds = fields.Function(lambda status: int(status.stale_seconds))
@@ -220,17 +221,6 @@ class StreamStatusSchema(Schema):
     pending = fields.Function(
         lambda status: _PENDING.dump(status.pending[0]) if status.pending else None
     )
-
-
-_SHOWN = ShownPartitionSchema()
-
-
-def _shown_partitions(status: Status) -> list[dict[str, Any]]:
-    """Those in trouble first, then those that are the furthest behind."""
-    worst = sorted(
-        status.partitions.items(), key=lambda it: (it[1].error is None, -(it[1].lag or 0), it[0])
-    )[:PARTITIONS_SHOWN]
-    return [{"partition": number, **_SHOWN.dump(progress)} for number, progress in worst]
 
 
 class ProbeSchema(Schema):

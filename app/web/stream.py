@@ -18,8 +18,8 @@ HEARTBEAT_SECONDS = 5.0
 STATUS_SECONDS = 1.0
 RETRY_MS = 1000
 
-# of the status, for all streams together
-WRITTEN_SECONDS = 0.2
+# how long all streams share one event of the status
+CACHE_SECONDS = 0.2
 
 _STATUS = StreamStatusSchema()
 
@@ -32,12 +32,12 @@ class StatusEvents:
 
     def __init__(self, status: Callable[[], Status]) -> None:
         self._status = status
-        self._written = (-WRITTEN_SECONDS, "")
+        self._written = (-CACHE_SECONDS, "")
 
     def newest(self) -> str:
         at, event = self._written
         now = time.monotonic()
-        if now >= at + WRITTEN_SECONDS:
+        if now >= at + CACHE_SECONDS:
             status = json.dumps(_STATUS.dump(self._status()), separators=(",", ":"))
             event = f"event: status\ndata: {status}\n\n"
             self._written = now, event
@@ -67,8 +67,8 @@ class Stream:
         self._connection = connection
         self._seen = seen
         self._status_events = status_events
-        self._told = ""
-        self._look_at = -STATUS_SECONDS
+        self._last_status = ""
+        self._status_checked_at = -STATUS_SECONDS
 
     def __iter__(self) -> Iterator[str]:
         yield f"retry: {RETRY_MS}\n\n"
@@ -79,38 +79,33 @@ class Stream:
 
     def _next_event(self) -> str:
         silent_until = time.monotonic() + HEARTBEAT_SECONDS
-        while True:
-            left = silent_until - time.monotonic()
-            if event := self._status_event():
+        while (left := silent_until - time.monotonic()) > 0 and self._is_awaited():
+            seconds = min(left, STATUS_SECONDS) if self._status_events else left
+            if event := self._status_event() or self._wait_for_state(seconds):
                 return event
-            if event := self._wait_for_state(
-                min(left, STATUS_SECONDS) if self._status_events else left
-            ):
-                return event
-            if time.monotonic() >= silent_until or not self._is_awaited():
-                return ":\n\n"
+        return ":\n\n"
 
     def _is_awaited(self) -> bool:
         return self._waiting.is_awaited(self._connection)
 
     def _wait_for_state(self, seconds: float) -> str | None:
         """Give the event as text, so that a slow reader keeps no served object alive."""
-        known = self._waiting.wait_until(self._is_newer, seconds, self._connection)
-        if not self._is_newer(known):
+        view = self._waiting.wait_until(self._is_newer, seconds, self._connection)
+        if view.snapshot is None or not self._is_newer(view):
             return None
-        self._seen = known.state.version
-        return f"event: state\nid: {self._seen}\ndata: {known.state.body.decode()}\n\n"
+        self._seen = view.snapshot.version
+        return f"event: state\nid: {self._seen}\ndata: {view.snapshot.body.decode()}\n\n"
 
-    def _is_newer(self, known: StateView) -> bool:
-        return known.snapshot is not None and known.snapshot.version != self._seen
+    def _is_newer(self, view: StateView) -> bool:
+        return view.snapshot is not None and view.snapshot.version != self._seen
 
     def _status_event(self) -> str | None:
         now = time.monotonic()
-        if self._status_events is None or now < self._look_at + STATUS_SECONDS:
+        if self._status_events is None or now < self._status_checked_at + STATUS_SECONDS:
             return None
-        self._look_at = now
+        self._status_checked_at = now
         event = self._status_events.newest()
-        if event == self._told:
+        if event == self._last_status:
             return None
-        self._told = event
+        self._last_status = event
         return event

@@ -79,11 +79,12 @@ def state() -> Response:
     view = service.state.view()
     if not conditions.is_met_by(view):
         view = _wait_for(service.waiting, conditions)
-    snapshot = view.state
-    if conditions.min_offsets:
-        conditions.require_partitions(view)
+    snapshot = view.require_snapshot()
+    conditions.require_partitions(view)
     if not conditions.is_read_through(view):
-        raise ServiceUnavailable(conditions.missing(view), retry_after=RETRY_AFTER_SECONDS)
+        raise ServiceUnavailable(
+            conditions.describe_unreached(view), retry_after=RETRY_AFTER_SECONDS
+        )
     answer = _not_modified(snapshot) if conditions.is_known(snapshot.version) else _full(snapshot)
     if stale_seconds := service.consumer.status.stale_seconds:
         answer.headers["X-State-Stale"] = str(int(stale_seconds))
@@ -116,8 +117,7 @@ def _full(snapshot: Snapshot) -> Response:
     return Response(snapshot.body, headers=headers.to_wsgi_list())
 
 
-# the same for every request until there is a newer one; of the snapshot itself what is served
-# would be kept too
+# kept by these values and not by the snapshot, with which its served object would be kept
 @functools.lru_cache(maxsize=1)
 def _headers(
     version: str, partition: int | None, offset: int | None, sent_at: datetime | None
@@ -149,7 +149,7 @@ def history() -> Response:
 @blueprint.get("/state/stream")
 def stream() -> Response:
     """The current state and each newer one as Server-Sent Events, and how following goes."""
-    wants_status = "events" not in _query_of_stream()
+    wants_status = _wants_status()
     response = Response(mimetype="text/event-stream")
     response.headers["Cache-Control"] = CACHE_CONTROL
     response.headers["X-Accel-Buffering"] = "no"  # nginx would keep events back
@@ -168,13 +168,12 @@ def stream() -> Response:
     return response
 
 
-def _query_of_stream() -> dict[str, str]:
+def _wants_status() -> bool:
     try:
-        query: dict[str, str] = _STREAM_QUERY.load(request.args)
+        return "events" not in _STREAM_QUERY.load(request.args)
     except ValidationError as error:
         given = request.args["events"][:100]
         raise BadRequest(f"events is {given!r}: {error.messages_dict['events'][0]}") from error
-    return query
 
 
 @blueprint.get("/status")
@@ -217,21 +216,10 @@ def readyz() -> dict[str, Any]:
     return {"status": "ready", "without": without} if without else {"status": "ready"}
 
 
-def require_model(snapshot: Snapshot) -> Any:
-    """Give the model that is served.
-
-    Raises:
-        StateUnknown: there is none yet.
-    """
-    if snapshot.served is None:
-        raise StateUnknown("no model yet: the topic holds no valid message")
-    return snapshot.served
-
-
 def _require_fresh(service: Service, snapshot: Snapshot) -> None:
     settings, status = service.settings, service.consumer.status
-    if settings.model:
-        require_model(snapshot)
+    if service.model:
+        service.model.require_model(snapshot)
     longest = settings.max_stale_seconds
     if longest is not None and status.stale_seconds > longest:
         why = f": {status.last_error.error}" if status.last_error else ""

@@ -17,8 +17,8 @@ from onnx import TensorProto
 
 from app.message import StateMessage
 from app.message_errors import InvalidMessage, RetryableError
-from app.model.loader import MOST_WRONG_ANSWERS, OnnxLoader
-from app.model.model import Limits, Model, cores
+from app.model.loader import MOST_WRONG_ANSWERS, OnnxLoader, cores
+from app.model.model import Limits, Model
 from app.model.tensors import read_request
 from app.settings import SettingsError
 from app.settings.model import ModelSettings

@@ -461,7 +461,7 @@ class Ended(Exception):
 
 
 def test_what_the_checkpoint_raises_ends_the_transfer(monkeypatch):
-    monkeypatch.setattr(source, "STEP", 0.01)
+    monkeypatch.setattr(source, "POLL_SECONDS", 0.01)
     looks, closed = [], threading.Event()
 
     def checkpoint():

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.web.conditions import preferred_wait
+from app.web.conditions import parse_wait
 
 
 @pytest.mark.parametrize(
@@ -21,7 +21,7 @@ from app.web.conditions import preferred_wait
     ],
 )
 def test_reads_how_long_a_client_would_wait(prefer, seconds):
-    assert preferred_wait(prefer) == seconds
+    assert parse_wait(prefer) == seconds
 
 
 @pytest.mark.parametrize(
@@ -29,4 +29,4 @@ def test_reads_how_long_a_client_would_wait(prefer, seconds):
     ["", "wait", "wait=", "wait=-1", "wait=1.5", "wait=soon", "wait=\u0661", "await=3", '"'],
 )
 def test_ignores_a_preference_that_makes_no_sense(prefer):
-    assert preferred_wait(prefer) is None
+    assert parse_wait(prefer) is None

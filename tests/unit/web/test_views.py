@@ -45,7 +45,7 @@ def client(app):
 @pytest.fixture
 def waiting(app, state, monkeypatch):
     """Ask in a thread, and give the answer's future once the request waits."""
-    monkeypatch.setattr("app.web.limits.LOOK_SECONDS", 60.0)  # they are woken, and do not look
+    monkeypatch.setattr("app.web.limits.POLL_SECONDS", 60.0)  # they are woken, and do not look
     waiting = service_of(app).waiting
     with ThreadPoolExecutor() as threads:
 

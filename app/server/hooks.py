@@ -17,7 +17,7 @@ from gunicorn.http.errors import ParseException
 from gunicorn.workers.gthread import ThreadWorker
 from gunicorn.workers.sync import SyncWorker
 
-from app.server import reloading
+from app.server import bootstrap
 from app.server import settings as server_settings
 from app.server.worker import Worker, served_by
 from app.service import service_of
@@ -25,10 +25,10 @@ from app.serving import Server, no_deadline
 from app.settings import Settings, SettingsError, unknown_names
 from app.web import metrics_files
 
-# a new worker takes connections only when it knows the state, or that it will not soon: none of
-# them is answered 503 at a reload, and it serves at once all the same
+# a new worker accepts connections once it knows the state, so that no request is answered 503 at a
+# reload; but not later than this, broker or not
 INITIAL_LOAD_SECONDS = 2.0
-LOOK_SECONDS = 0.01
+POLL_SECONDS = 0.01
 # more than a start waits for the state, and a stream between two extensions of its deadline
 LEAST_TIMEOUT_SECONDS = 3
 
@@ -46,7 +46,7 @@ def read_settings() -> Settings:
         server_settings.check(os.environ)
         settings = Settings.from_environ(os.environ)
         if settings.model:
-            # what it needs is installed in this case only
+            # its packages come with the extra `onnx` only
             from app.model.uri import require_prefixes
 
             require_prefixes(settings.model.uri_prefixes)
@@ -96,7 +96,7 @@ def post_fork(server: Any, worker: Any) -> None:
     atexit.unregister(shutil.rmtree)  # of the metrics' folder, which is the master's to remove
     if worker.cfg.reload and not worker.cfg.preload_app:
         # the master has imported the package for its hooks, and a worker gets that with the fork
-        reloading.forget_app(but="app.server")
+        bootstrap.forget_app(except_for="app.server")
 
 
 def post_worker_init(worker: Any) -> None:
@@ -111,10 +111,10 @@ def post_worker_init(worker: Any) -> None:
     )
     is_done = service.consumer.initial_load_done
     deadline = time.monotonic() + INITIAL_LOAD_SECONDS
-    # not by its wait, which holds the lock that the handler of a signal needs to set it
+    # polled: wait() would hold the lock that set() needs in a signal's handler
     while worker.alive and time.monotonic() < deadline and not is_done.is_set():
-        time.sleep(LOOK_SECONDS)
-    # less than the master's, or the worker is killed where it could have ended
+        time.sleep(POLL_SECONDS)
+    # a second less than the master's, which would kill a worker that is about to end
     worker.cfg.set("graceful_timeout", max(worker.cfg.graceful_timeout - 1, 0))
 
 
