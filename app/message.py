@@ -4,26 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from marshmallow import EXCLUDE, Schema, ValidationError, fields
 
 from app.message_errors import InvalidMessage
 from app.state import RecordId
 from app.strict_json import parse_json
-
-
-class Message(Protocol):
-    """One Kafka record as received; `timestamp` is in milliseconds since the epoch."""
-
-    @property
-    def partition(self) -> int: ...
-    @property
-    def offset(self) -> int: ...
-    @property
-    def timestamp(self) -> int: ...
-    @property
-    def value(self) -> bytes | None: ...
 
 
 class Stopping(BaseException):

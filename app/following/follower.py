@@ -10,8 +10,8 @@ from app.following.latest import CannotReadBack, LatestMessages, Validate
 from app.following.locate import Accepted
 from app.following.partition_reader import PartitionReader
 from app.following.status import Progress
-from app.message import Message, StateMessage
-from app.topic_log import Answer, Fetched, PartitionError, TopicLog
+from app.message import StateMessage
+from app.topic_log import Answer, Fetched, PartitionError, Record, TopicLog
 
 # a little longer than a broker waits for a record
 WAIT_SECONDS = 0.6
@@ -160,7 +160,7 @@ class Follower:
         )
 
     def read_back(
-        self, partition: int, offsets: range, accept: Callable[[Message], Accepted | None]
+        self, partition: int, offsets: range, accept: Callable[[Record], Accepted | None]
     ) -> Accepted | None:
         """Find the last message within `offsets` that `accept` accepts.
 

@@ -10,15 +10,16 @@ from dataclasses import dataclass
 
 from app.following.candidates import Candidate, Candidates
 from app.following.retries import Delayed, Pending, Retries
-from app.message import Message, StateMessage
+from app.message import StateMessage
 from app.state import Snapshot
+from app.topic_log import Record
 
-# parses a message; None if it is not valid
-Validate = Callable[[Message], StateMessage | None]
+# parses a record; None if it is not valid
+Validate = Callable[[Record], StateMessage | None]
 # makes of a message what is served; raises InvalidMessage or RetryableError
 Load = Callable[[StateMessage], Snapshot]
 # finds the last message within some offsets of a partition that is accepted
-ReadBack = Callable[[int, range, Callable[[Message], Candidate | None]], Candidate | None]
+ReadBack = Callable[[int, range, Callable[[Record], Candidate | None]], Candidate | None]
 
 
 class CannotReadBack(Exception):
@@ -184,9 +185,9 @@ class LatestMessages:
         refused: list[tuple[int, int]] = []
         lowest = newer.timestamp
 
-        def accept(message: Message) -> Candidate | None:
+        def accept(record: Record) -> Candidate | None:
             nonlocal lowest
-            parsed = self._validate(message)
+            parsed = self._validate(record)
             if parsed is None:
                 return None
             found = Candidate(parsed, unread=range(0), last_seen=newer.candidate.last_seen)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import Generic, TypeVar
 
-from app.message import Message
+from app.topic_log import Record
 
 GROWTH = 4
 # a window that holds this many messages is large enough: wider ones would read far past the tail
@@ -31,7 +31,7 @@ class Scan(Generic[Accepted]):
     """
 
     def __init__(
-        self, offsets: range, accept: Callable[[Message], Accepted | None], width: int = 1
+        self, offsets: range, accept: Callable[[Record], Accepted | None], width: int = 1
     ) -> None:
         """
         Args:
@@ -49,7 +49,7 @@ class Scan(Generic[Accepted]):
     def is_done(self) -> bool:
         return not self.next
 
-    def feed(self, stop: int, newest_first: Iterable[Message]) -> None:
+    def feed(self, stop: int, newest_first: Iterable[Record]) -> None:
         """Take the messages at the offsets `next` up to `stop`, the last one first. No more of them
         are decoded than have to be validated."""
         for message in newest_first:

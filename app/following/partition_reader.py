@@ -8,8 +8,7 @@ from typing import Generic
 
 from app.backoff import backoff_seconds
 from app.following.locate import Accepted, Scan
-from app.message import Message
-from app.topic_log import Answer, Ask, AskEnds, AskRecords, Ends, Fetched, PartitionError
+from app.topic_log import Answer, Ask, AskEnds, AskRecords, Ends, Fetched, PartitionError, Record
 
 FETCH_BYTES = 256 * 1024
 # a fetch of a few messages shall not bring the many that came after them
@@ -57,7 +56,7 @@ class PartitionReader(Generic[Accepted]):
 
     def __init__(
         self,
-        accept: Callable[[Message], Accepted | None],
+        accept: Callable[[Record], Accepted | None],
         on_undecodable: Callable[[int, str], None],
     ) -> None:
         self._accept = accept

@@ -12,9 +12,10 @@ from app.following.event_log import EventLog
 from app.following.history import History
 from app.following.status import RefusedMessage
 from app.loaders.protocol import Loader, is_cached, load
-from app.message import Message, StateMessage, parse_message
+from app.message import StateMessage, parse_message
 from app.message_errors import InvalidMessage, RetryableError
 from app.state import Snapshot
+from app.topic_log import Record
 
 
 class Validation:
@@ -40,19 +41,19 @@ class Validation:
         self._failed_loads: Counter[str] = Counter()
         self.topic_id: str | None = None
 
-    def validate(self, message: Message) -> StateMessage | None:
-        """Parse `message`; None if it is not valid."""
+    def validate(self, record: Record) -> StateMessage | None:
+        """Parse `record`; None if it is not valid."""
         try:
             return StateMessage(
-                **parse_message(message.value),
-                partition=message.partition,
-                offset=message.offset,
-                timestamp=message.timestamp,
+                **parse_message(record.value),
+                partition=record.partition,
+                offset=record.offset,
+                timestamp=record.timestamp,
                 topic_id=self.topic_id,
                 checkpoint=self._checkpoint,
             )
         except InvalidMessage as error:
-            self.refuse(message.partition, message.offset, error)
+            self.refuse(record.partition, record.offset, error)
             return None
 
     def load(self, message: StateMessage) -> Snapshot:

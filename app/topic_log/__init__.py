@@ -20,6 +20,7 @@ from app.topic_log.answers import (
     Fetched,
     PartitionError,
 )
+from app.topic_log.batches import Record
 from app.topic_log.client import TopicLogError, connection_options, explain
 from app.topic_log.log import TopicLog
 from app.topic_log.lookup import read_message
@@ -38,6 +39,7 @@ __all__ = [
     "NotTaken",
     "Outgoing",
     "PartitionError",
+    "Record",
     "TopicLog",
     "TopicLogError",
     "connection_options",

@@ -21,7 +21,7 @@ OnUndecodable = Callable[[int, str], None]
 
 @dataclass(frozen=True)
 class Record:
-    """One record as received; see `app.message.Message`."""
+    """One record as received; `timestamp` is in milliseconds since the epoch, -1 if it has none."""
 
     partition: int
     offset: int

@@ -4,7 +4,7 @@ const ANSWER_MS = 5000;
 // the server says something every five seconds
 const SILENT_MS = 8000;
 const CHECK_MS = 30_000;
-// as long as another worker may be ahead of the one that the stream is from
+// how far another worker may be ahead of the one that the stream is from
 const AHEAD_MS = 2000;
 const AGAIN_MS = 1000;
 const CONNECTIONS = 6; // that browsers have to a host
@@ -118,7 +118,7 @@ class Follower {
     if (!(await this.isCurrent())) throw DEAD;
   }
 
-  /* The browser has kept others, which may be as dead, and would ask on one after the other. */
+  /* The browser's idle connections may be as dead, and it would try one after the other: use all now. */
   leaveDeadConnections() {
     const ask = () => this.ask(this.urls.state, { method: "HEAD", signal: AbortSignal.timeout(LEAVE_MS) });
     return Promise.allSettled(Array.from({ length: CONNECTIONS }, ask));

@@ -18,7 +18,7 @@ const urls = Object.fromEntries(
 
 let changes = []; // the newest first; the first is the state; another list whenever one comes
 let shown = null; // those that are on the page
-const folded = new Set(); // the paths of what is, whatever state comes next
+const folded = new Set(); // the paths that are folded, kept when the state changes
 let server = "connecting";
 let status = null; // null until it is told
 let topic = "kafka-state";
@@ -76,7 +76,7 @@ async function lookAtModel() {
   }
 }
 
-/* What /metrics says of the inferences: how many there were, and how many took no longer than. */
+/* Reads from /metrics how many inferences there were, and how many took no longer than each bound. */
 async function measure() {
   const answer = document.hidden || element("model").hidden ? null : await ask(urls.metrics).catch(() => null);
   if (!answer) return;

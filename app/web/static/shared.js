@@ -1,7 +1,7 @@
 "use strict";
 
-/* One connection for all pages of a browser, of which it opens six to a host: what the follower
-   tells goes to each of them, and what it has told before to those that come later. */
+/* A browser opens six connections to a host at most, so its pages share one stream. Each page gets
+   what the follower tells, and first what it told before the page came. */
 importScripts("token.js", "follow.js");
 
 const pages = new Set();

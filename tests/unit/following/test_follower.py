@@ -10,9 +10,9 @@ import pytest
 from app.following import follower as module
 from app.following.follower import Follower
 from app.following.latest import CannotReadBack, LatestMessages
-from app.message import Message, StateMessage
+from app.message import StateMessage
 from app.state import Snapshot
-from app.topic_log import Answer, Ask, AskEnds, PartitionError
+from app.topic_log import Answer, Ask, AskEnds, PartitionError, Record
 from tests.support.leaders import Leader
 
 VALID = b"valid"
@@ -57,7 +57,7 @@ class Log:
         return self.leaders[partition].answer(ask)
 
 
-def validate(record: Message) -> StateMessage | None:
+def validate(record: Record) -> StateMessage | None:
     if record.value != VALID:
         return None
     return StateMessage(None, partition=record.partition, offset=record.offset)
