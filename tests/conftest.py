@@ -104,8 +104,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(wrapper=True, optionalhook=True)
 def pytest_xdist_auto_num_workers() -> Generator[None, int, int]:
-    """Twice as many as pytest-xdist finds cores: half of what a test does is waiting."""
-    return 2 * (yield)
+    """Three times as many as pytest-xdist finds cores: most of what a test does is waiting."""
+    return 3 * (yield)
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -660,7 +660,9 @@ def test_what_requests_are_signed_with_is_not_logged(name, caplog):
     assert caplog.records == []
 
 
-def test_a_hundred_transfers_leave_nothing_open(folder):
+def test_a_hundred_transfers_leave_nothing_open(folder, monkeypatch):
+    monkeypatch.setattr(source, "POLL_SECONDS", 0.01)
+
     def talk(connection):
         connection.send(OK)
         connection.reset()
