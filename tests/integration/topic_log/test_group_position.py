@@ -197,8 +197,10 @@ def test_nobody_waits_for_a_coordinator_that_is_gone_and_the_next_one_is_told(
         # and back again, from one that is there
         coordinator.kill()
         coordinator.start()
-        eventually(lambda: is_led_as_preferred(admin))
-        eventually(lambda: leader_of(cluster, offsets) is coordinator)
+        # a broker whose session ends on a busy machine loses what it leads once more
+        eventually(
+            lambda: is_led_as_preferred(admin) and leader_of(cluster, offsets) is coordinator
+        )
         instance.send()
         instance.is_seen()
         assert instance.status["failures"] == 0
