@@ -79,11 +79,11 @@ def model_state(
 def _require_servable(path: Path) -> None:
     # their packages come with the extra `onnx` only
     from app.model.model import Limits
-    from app.model.trial import require_servable
+    from app.model.trial import Trials
 
     any_request = Limits(threads=1, request_bytes=sys.maxsize)
     try:
-        require_servable(path, any_request, ModelSettings().load_seconds, no_checkpoint)
+        Trials().require_servable(path, any_request, ModelSettings().load_seconds, no_checkpoint)
     except InvalidMessage as error:
         raise click.ClickException(
             f"{path} is not sent, for no instance would serve it: {error.reason}: {error}"

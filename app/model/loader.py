@@ -20,7 +20,7 @@ from app.model.cache import Cache, Fill, require_checksum
 from app.model.model import Limits, Model
 from app.model.schemas import ModelSchema
 from app.model.source import Source
-from app.model.trial import require_servable
+from app.model.trial import Trials
 from app.model.uri import redacted_uri, require_prefixes
 from app.settings import SettingsError
 from app.settings.model import ModelSettings
@@ -55,6 +55,7 @@ class OnnxLoader:
             ) from error
         self._wrong_answers: dict[RecordId, int] = {}
         self._requests_at_once = 1
+        self._trials = Trials()
 
     def share_cores(self, requests: int) -> None:
         """Note how many requests may ask this machine's models at once, of all its workers; to be
@@ -89,11 +90,16 @@ class OnnxLoader:
             fill = partial(self._fetch, message, given["uri"], given["sha256"], checkpoint)
 
         def check(path: Path) -> None:
-            require_servable(path, self._limits(), self._settings.load_seconds, checkpoint)
+            self._trials.require_servable(
+                path, self._limits(), self._settings.load_seconds, checkpoint
+            )
 
-        with self._cache.holding(given["sha256"], fill, check, checkpoint) as path:
-            _require_size(path.stat().st_size, self._settings.max_bytes)
-            return Model.load(path, representation, self._limits())
+        try:
+            with self._cache.holding(given["sha256"], fill, check, checkpoint) as path:
+                _require_size(path.stat().st_size, self._settings.max_bytes)
+                return Model.load(path, representation, self._limits())
+        finally:
+            self._trials.make_ready()
 
     def _fetch(
         self,
