@@ -8,6 +8,7 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import NoReturn
 
+from app.following.conflation import Conflation
 from app.following.event_log import EventLog
 from app.following.follower import Follower
 from app.following.publisher import Publisher
@@ -102,6 +103,7 @@ class Session:
             self._event_log.partition_recovery,
         )
         before = self._reporter.status
+        conflation = Conflation(self._settings.conflate_ms / 1000)
         while True:
             passed = follower.passed
             follower.step(self._publisher.latest)
@@ -118,8 +120,7 @@ class Session:
             )
             self._event_log.flush()
             if follower.passed > passed:
-                # there may be many more, of which only the last will matter
-                self._wait(self._settings.conflate_ms / 1000)
+                self._wait(conflation.pause_after(follower.passed - passed))
 
     def _delete_group(self, topic_log: TopicLog) -> None:
         try:

@@ -107,8 +107,8 @@ class Settings:
     conflate_ms: int = setting(
         "KAFKA_CONFLATE_MS",
         milliseconds(most=10_000),
-        "How long the reader pauses after messages; of those that come meanwhile only the last "
-        "valid one matters.",
+        "How long the reader pauses after messages while more than fifty a second come; of those "
+        "that come meanwhile only the last valid one matters.",
         default=50,
     )
     isolation_level: str = setting(
