@@ -56,6 +56,12 @@ def formatter(settings: Settings) -> logging.Formatter:
     return _Redacted(_Text(TEXT, TEXT_DATE), settings.redact)
 
 
+def presentable(line: str, settings: Settings) -> str:
+    """Take secrets out of a line, and write control characters as JSON does."""
+    line = settings.redact(line)
+    return line if line.isprintable() else line.translate(CONTROLS)
+
+
 def shorten(text: str, most: int = SHORT_CHARACTERS) -> str:
     """Shorten a text for a log line."""
     return text if len(text) <= most else text[:most] + "…"

@@ -8,7 +8,7 @@ bootstrap.name_metrics_folder()
 
 # imported in the master, so that workers share its memory and start faster
 import app.web.description  # noqa: F401
-from app.server import hooks, settings
+from app.server import hooks, logger, settings
 
 hooks.read_settings()
 
@@ -27,7 +27,7 @@ control_socket_disable = True
 logger_class = "app.server.logger.GunicornLogger"
 accesslog = "-"
 sendfile = False  # its bytes are not counted for the access log
-access_log_format = '%(h)s "%(r)s" %(s)s %(B)s bytes, %(L)s s, "%(a)s"'
+access_log_format = logger.ACCESS_FORMAT
 # by default gunicorn believes a SCRIPT_NAME header that comes through a proxy on this host: a client
 # would get round the proxy's path rules with it
 forwarder_headers = ""
