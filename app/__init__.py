@@ -32,6 +32,7 @@ def create_app(settings: Settings | None = None, *, starts_consumer: bool = True
     from app.service import KEY
     from app.settings import Settings, unknown_names
     from app.web import auth, description, errors, views
+    from app.web.repeated_reads import RepeatedReads
 
     settings = settings or Settings.from_environ(os.environ)
     logs.configure(settings)
@@ -48,6 +49,7 @@ def create_app(settings: Settings | None = None, *, starts_consumer: bool = True
     service.metrics.register(app)
     errors.register(app)
     auth.register(app, settings.api_token)
+    app.wsgi_app = RepeatedReads(app.wsgi_app, service)  # type: ignore[method-assign]
 
     if starts_consumer:
         for line in unknown_names(os.environ):

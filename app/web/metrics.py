@@ -180,13 +180,17 @@ class Metrics:
 
     def _count(self, response: Response) -> Response:
         rule, method = request.url_rule, request.method
-        duration = self._duration(
+        self.count(
             rule.rule if rule else "unmatched",
             method if method in METHODS else "other",
             response.status_code,
+            time.perf_counter() - g.start,
         )
-        duration.observe(time.perf_counter() - g.start)
         return response
+
+    def count(self, route: str, method: str, status: int, seconds: float) -> None:
+        """Count a request; for any thread."""
+        self._duration(route, method, status).observe(seconds)
 
     def expose(self, accept: str) -> tuple[bytes, str]:
         """Give all metrics, of all workers, and their content type.
