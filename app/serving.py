@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 
-def no_deadline(connection: socket.socket) -> None:
-    """For a server that has no deadline for answers."""
+def do_nothing(connection: socket.socket) -> None:
+    """For a server that has no deadline for answers, and a thread for each request."""
 
 
 @dataclass(frozen=True)
@@ -18,12 +18,12 @@ class Server:
     Attributes:
         threads: how many requests one process answers at once; None if that is not known.
         processes: how many processes serve.
-        extend_deadline: called with the connection of a request that waits on purpose, so that a
+        before_wait: called with the connection of a request that is about to wait on purpose: a
             server with a deadline for answers counts it anew.
         body_errors: what reading a request's body raises where it is not HTTP.
     """
 
     threads: int | None = None
     processes: int = 1
-    extend_deadline: Callable[[socket.socket], None] = no_deadline
+    before_wait: Callable[[socket.socket], None] = do_nothing
     body_errors: tuple[type[Exception], ...] = ()

@@ -6,6 +6,7 @@ import ctypes
 import logging
 import math
 import os
+import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -46,6 +47,7 @@ class Model:
 
     Attributes:
         representation: the JSON value that stands for it in `/state`.
+        run_seconds: what the last run took.
     """
 
     def __init__(
@@ -56,6 +58,7 @@ class Model:
             InvalidMessage: it has no output, or something that the protocol has no type for.
         """
         self._session = session
+        self.run_seconds = 0.0
         self.representation = dict(representation)
         self.name: str = representation["name"]
         self.version: str = representation["version"]
@@ -106,12 +109,14 @@ class Model:
         """
         names = list(outputs)
         run = self._run_with_bfloat16 if self._has_bfloat16 else self._session.run
+        began = time.perf_counter()
         try:
             computed = run(names, dict(inputs))
         except Exception as error:  # one class for each kind of fault, and no common one
             if _is_lack_of_memory(error):
                 raise MemoryError(_first_line(error)) from error
             raise ValueError(_first_line(error)) from error
+        self.run_seconds = time.perf_counter() - began
         return dict(zip(names, computed, strict=True))
 
     def _run_with_bfloat16(self, outputs: list[str], inputs: dict[str, Array]) -> list[Array]:

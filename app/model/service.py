@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
+import socket
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from app.loaders import Loader
 from app.model import description
 from app.model.loader import OnnxLoader
 from app.model.metrics import ModelMetrics
 from app.model.model import Model
+from app.serving import Server, do_nothing
 from app.settings.model import ModelSettings
 from app.state import Snapshot, StateUnknown
 from app.web.limits import ConcurrencyLimit
 from app.web.metrics import Metrics
-
-if TYPE_CHECKING:
-    from app.serving import Server
 
 
 @dataclass
@@ -26,6 +26,7 @@ class ModelService:
     Attributes:
         body_limit: of requests whose body is being received.
         body_errors: what reading a body raises where it is not HTTP.
+        before_wait: called with the connection of a request that computes for long.
         operations: of the OpenAPI description, by endpoint.
         unauthorized: how each of them describes its 401.
     """
@@ -35,6 +36,7 @@ class ModelService:
     metrics: ModelMetrics
     body_limit: ConcurrencyLimit = field(default_factory=ConcurrencyLimit)
     body_errors: tuple[type[Exception], ...] = ()
+    before_wait: Callable[[socket.socket], None] = do_nothing
     operations: dict[str, dict[str, Any]] = field(default_factory=lambda: description.OPERATIONS)
     unauthorized: dict[str, Any] = field(default_factory=lambda: description.UNAUTHORIZED)
 
@@ -53,6 +55,7 @@ class ModelService:
     def serve_with(self, server: Server) -> None:
         """To be called before the first request."""
         self.body_errors = server.body_errors
+        self.before_wait = server.before_wait
         if server.threads is not None:
             self.body_limit.set_limit(max(server.threads // 2, 1))
             self.loader.share_cores(server.threads * server.processes)

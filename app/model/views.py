@@ -16,7 +16,10 @@ from app.model.tensors import JSON_SIZE_HEADER, read_request, write_response
 from app.service import current_service
 from app.web.description import NAME
 from app.web.errors import RETRY_AFTER_SECONDS
-from app.web.views import healthz
+from app.web.views import client_connection, healthz
+
+# a run that takes longer than it costs to have another thread answer meanwhile
+SLOW_SECONDS = 0.001
 
 blueprint = Blueprint("model", __name__, url_prefix="/v2")
 
@@ -106,6 +109,9 @@ def infer(name: str, version: str | None = None) -> Response:
     batch_size = model.batch_size(asked.inputs)
     if batch_size is not None:
         metrics.batch_size.observe(batch_size)
+    connection = client_connection()
+    if connection and model.run_seconds > SLOW_SECONDS:
+        _service().before_wait(connection)
     try:
         with metrics.inference.time():
             computed = model.infer(asked.inputs, asked.outputs)

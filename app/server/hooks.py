@@ -21,7 +21,7 @@ from app.server import bootstrap
 from app.server import settings as server_settings
 from app.server.worker import Worker, served_by
 from app.service import service_of
-from app.serving import Server, no_deadline
+from app.serving import Server, do_nothing
 from app.settings import Settings, SettingsError, unknown_names
 from app.web import metrics_files
 
@@ -67,12 +67,15 @@ def on_starting(server: Any) -> None:
             "(seconds), for a worker may wait for the state for two"
         )
     worker_class = cfg.worker_class
-    if not issubclass(worker_class, (ThreadWorker, SyncWorker)):
+    if not issubclass(worker_class, (Worker, ThreadWorker, SyncWorker)):
         refuse(
             f"the worker class is {cfg.worker_class_str}: accepted are {WORKER_CLASS} (the "
             "default), gthread and sync, for the service is made of threads"
         )
-    if not issubclass(worker_class, Worker):
+    if issubclass(worker_class, Worker):
+        if unknown := _protocol_unknown_to_worker(cfg):
+            refuse(f"{unknown} is left to gunicorn's own workers: choose one, with -k gthread")
+    else:
         server.log.warning(
             "The worker class is %s: with it a few clients that are slow, or wait, hold up all "
             "others, and who waits is cut off at a stop. Leave out -k (--worker-class) for %s",
@@ -85,6 +88,13 @@ def on_starting(server: Any) -> None:
     metrics_files.make(folder)
     if os.geteuid() == 0:
         os.chown(folder, cfg.uid, cfg.gid)  # or workers of another user could not write there
+
+
+def _protocol_unknown_to_worker(cfg: Any) -> str | None:
+    if cfg.protocol != "http":
+        return f"--protocol {cfg.protocol}"
+    over_tls = cfg.is_ssl and "h2" in cfg.http_protocols
+    return "HTTP/2" if over_tls or cfg.http2_cleartext != "off" else None
 
 
 def pre_fork(server: Any, worker: Any) -> None:
@@ -105,7 +115,7 @@ def post_worker_init(worker: Any) -> None:
         Server(
             threads=worker.cfg.threads,
             processes=worker.cfg.workers,
-            extend_deadline=getattr(worker, "extend_deadline", no_deadline),
+            before_wait=getattr(worker, "before_wait", do_nothing),
             body_errors=(ParseException,),
         )
     )

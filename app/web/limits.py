@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from app.serving import Server, no_deadline
+from app.serving import Server, do_nothing
 from app.state import State, StateView
 
 # how soon it is noticed that a client has left
@@ -74,11 +74,11 @@ class WaitingRequests(ConcurrencyLimit):
         super().__init__(DEFAULT_LIMIT if limit is None else limit)
         self._state = state
         self._follows_threads = limit is None
-        self._extend_deadline: Callable[[socket.socket], None] = no_deadline
+        self._before_wait: Callable[[socket.socket], None] = do_nothing
 
     def serve_with(self, server: Server) -> None:
         """To be called before the first request."""
-        self._extend_deadline = server.extend_deadline
+        self._before_wait = server.before_wait
         if self._follows_threads and server.threads is not None:
             self.set_limit(server.threads // 2)
 
@@ -91,13 +91,16 @@ class WaitingRequests(ConcurrencyLimit):
         """Give the view when `is_met` of it, after `seconds`, when the service ends, or when the
         client on `connection` has left (None where the server does not show it)."""
         deadline = time.monotonic() + seconds
-        while True:
+        view = self._state.view()
+        while (
+            not is_met(view)
+            and (left := deadline - time.monotonic()) > 0
+            and self.is_awaited(connection)
+        ):
             if connection:
-                self._extend_deadline(connection)
-            left = deadline - time.monotonic()
-            view = self._state.wait_until(is_met, max(min(left, POLL_SECONDS), 0))
-            if is_met(view) or left <= POLL_SECONDS or not self.is_awaited(connection):
-                return view
+                self._before_wait(connection)
+            view = self._state.wait_until(is_met, min(left, POLL_SECONDS))
+        return view
 
     def is_awaited(self, connection: socket.socket | None) -> bool:
         """Whether a newer state may come, and the client is still connected."""

@@ -47,7 +47,8 @@ _HISTORY = HistorySchema()
 _STREAM_QUERY = StreamQuery()
 
 
-def _connection() -> socket.socket | None:
+def client_connection() -> socket.socket | None:
+    """The connection of the request that is being answered; None where the server does not show it."""
     return request.environ.get("gunicorn.socket")
 
 
@@ -95,7 +96,9 @@ def _wait_for(waiting: WaitingRequests, conditions: Conditions) -> StateView:
     with waiting.slot() if conditions.wait_seconds else nullcontext():
         if conditions.preferred_wait is not None:
             _say_that_preference_applied(conditions.preferred_wait)
-        return waiting.wait_until(conditions.is_met_by, conditions.wait_seconds, _connection())
+        return waiting.wait_until(
+            conditions.is_met_by, conditions.wait_seconds, client_connection()
+        )
 
 
 def _say_that_preference_applied(seconds: int) -> None:
@@ -159,7 +162,7 @@ def stream() -> Response:
         response.call_on_close(holding.close)
         response.response = Stream(
             service.waiting,
-            _connection(),
+            client_connection(),
             request.headers.get("Last-Event-ID"),
             service.status_events if wants_status else None,
         )

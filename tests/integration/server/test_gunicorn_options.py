@@ -282,6 +282,21 @@ def test_a_worker_class_that_cannot_work_is_refused(topic, tmp_path, worker_clas
     assert not metrics_folders(tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        (["--protocol", "uwsgi"], "--protocol uwsgi"),
+        (["--http2-cleartext", "upgrade"], "HTTP/2"),
+    ],
+)
+def test_a_protocol_that_is_left_to_gunicorn_wants_its_worker(topic, tmp_path, options, named):
+    said = run(topic, tmp_path, *options)
+    assert said.startswith("1\n")
+    assert (
+        f"\nError: {named} is left to gunicorn's own workers: choose one, with -k gthread" in said
+    )
+
+
 def test_a_worker_class_that_cannot_work_is_refused_without_the_configuration_too(topic, tmp_path):
     options = ["-k", "gevent", "--chdir", str(ROOT)]
     said = run(topic, tmp_path, *options, cwd=tmp_path)
