@@ -43,22 +43,24 @@ class Load:
     p99: float
 
 
-def load(port: int, seconds: float, request: Request = STATE) -> Load:
-    """Ask for `seconds` with CONNECTIONS that each ask again when they are answered.
+def load(
+    port: int, seconds: float, request: Request = STATE, connections: int = CONNECTIONS
+) -> Load:
+    """Ask for `seconds` with connections that each ask again when they are answered.
 
     Raises:
         RuntimeError: an answer was not 200.
     """
     if WRK:
-        return _with_wrk(f"http://127.0.0.1:{port}", seconds, request)
-    return asyncio.run(_with_aiohttp(f"http://127.0.0.1:{port}", seconds, request))
+        return _with_wrk(f"http://127.0.0.1:{port}", seconds, request, connections)
+    return asyncio.run(_with_aiohttp(f"http://127.0.0.1:{port}", seconds, request, connections))
 
 
 def name() -> str:
     return "wrk" if WRK else f"aiohttp {aiohttp.__version__}"
 
 
-def _with_wrk(url: str, seconds: float, request: Request) -> Load:
+def _with_wrk(url: str, seconds: float, request: Request, connections: int) -> Load:
     with tempfile.NamedTemporaryFile("w", suffix=".lua") as script:
         script.write(f'wrk.method = "{request.method}"\n')
         for name, value in request.headers.items():
@@ -69,7 +71,7 @@ def _with_wrk(url: str, seconds: float, request: Request) -> Load:
         script.flush()
         told = subprocess.run(
             [
-                *(str(WRK), "-t1", f"-c{CONNECTIONS}", f"-d{round(seconds)}s", "--latency"),
+                *(str(WRK), "-t1", f"-c{connections}", f"-d{round(seconds)}s", "--latency"),
                 *("-s", script.name, url + request.path),
             ],
             capture_output=True,
@@ -84,7 +86,7 @@ def _with_wrk(url: str, seconds: float, request: Request) -> Load:
     return Load(float(rate), float(number) * UNITS[unit])
 
 
-async def _with_aiohttp(url: str, seconds: float, request: Request) -> Load:
+async def _with_aiohttp(url: str, seconds: float, request: Request, connections: int) -> Load:
     taken: list[float] = []
     began = time.perf_counter()
 
@@ -99,7 +101,7 @@ async def _with_aiohttp(url: str, seconds: float, request: Request) -> Load:
             taken.append(time.perf_counter() - asked)
 
     async with aiohttp.ClientSession() as session:
-        await asyncio.gather(*(ask_again_and_again(session) for _ in range(CONNECTIONS)))
+        await asyncio.gather(*(ask_again_and_again(session) for _ in range(connections)))
     return Load(len(taken) / seconds, quantile(taken, 99))
 
 

@@ -16,7 +16,7 @@ import onnxruntime
 from confluent_kafka import Producer
 
 from bench.load import Request, load
-from bench.run import LONE_SECONDS, SLICE_SECONDS, Bench, Numbers, warm_up
+from bench.run import LONE_SECONDS, SLICE_SECONDS, Bench, Numbers, loaded, warm_up
 from bench.services import (
     BARE_ONNX,
     FASTAPI_ONNX,
@@ -160,13 +160,8 @@ def _asked(bench: Bench, model: bytes, peers: Sequence[Service]) -> dict[str, An
         for _ in range(bench.slices):
             for name, served in services.items():
                 bench.progress(f"inferences by {name}")
-                spent = served.cpu_seconds
-                began = time.monotonic()
-                answered = load(served.port, SLICE_SECONDS, INFER)
-                inferences = answered.rate * (time.monotonic() - began)
-                numbers.setdefault(name, []).append(
-                    {**asdict(answered), "per_core": inferences / (served.cpu_seconds - spent)}
-                )
+                asked = loaded(served, INFER)
+                numbers.setdefault(name, []).append({**asked, "per_core": 1 / asked["cpu"]})
     return numbers
 
 

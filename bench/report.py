@@ -116,7 +116,7 @@ def _lone_rows(numbers: Any) -> Iterator[Row]:
     limit = numbers["librdkafka"]
     median, p99 = statistics.median(limit), quantile(limit, 99)
     yield (
-        "a lone message until seen on the stream, median",
+        "one of thirty messages a second until seen on the stream, median",
         f"<= {_ms(1.3 * median + 0.001)}",
         *(_ms(statistics.median(numbers[name])) for name in NAMES),
         f"librdkafka {_ms(median)}; of {len(limit)} messages",
@@ -185,6 +185,24 @@ def _request_rows(numbers: Any) -> Iterator[Row]:
         *(f"{rate[name]:.0f}" for name in NAMES),
         ", ".join(f"{s.name} {rate[s.name]:.0f}" for s in PEERS),
     )
+    peer = FASTAPI.name
+    yield (
+        f"processor time of a GET /state / {peer}",
+        "<= 1.5",
+        *(_quartiles(_ratios(numbers, name, peer, "cpu")) for name in NAMES),
+        ", ".join(f"{name} {_us(_median(of, 'cpu'))}" for name, of in numbers.items()),
+    )
+    yield (
+        f"99th percentile of the same / {peer}",
+        "<= 3",
+        *(_quartiles(_ratios(numbers, name, peer, "p99")) for name in NAMES),
+        ", ".join(f"{name} {_ms(_median(of, 'p99'))}" for name, of in numbers.items()),
+    )
+
+
+def _ratios(numbers: Any, name: str, other: str, what: str) -> list[float]:
+    """Slice by slice, which were measured by turns."""
+    return [a[what] / b[what] for a, b in zip(numbers[name], numbers[other], strict=True)]
 
 
 def _model_rows(numbers: Any) -> Iterator[Row]:
@@ -196,12 +214,7 @@ def _model_rows(numbers: Any) -> Iterator[Row]:
         yield (
             f"inferences/s and core of a {size} model / {peer}",
             bar,
-            _quartiles(
-                [
-                    a["per_core"] / b["per_core"]
-                    for a, b in zip(asked[ours], asked[peer], strict=True)
-                ]
-            ),
+            _quartiles(_ratios(asked, ours, peer, "per_core")),
             "",
             "; ".join(f"{name} {_median(of, 'per_core'):.0f}" for name, of in asked.items()),
         )
@@ -310,6 +323,10 @@ def _quartiles(values: Sequence[float]) -> str:
 
 def _ms(seconds: float) -> str:
     return f"{seconds * 1000:.1f} ms" if seconds < 0.1 else f"{seconds * 1000:,.0f} ms"
+
+
+def _us(seconds: float) -> str:
+    return f"{seconds * 1e6:.0f} us"
 
 
 def _percent(share: float, digits: int = 1) -> str:

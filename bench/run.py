@@ -6,7 +6,7 @@ import contextlib
 import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -14,7 +14,7 @@ from typing import Any
 from confluent_kafka.admin import AdminClient, NewTopic
 
 from bench.flood import new_producer, produce
-from bench.load import STATE, Request, load
+from bench.load import CONNECTIONS, STATE, Request, load
 from bench.services import CLIENTS, Running, Service, running
 
 Numbers = dict[str, Any]
@@ -62,6 +62,17 @@ class Bench:
                 served.note_following_threads()
             served.wait_for(state)
             yield served
+
+
+def loaded(
+    served: Running, request: Request = STATE, connections: int = CONNECTIONS
+) -> dict[str, float]:
+    """Ask for a slice of time; gives `rate` (a second), `p99` (seconds), and `cpu`, what an answer
+    took of the worker's processor time (seconds)."""
+    spent, began = served.cpu_seconds, time.monotonic()
+    answered = load(served.port, SLICE_SECONDS, request, connections)
+    answers = answered.rate * (time.monotonic() - began)
+    return {**asdict(answered), "cpu": (served.cpu_seconds - spent) / answers}
 
 
 def warm_up(served: Running, request: Request = STATE) -> None:

@@ -17,7 +17,7 @@ from confluent_kafka import Producer
 from bench.flood import Flood, Sent, flooding
 from bench.load import load
 from bench.models import model_steps, models
-from bench.run import LONE_SECONDS, SLICE_SECONDS, Bench, Numbers, warm_up
+from bench.run import SLICE_SECONDS, Bench, Numbers, loaded, warm_up
 from bench.services import (
     BARE_FLASK,
     BARE_WSGI,
@@ -32,6 +32,10 @@ from bench.services import (
 )
 
 PEERS = (FASTAPI, FLASK_LOOP)
+# of the messages on one topic whose way is measured
+PERIOD_SECONDS = 1 / 30
+# of clients that ask for the state while nothing is sent
+MANY_CONNECTIONS = 16
 AS_MANY_AS_GO = 0
 RATES = (10_000, 50_000, AS_MANY_AS_GO)
 PARTITIONS = (1, 200, 1000)
@@ -202,13 +206,12 @@ def requests(bench: Bench) -> Numbers:
         for _ in range(bench.slices):
             for name, at in served.items():
                 bench.progress(f"{name}, no flood")
-                answered = load(at.port, SLICE_SECONDS)
-                numbers.setdefault(name, []).append({"rate": answered.rate, "p99": answered.p99})
+                numbers.setdefault(name, []).append(loaded(at, connections=MANY_CONNECTIONS))
     return numbers
 
 
 def lone(bench: Bench) -> Numbers:
-    """From before a message is sent until it is seen, one at a time."""
+    """From before a message is sent until it is seen, thirty a second on each topic by turns."""
     with contextlib.ExitStack() as stack:
         seen: dict[str, dict[int, float]] = {}
         topics = {}
@@ -232,7 +235,7 @@ def lone(bench: Bench) -> Numbers:
                 producer.produce(topic, b'{"state":%d}' % number, partition=0)
                 assert producer.flush(10) == 0
                 sent[name][number] = at
-                time.sleep(max(at + LONE_SECONDS / len(topics) - time.monotonic(), 0))
+                time.sleep(max(at + PERIOD_SECONDS / len(topics) - time.monotonic(), 0))
         time.sleep(1)
     numbers: Numbers = {}
     for name in topics:
