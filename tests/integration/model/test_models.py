@@ -506,7 +506,7 @@ def test_a_new_worker_serves_the_model_before_while_the_newest_is_fetched(
         serving(MODEL_URI_PREFIXES=f"{uri},{stored(model)}") as program,
     ):
         serves(program, "1")
-        before = program.tree()[-1]
+        before = program.tree()[1]
         topic.send_state(models.message(models.adding(2), "2", uri=f"{uri}/2.onnx"))
         assert is_asked.acquire(timeout=10)
         if end == signal.SIGHUP:
