@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import weakref
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -21,7 +22,8 @@ Asked = tuple[str | None, ...]
 
 
 class _Answer(NamedTuple):
-    snapshot: Snapshot
+    # not the snapshot itself, with which a model that is served no more would be kept
+    snapshot: weakref.ref[Snapshot]
     status: str
     headers: list[tuple[str, str]]
     body: list[bytes]
@@ -42,7 +44,7 @@ class RepeatedReads:
         if asked is None or snapshot is None or self._service.consumer.status.stale_seconds:
             return self._wsgi_app(environ, start_response)
         answer = self._answers.get(asked)
-        if answer is None or answer.snapshot is not snapshot:
+        if answer is None or answer.snapshot() is not snapshot:
             return self._ask_flask(asked, snapshot, environ, start_response)
         seconds = time.perf_counter() - began
         self._service.metrics.count(PATH, "GET", int(answer.status[:3]), seconds)
@@ -71,10 +73,15 @@ class RepeatedReads:
         status, headers = said
         if status[:3] in ("200", "304") and self._service.state.view().snapshot is snapshot:
             kept = {
-                key: answer for key, answer in self._answers.items() if answer.snapshot is snapshot
+                key: answer
+                for key, answer in self._answers.items()
+                if answer.snapshot() is snapshot
             }
             if len(kept) < MOST_ANSWERS:
-                self._answers = {**kept, asked: _Answer(snapshot, status, headers, body)}
+                self._answers = {
+                    **kept,
+                    asked: _Answer(weakref.ref(snapshot), status, headers, body),
+                }
         return body
 
 

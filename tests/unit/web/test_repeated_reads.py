@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import gc
 import time
+import weakref
 
 import pytest
 from flask import Flask
@@ -134,3 +136,15 @@ def test_what_clients_make_up_is_not_kept_without_end(read):
 def test_a_state_that_is_not_known_is_told_by_flask():
     app = create_app(Settings(topic="t"), starts_consumer=False)
     assert app.test_client().get("/state").status_code == 503
+
+
+def test_what_is_served_no_more_is_not_kept(read):
+    """It may be a large model."""
+    served = Snapshot("3", 1_700_000_002_000, 0, 7, "id")
+    read.service.state.publish(served, {0: 8})
+    assert same(read)
+    kept = weakref.ref(served)
+    del served
+    read.service.state.publish(SECOND, {0: 9})
+    gc.collect()
+    assert kept() is None
