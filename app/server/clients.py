@@ -10,7 +10,7 @@ import socket
 import ssl
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 from selectors import EVENT_READ, DefaultSelector
 from typing import Any
@@ -58,6 +58,7 @@ class Clients:
         self._refuse = refuse
         self._tls = ssl_context(cfg) if cfg.is_ssl else None
         self._poller = DefaultSelector()
+        self._listeners: list[socket.socket] = []
         self._ready: deque[Callable[[], None]] = deque()
         # until when each waits, the oldest first
         self._waiting: dict[Connection, float] = {}
@@ -74,13 +75,12 @@ class Clients:
                 room.
         """
         listener.setblocking(False)
+        self._listeners.append(listener)
         self.register(listener, partial(self._accept, listener, has_room))
 
-    def stop_listening(self, listeners: Sequence[socket.socket], linger_until: float) -> None:
-        """Accept nobody any more; who waits has until then to send what is under way."""
-        for listener in listeners:
-            self._poller.unregister(listener)
-            listener.close()
+    def stop_listening(self, linger_until: float) -> None:
+        """Accept nobody any more; who waits has until then to send what is under way. From any
+        thread: the one that polls sees to it."""
         self._linger_until = linger_until
 
     def register(self, readable: Any, ready: Callable[[], None]) -> None:
@@ -94,9 +94,13 @@ class Clients:
 
     def poll(self) -> None:
         """Take one thing that is ready; waits for one if there is none."""
+        is_stopping = self._linger_until < math.inf
+        while is_stopping and self._listeners:
+            listener = self._listeners.pop()
+            self._poller.unregister(listener)
+            listener.close()
         if not self._ready:
             self._drop_expired()
-            is_stopping = self._linger_until < math.inf
             seconds = STOP_POLL_SECONDS if is_stopping else POLL_SECONDS
             self._ready.extend(key.data for key, _ in self._poller.select(seconds))
         if self._ready:
@@ -158,10 +162,12 @@ class Clients:
                 self._drop(conn)
 
     def _accept(self, listener: socket.socket, has_room: Callable[[], bool]) -> None:
+        if listener not in self._listeners:  # closed since the event came
+            return
         try:
             sock, client = listener.accept()
         except OSError as error:
-            if error.errno in NO_CLIENT or self._linger_until < math.inf:
+            if error.errno in NO_CLIENT:
                 return
             raise
         if not has_room() and self._waiting:

@@ -160,7 +160,7 @@ class Worker(BaseWorker):  # type: ignore[misc]
     def _stop(self) -> None:
         now = time.monotonic()
         deadline = now + self.cfg.graceful_timeout
-        self._clients.stop_listening(self.sockets, min(now + LINGER_SECONDS, deadline))
+        self._clients.stop_listening(min(now + LINGER_SECONDS, deadline))
         self._wake_poller()
         while self.nr_conns and time.monotonic() < deadline:
             self.notify()
