@@ -60,13 +60,19 @@ class Clients:
         self._poller = DefaultSelector()
         self._listeners: list[socket.socket] = []
         self._ready: deque[Callable[[], None]] = deque()
+        # all that are open, those that are answered too
+        self._open: set[Connection] = set()
         # until when each waits, the oldest first
         self._waiting: dict[Connection, float] = {}
         self._next_expiry = 0.0
         self._linger_until = math.inf
 
     def __len__(self) -> int:
-        return len(self._waiting)
+        return len(self._open)
+
+    @property
+    def is_listening(self) -> bool:
+        return bool(self._listeners)
 
     def listen(self, listener: socket.socket, has_room: Callable[[], bool]) -> None:
         """
@@ -151,6 +157,7 @@ class Clients:
         self._waiting.pop(conn, None)
         self.unregister(conn)
         conn.close()
+        self._open.discard(conn)
 
     def _drop_expired(self) -> None:
         now = time.monotonic()
@@ -173,6 +180,7 @@ class Clients:
         if not has_room() and self._waiting:
             self._drop(next(iter(self._waiting)))
         conn = Connection(sock, client, listener.getsockname())
+        self._open.add(conn)
         if self._tls:
             self._begin_handshake(conn, self._tls)
         else:
@@ -187,7 +195,7 @@ class Clients:
                 suppress_ragged_eofs=self._cfg.suppress_ragged_eofs,
             )
         except OSError:  # the client has left
-            conn.close()
+            self._drop(conn)
             return
         self._wait_for(conn, self._shake_hands, CLIENT_TIMEOUT_SECONDS)
         self._shake_hands(conn)

@@ -73,7 +73,7 @@ class Worker(BaseWorker):  # type: ignore[misc]
 
     @property
     def nr_conns(self) -> int:
-        return len(self._clients) + len(self._answering)
+        return len(self._clients)
 
     def load_wsgi(self) -> None:
         # imported here: after --reload the class is another than the master's
@@ -162,7 +162,7 @@ class Worker(BaseWorker):  # type: ignore[misc]
         deadline = now + self.cfg.graceful_timeout
         self._clients.stop_listening(min(now + LINGER_SECONDS, deadline))
         self._wake_poller()
-        while self.nr_conns and time.monotonic() < deadline:
+        while (self._clients.is_listening or self.nr_conns) and time.monotonic() < deadline:
             self.notify()
             self._cut_off_late_ones()
             time.sleep(STALL_SECONDS)
