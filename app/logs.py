@@ -56,9 +56,8 @@ def formatter(settings: Settings) -> logging.Formatter:
     return _Redacted(_Text(TEXT, TEXT_DATE), settings.redact)
 
 
-def presentable(line: str, settings: Settings) -> str:
-    """Take secrets out of a line, and write control characters as JSON does."""
-    line = settings.redact(line)
+def visible(line: str) -> str:
+    """Write a line's control characters as JSON does."""
     return line if line.isprintable() else line.translate(CONTROLS)
 
 
@@ -87,7 +86,7 @@ class _Redacted(logging.Formatter):
         line = self._inner.format(record)
         if not _has_settings(record):
             line = self._redact(line)
-        return line.translate(CONTROLS)
+        return visible(line)
 
 
 def _has_settings(record: logging.LogRecord) -> bool:

@@ -53,9 +53,6 @@ class Connection:
     def settimeout(self, seconds: float | None) -> None:
         """Its deadline is the only time-out."""
 
-    def getpeername(self) -> Any:
-        return self.sock.getpeername()
-
     def receive(self) -> bytes | None:
         """Give what has come by now: nothing if the client has closed, None if nothing has come."""
         try:

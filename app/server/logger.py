@@ -76,7 +76,7 @@ class GunicornLogger(Logger):  # type: ignore[misc]
         line = _line(int(time.time()), os.getpid()) + line
         handler.acquire()
         try:
-            handler.stream.write(logs.presentable(line, self._settings) + handler.terminator)
+            handler.stream.write(logs.visible(self._settings.redact(line)) + handler.terminator)
             handler.flush()
         except Exception:  # noqa: BLE001  # as gunicorn does
             self.exception("The access log cannot be written")

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import re
-import socket
-import ssl
 
 from gunicorn.http.message import PP_V2_SIGNATURE
 
@@ -31,20 +29,6 @@ def is_complete(received: bytes, proxy_protocol: str, new: int | None = None) ->
     if new is not None and proxy_protocol == "off":
         begin = max(len(received) - new - 2, 0)
     return bool(END.search(received, begin))
-
-
-def receive(connection: socket.socket) -> bytes | None:
-    """Give what the client has sent: nothing if it has closed, None if nothing has come yet."""
-    try:
-        data = connection.recv(MOST_BYTES)
-        # of TLS more may have been received than was asked for, of which the poller does not tell
-        while isinstance(connection, ssl.SSLSocket) and connection.pending():
-            data += connection.recv(MOST_BYTES)
-    except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-        return None
-    except OSError:
-        return b""
-    return data
 
 
 def _proxy_header_end(received: bytes, mode: str) -> int | None:

@@ -40,8 +40,10 @@ class RepeatedReads:
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         began = time.perf_counter()
         asked = _asked(environ)
+        if asked is None:
+            return self._wsgi_app(environ, start_response)
         snapshot = self._service.state.view().snapshot
-        if asked is None or snapshot is None or self._service.consumer.status.stale_seconds:
+        if snapshot is None or self._service.consumer.status.stale_seconds:
             return self._wsgi_app(environ, start_response)
         answer = self._answers.get(asked)
         if answer is None or answer.snapshot() is not snapshot:
