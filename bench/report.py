@@ -14,17 +14,21 @@ matplotlib.use("svg")
 from matplotlib import pyplot
 
 from bench.flood import MESSAGE
-from bench.load import quantile
+from bench.load import STATE, quantile
 from bench.services import (
     BARE_FLASK,
     BARE_WSGI,
     CLIENTS,
     FASTAPI,
+    FASTAPI_ONNX,
+    FASTAPI_ONNX_THREADS,
     FLASK_LOOP,
     OURS,
     OURS_3,
 )
-from bench.suites import FEW, MANY, PARTITIONS, PEERS, RATES
+from bench.suites import COMPARED_RATE, FEW, MANY, PARTITIONS, PEERS, RATES
+from bench.swaps import ASKING, NEW_SMALL, QUICK_MODELS, QUICK_SECONDS
+from bench.workers import DESCRIPTION
 
 Row = tuple[str, ...]
 HEAD: Row = ("what", "bar", "kafka-python-ng", "kafka-python 3", "beside it")
@@ -43,6 +47,8 @@ def rows(results: dict[str, Any]) -> Iterator[Row]:
         "idle": _idle_rows,
         "requests": _request_rows,
         "models": _model_rows,
+        "swaps": _swap_rows,
+        "workers": _worker_rows,
         "memory": _memory_rows,
     }
     for suite, give in lines.items():
@@ -93,6 +99,15 @@ def _flood_rows(numbers: Any) -> Iterator[Row]:
 
 
 def _peer_rows(numbers: Any) -> Iterator[Row]:
+    for rate in map(str, RATES):
+        by_turns = {name: [at["on"] for at in of[rate]] for name, of in numbers.items()}
+        sent = _rate(_Pairs(numbers[OURS.name][rate]))
+        yield (
+            f"flood of {sent} on the topic: requests/s / {FASTAPI.name}",
+            "> 1" if rate == str(COMPARED_RATE) else "",
+            *(_quartiles(_ratios(by_turns, name, FASTAPI.name, "rate")) for name in NAMES),
+            "; ".join(f"{_median(by_turns[name], 'rate'):.0f}" for name in NAMES),
+        )
     for service in PEERS:
         for rate in map(str, RATES):
             of = _Pairs(numbers[service.name][rate])
@@ -207,50 +222,124 @@ def _ratios(numbers: Any, name: str, other: str, what: str) -> list[float]:
 
 def _model_rows(numbers: Any) -> Iterator[Row]:
     """Of the one client: the other does the same here."""
-    alone = f"; onnxruntime alone {numbers['alone']:.0f}"
-    for size, bar in (("small", ">= 1"), ("medium", "")):
-        asked = numbers["asked"][size]
-        ours, peer, *_ = asked
+    (small,) = numbers["small"].values()
+    yield (
+        f"processor time of an inference of a small model / {FASTAPI_ONNX.name}",
+        "<= 1.5",
+        _quartiles(_ratios(small, OURS.name, FASTAPI_ONNX.name, "cpu")),
+        "",
+        ", ".join(f"{name} {_us(_median(of, 'cpu'))}" for name, of in small.items()),
+    )
+    yield (
+        "inferences/s of a small model",
+        "",
+        f"{_median(small[OURS.name], 'rate'):.0f}",
+        "",
+        f"{_asked(small)}; onnxruntime alone {numbers['alone']:.0f}",
+    )
+    for size in ("medium", "large"):
+        for clients, asked in numbers[size].items():
+            yield (
+                f"inferences/s of a {size} model, {clients} clients / {FASTAPI_ONNX_THREADS.name}",
+                ">= 0.95",
+                _quartiles(_ratios(asked, OURS.name, FASTAPI_ONNX_THREADS.name, "rate")),
+                "",
+                _asked(asked),
+            )
+
+
+def _asked(of_services: Any) -> str:
+    return "; ".join(
+        f"{name} {_median(of, 'rate'):.0f}, 99th percentile {_ms(_median(of, 'p99'))}"
+        for name, of in of_services.items()
+    )
+
+
+def _swap_rows(numbers: Any) -> Iterator[Row]:
+    """Of the one client too."""
+    for clients, pairs in numbers["pairs"].items():
+        swaps = _Pairs(pairs)
         yield (
-            f"inferences/s and core of a {size} model / {peer}",
-            bar,
-            _quartiles(_ratios(asked, ours, peer, "per_core")),
-            "",
-            "; ".join(f"{name} {_median(of, 'per_core'):.0f}" for name, of in asked.items()),
-        )
-        yield (
-            f"inferences/s of a {size} model, as many as are answered",
-            "",
-            f"{_median(asked[ours], 'rate'):.0f}",
+            f"99th percentile of inferences, {clients} client(s), while 50 MB are swapped / not",
+            "<= 2",
+            _quartiles(swaps.ratios("p99")),
             "",
             "; ".join(
-                f"{name} {_median(of, 'rate'):.0f}, 99th percentile {_ms(_median(of, 'p99'))}"
-                for name, of in asked.items()
-            )
-            + (alone if size == "small" else ""),
+                (
+                    f"{_ms(swaps.on('p99'))} / {_ms(swaps.off('p99'))}",
+                    f"{swaps.on('rate'):.0f} / {swaps.off('rate'):.0f} inferences/s",
+                )
+            ),
         )
-    swaps = _Pairs(numbers["pairs"])
-    yield (
-        "99th percentile of inferences while a model of 50 MB is swapped / while none is",
-        "<= 2",
-        _quartiles(swaps.ratios("p99")),
-        "",
-        "; ".join(
-            (
-                f"{_ms(swaps.on('p99'))} / {_ms(swaps.off('p99'))}",
-                f"{swaps.on('rate'):.0f} / {swaps.off('rate'):.0f} inferences/s",
-                f"{numbers['swaps']} swaps",
-            )
-        ),
-    )
     for kind, seconds in numbers["served"].items():
         yield (
             f"from a message until its model is served, {kind}",
-            "",
+            "<= 50 ms" if kind == NEW_SMALL else "",
             _ms(statistics.median(seconds)),
             "",
             f"{_ms(max(seconds))} at most, of {len(seconds)}",
         )
+    quick = numbers["quick"]
+    wrong, failed, answered = (
+        sum(at[what] for at in quick) for what in ("wrong", "failed", "answered")
+    )
+    yield (
+        f"served of {QUICK_MODELS} models, {_ms(QUICK_SECONDS)} apart, while {ASKING} clients ask",
+        ">= 100",
+        ", ".join(str(at["served"]) for at in quick),
+        "",
+        "",
+    )
+    yield (
+        "answers meanwhile that were wrong, and requests that failed",
+        "0, 0",
+        f"{wrong}, {failed}",
+        "",
+        f"{answered:,} answers",
+    )
+
+
+def _worker_rows(numbers: Any) -> Iterator[Row]:
+    """Of the one client too."""
+    alone, both = numbers["loops"]
+    of_state, of_description = (
+        [numbers["asked"][path][count] for count in ("1", "2")]
+        for path in (STATE.path, DESCRIPTION.path)
+    )
+    pairs = list(zip(*of_state, strict=True))
+    of_one, of_two = (_us(_median(of, "busiest")) for of in of_state)
+    yield (
+        "GET /state, by processor time of the busiest: two workers / one",
+        ">= 1.7",
+        _quartiles([one["busiest"] / two["busiest"] for one, two in pairs]),
+        "",
+        f"{of_one} / {of_two} of the busiest; a loop of Python in two / one {both / alone:.2f}",
+    )
+    yield (
+        f"requests/s of GET {DESCRIPTION.path}: two workers / one",
+        ">= 1.7",
+        _quartiles([two["rate"] / one["rate"] for one, two in zip(*of_description, strict=True)]),
+        "",
+        " / ".join(f"{_median(of, 'rate'):.0f}" for of in reversed(of_description)),
+    )
+    most = [2 * one["cpu"] / (two["cpu"] + two["load"]) for one, two in pairs]
+    yield (
+        "requests/s of GET /state, the load on the same cores: two workers / one",
+        "",
+        _quartiles([two["rate"] / one["rate"] for one, two in pairs]),
+        "",
+        " / ".join(f"{_median(of, 'rate'):.0f}" for of in reversed(of_state))
+        + f"; the load takes {_us(_median(of_state[1], 'load'))} for each, which leaves "
+        f"{statistics.median(most):.2f} at most",
+    )
+    scrapes = numbers["scrapes"]
+    yield (
+        f"a scrape of /metrics after {numbers['ended']} workers have ended, median",
+        "<= 10 ms",
+        _ms(statistics.median(scrapes["after"])),
+        "",
+        f"{_ms(statistics.median(scrapes['before']))} before any has",
+    )
 
 
 def _memory_rows(numbers: Any) -> Iterator[Row]:
@@ -369,12 +458,12 @@ COLORS = {
 
 def plot(results: dict[str, Any], file: Path) -> None:
     """Requests a second and staleness over the messages a second, as SVG."""
-    if not {"requests", "flood", "peers"} <= results.keys():
+    if not {"requests", "peers"} <= results.keys():
         return
     pyplot.rcParams.update({"svg.hashsalt": "bench", "font.size": 9})
     figure, (left, right) = pyplot.subplots(1, 2, figsize=(9, 3.6), layout="constrained")
     quiet = results["requests"]["numbers"]
-    floods = results["flood"]["numbers"] | results["peers"]["numbers"]
+    floods = results["peers"]["numbers"]
     for name, color in COLORS.items():
         of = [_Pairs(floods[name][str(rate)]) for rate in RATES]
         sent = [pairs.on("sent") for pairs in of]

@@ -100,17 +100,33 @@ class Running:
             time.sleep(LOOK_SECONDS)
         return time.monotonic() - self.started
 
-    @property
-    def worker(self) -> psutil.Process:
-        """The process that answers."""
-        process = psutil.Process(self.process.pid)
-        return next(iter(process.children()), process)
+    def wait_for_starts(self, count: int, within: float = START_SECONDS) -> None:
+        """Wait until so many workers of this service have started, those that have ended too.
+
+        Raises:
+            RuntimeError: the program has ended, or `within` seconds have passed.
+        """
+        deadline = time.monotonic() + within
+        while self.output().count("Initializing API") < count:
+            if self.process.poll() is not None or time.monotonic() > deadline:
+                raise RuntimeError(f"{self.process.args!r} did not start {count} workers")
+            time.sleep(LOOK_SECONDS)
 
     @property
-    def cpu_seconds(self) -> float:
-        """What the worker's threads have taken until now."""
-        times = self.worker.cpu_times()
-        return times.user + times.system
+    def workers(self) -> list[psutil.Process]:
+        """The processes that answer."""
+        process = psutil.Process(self.process.pid)
+        return process.children() or [process]
+
+    @property
+    def worker(self) -> psutil.Process:
+        """The one that answers, where there is one."""
+        return self.workers[0]
+
+    @property
+    def cpu_seconds(self) -> list[float]:
+        """What the threads of each worker have taken until now."""
+        return [times.user + times.system for times in (w.cpu_times() for w in self.workers)]
 
     def note_following_threads(self) -> None:
         """Take the threads that there are now, but for the main one, for those that follow the
@@ -146,9 +162,9 @@ class Client:
     def __init__(self, port: int) -> None:
         self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
 
-    def get(self, **headers: str) -> tuple[list[tuple[str, str]], str]:
-        """Headers and body of /state, whatever the status."""
-        self._connection.request("GET", "/state", headers=headers)
+    def get(self, path: str = "/state", **headers: str) -> tuple[list[tuple[str, str]], str]:
+        """Headers and body, whatever the status."""
+        self._connection.request("GET", path, headers=headers)
         answer = self._connection.getresponse()
         return answer.getheaders(), answer.read().decode()
 

@@ -17,7 +17,7 @@ from confluent_kafka import Producer
 from bench.flood import Flood, Sent, flooding
 from bench.load import load
 from bench.models import model_steps, models
-from bench.run import SLICE_SECONDS, Bench, Numbers, loaded, warm_up
+from bench.run import MANY_CONNECTIONS, SLICE_SECONDS, Bench, Numbers, loaded, warm_up
 from bench.services import (
     BARE_FLASK,
     BARE_WSGI,
@@ -30,14 +30,15 @@ from bench.services import (
     Running,
     running,
 )
+from bench.swaps import swap_steps, swaps
+from bench.workers import worker_steps, workers
 
 PEERS = (FASTAPI, FLASK_LOOP)
 # of the messages on one topic whose way is measured
 PERIOD_SECONDS = 1 / 30
-# of clients that ask for the state while nothing is sent
-MANY_CONNECTIONS = 16
 AS_MANY_AS_GO = 0
-RATES = (10_000, 50_000, AS_MANY_AS_GO)
+COMPARED_RATE = 50_000
+RATES = (10_000, COMPARED_RATE, AS_MANY_AS_GO)
 PARTITIONS = (1, 200, 1000)
 
 # until what a start takes is over
@@ -165,13 +166,13 @@ def flood(bench: Bench) -> Numbers:
 
 
 def peers(bench: Bench) -> Numbers:
-    """The same for the peers."""
+    """The same floods for this service and its peers by turns, each on the topic that it follows."""
     numbers: Numbers = {}
     with flooding(bench.servers) as source:
-        for service, rate in itertools.product(PEERS, RATES):
-            for _ in range(_of_peers(bench.repeats)):
+        for rate, _ in itertools.product(RATES, range(bench.few)):
+            for service in (*CLIENTS, *PEERS):
                 bench.progress(f"{service.name}, flood of {rate or 'as many as go'}")
-                # a new one each time: from the last it may have a backlog of a minute
+                # a new one each time: from the last a peer may have a backlog of a minute
                 topic = bench.topic()
                 with bench.serving(service, topic, 0) as served:
                     warm_up(served)
@@ -273,9 +274,9 @@ def start(bench: Bench) -> Numbers:
     for topic, count in ((few, FEW), (many, MANY)):
         bench.send(topic, (b'{"message_id":"4142","state":%d}' % n for n in range(count)))
     numbers: Numbers = {}
-    for number in range(2 * bench.repeats):
+    for number in range(bench.repeats):
         for service in (*CLIENTS, FASTAPI):
-            if service is FASTAPI and number >= _of_peers(bench.repeats):
+            if service is FASTAPI and number >= bench.few:
                 continue
             for topic, count in ((few, FEW), (many, MANY)):
                 bench.progress(f"start of {service.name} on {count}")
@@ -291,7 +292,7 @@ def invalid(bench: Bench) -> Numbers:
     for label, value in (("not JSON", NOT_JSON), ("no state", NO_STATE)):
         topic = bench.topic()
         bench.send(topic, itertools.chain([b'{"state":77}'], itertools.repeat(value, INVALID)))
-        for _ in range(bench.repeats):
+        for _ in range(bench.few):
             for service in CLIENTS:
                 bench.progress(f"start of {service.name} on {INVALID} messages with {label}")
                 with running(service, bench.servers, topic, bench.folder) as served:
@@ -311,7 +312,7 @@ def idle(bench: Bench) -> Numbers:
                 for service in CLIENTS
             }
             time.sleep(SETTLE_SECONDS)
-            for _ in range(bench.repeats):
+            for _ in range(bench.few):
                 bench.progress(f"nothing to do, {partitions} partitions")
                 before = {name: at.following_seconds() for name, at in served.items()}
                 time.sleep(2 * bench.seconds)
@@ -357,19 +358,16 @@ class Suite:
     steps: Callable[[Bench], int]
 
 
-def _of_peers(repeats: int) -> int:
-    """They are slow to measure, and far enough from the others to be measured less often."""
-    return max(repeats // 2, 1)
-
-
 SUITES = {
     "requests": Suite(requests, lambda bench: 6 * bench.slices),
     "lone": Suite(lone, lambda bench: bench.repeats + 1),
-    "start": Suite(start, lambda bench: 2 * (2 * 2 * bench.repeats + _of_peers(bench.repeats))),
-    "invalid": Suite(invalid, lambda bench: 2 * 2 * bench.repeats),
-    "idle": Suite(idle, lambda bench: len(PARTITIONS) * bench.repeats),
+    "start": Suite(start, lambda bench: 2 * (2 * bench.repeats + bench.few)),
+    "invalid": Suite(invalid, lambda bench: 2 * 2 * bench.few),
+    "idle": Suite(idle, lambda bench: len(PARTITIONS) * bench.few),
     "flood": Suite(flood, lambda bench: 2 * 2 * len(RATES) * bench.slices),
-    "peers": Suite(peers, lambda bench: 2 * len(RATES) * _of_peers(bench.repeats)),
+    "peers": Suite(peers, lambda bench: 4 * len(RATES) * bench.few),
     "models": Suite(models, model_steps),
+    "swaps": Suite(swaps, swap_steps),
+    "workers": Suite(workers, worker_steps),
     "memory": Suite(memory, lambda _: MEMORY_STEPS),
 }
