@@ -11,6 +11,9 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import orjson
+
+from app.model.json_body import LongList
 
 Array = npt.NDArray[Any]
 
@@ -45,7 +48,13 @@ _IN_JSON: dict[str, tuple[set[type], str]] = {
     "f": ({int, float, type(None)}, "numbers and null"),
     "O": ({str}, "strings"),
 }
+# elements that are written at once: who writes holds the GIL
+PIECE = 2**17
 BINARY_ONLY = "accepted for BF16 is binary data, for the protocol has no JSON for it"
+NOT_NESTED_SO = (
+    "not nested as its shape says; accepted are the elements in row-major order, nested so or not "
+    "at all"
+)
 _LENGTH = struct.Struct("<I")
 
 
@@ -53,27 +62,54 @@ class BadRequest(ValueError):
     """A request that cannot be answered; the text says what was given and what is accepted."""
 
 
-def from_json(data: list[Any], shape: Sequence[int], datatype: str, where: str) -> Array:
+def from_json(data: list[Any] | LongList, shape: Sequence[int], datatype: str, where: str) -> Array:
     dtype = DATATYPES[datatype]
     if dtype.kind == "V":
         raise BadRequest(f"{where} has data; {BINARY_ONLY}")
-    types, accepted = _IN_JSON[dtype.kind]
+    if isinstance(data, LongList):
+        return _from_pieces(data, shape, datatype, where)
     flat = _flat(data, shape, where) if data and type(data[0]) is list else data
     _require_count(len(flat), shape, f"data of {where}")
+    return _as_array(flat, datatype, where).reshape(shape)
+
+
+def _from_pieces(data: LongList, shape: Sequence[int], datatype: str, where: str) -> Array:
+    if 0 not in shape:  # else there are empty lists, between which there are commas too
+        _require_count(data.count, shape, f"data of {where}")
+    array = np.empty(math.prod(shape), DATATYPES[datatype])
+    position = 0
+    try:
+        for piece, piece_shape in data.pieces(shape):
+            flat = _flat(piece, piece_shape, where) if len(piece_shape) > 1 else piece
+            begin, position = position, position + len(flat)
+            if position > array.size:
+                _require_count(data.count, shape, f"data of {where}")
+            array[begin:position] = _as_array(flat, datatype, where)
+    except ValueError as error:
+        if isinstance(error, BadRequest):
+            raise
+        raise BadRequest(f"data of {where} is not JSON, or {NOT_NESTED_SO}: {error}") from None
+    _require_count(position, shape, f"data of {where}")
+    return array.reshape(shape)
+
+
+def _as_array(flat: list[Any], datatype: str, where: str) -> Array:
+    dtype = DATATYPES[datatype]
+    types, accepted = _IN_JSON[dtype.kind]
     if not types.issuperset(map(type, flat)):
+        if dtype.kind in "ui":  # what no 64 bits can hold has become a float
+            accepted += f" from {np.iinfo(dtype).min} to {np.iinfo(dtype).max}"
         wrong = next(element for element in flat if type(element) not in types)
         raise BadRequest(
             f"data of {where} has {summary(wrong)}; accepted for {datatype} are {accepted}"
         )
-    try:
-        if dtype.kind == "O":
-            "".join(flat).encode()
-        with np.errstate(over="raise"):
-            return np.array(flat, dtype).reshape(shape)
-    except UnicodeEncodeError:
+    if dtype.kind == "O" and not is_utf8("".join(flat)):
         raise BadRequest(
             f"data of {where} has half of a surrogate pair; accepted is what UTF-8 can spell"
-        ) from None
+        )
+    try:
+        with np.errstate(over="raise"):
+            return np.array(flat, dtype)
     except (OverflowError, FloatingPointError):
         limits = np.finfo(dtype) if dtype.kind == "f" else np.iinfo(dtype)
         numbers = [number for number in flat if number is not None]
@@ -83,7 +119,9 @@ def from_json(data: list[Any], shape: Sequence[int], datatype: str, where: str) 
         ) from None
 
 
-def to_json(array: Array, where: str) -> list[Any]:
+def to_json(array: Array, where: str) -> list[bytes]:
+    """Give the elements in pieces, those of floating point with as few digits as are read as the
+    same."""
     if array.dtype.kind == "V":
         raise BadRequest(f"{where} is asked for as JSON; {BINARY_ONLY}")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
@@ -91,7 +129,13 @@ def to_json(array: Array, where: str) -> list[Any]:
             f"{where} has NaN or infinity, which JSON cannot say; accepted is to ask for that "
             'output with "parameters": {"binary_data": true}'
         )
-    return array.ravel().tolist()
+    flat = array.ravel()
+    pieces: list[bytes] = []
+    for start in range(0, flat.size, PIECE):
+        piece = flat[start : start + PIECE]
+        elements = piece.tolist() if piece.dtype.kind == "O" else piece
+        pieces += [b",", orjson.dumps(elements, option=orjson.OPT_SERIALIZE_NUMPY)[1:-1]]
+    return pieces[1:]
 
 
 def from_binary(
@@ -127,6 +171,15 @@ def to_binary(array: Array) -> memoryview:
     )
 
 
+def is_utf8(text: str) -> bool:
+    """Whether UTF-8 can spell it: not half of a surrogate pair."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def summary(value: Any) -> str:
     """What was given, on part of a line."""
     if isinstance(value, (list, dict)):
@@ -139,10 +192,7 @@ def _flat(data: list[Any], shape: Sequence[int], where: str) -> list[Any]:
     level: list[Any] = [data]
     for size in shape:
         if not ({list}.issuperset(map(type, level)) and {size}.issuperset(map(len, level))):
-            raise BadRequest(
-                f"data of {where} is not nested as its shape says; accepted are the elements in "
-                "row-major order, nested so or not at all"
-            )
+            raise BadRequest(f"data of {where} is {NOT_NESTED_SO}")
         level = list(chain.from_iterable(level))
     return level
 

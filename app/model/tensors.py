@@ -5,10 +5,12 @@ The protocol is KServe's V2, the binary data Triton's extension `binary_tensor_d
 
 from __future__ import annotations
 
-import json
-from collections.abc import Collection, Mapping, Sequence
+import math
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
+
+import orjson
 
 from app.model.datatypes import (
     DATATYPES,
@@ -20,7 +22,8 @@ from app.model.datatypes import (
     to_binary,
     to_json,
 )
-from app.strict_json import parse_json
+from app.model.json_body import LongList, parse_body
+from app.strict_json import canonical_json
 
 # a shape with a 0 needs no data, but the model may allocate what its other sizes say
 LARGEST_EMPTY = 2**20
@@ -37,7 +40,6 @@ _KINDS: dict[type, str] = {
     bool: "true or false",
 }
 _NAMES = {dtype: name for name, dtype in DATATYPES.items()}
-_dump = json.JSONEncoder(separators=(",", ":"), allow_nan=False, check_circular=False).encode
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,7 @@ def read_request(
     json_size: int | None,
     inputs: Sequence[TensorSpec],
     outputs: Sequence[TensorSpec],
+    hold: Callable[[int], None] = lambda size: None,
 ) -> InferRequest:
     """Read what a model with these inputs and outputs is asked.
 
@@ -81,11 +84,12 @@ def read_request(
 
     Args:
         json_size: of the header `JSON_SIZE_HEADER`, if there is one.
+        hold: called with how much memory is about to be taken, in bytes.
 
     Raises:
-        BadRequest: and no other exception, whatever the body.
+        BadRequest: and no other exception but those of `hold`, whatever the body.
     """
-    document = _document(body, json_size)
+    document, long_lists = _document(body, json_size, hold)
     identity = _member(document, "id", str, "the request")
     wanted = _wanted(document, [spec.name for spec in outputs])
     specs = {spec.name: spec for spec in inputs}
@@ -95,9 +99,10 @@ def read_request(
         name = _name(tensor, "input", specs, arrays)
         where, spec = f"input {name}", specs[name]
         shape = _shape(tensor, spec, where)
-        data = _member(tensor, "data", list, where)
+        data = _data(tensor, long_lists, where)
         size = _member(_parameters(tensor, where), "binary_data_size", int, where)
         if size is None and data is not None:
+            hold(math.prod(shape) * DATATYPES[spec.datatype].itemsize)
             arrays[name] = from_json(data, shape, spec.datatype, where)
         elif size is not None and data is None:
             left = len(body) - position
@@ -125,7 +130,7 @@ def read_request(
 
 
 def write_response(
-    head: Mapping[str, Any], outputs: Mapping[str, Array], binary: Mapping[str, bool]
+    head: Mapping[str, str], outputs: Mapping[str, Array], binary: Mapping[str, bool]
 ) -> tuple[bytes, int | None]:
     """Give the body, and the size of its JSON where binary data follows.
 
@@ -136,8 +141,8 @@ def write_response(
     Raises:
         BadRequest: JSON was asked for, and cannot say it.
     """
-    described = []
-    parts: list[bytes | memoryview] = [b""]
+    described: list[bytes] = []
+    parts: list[bytes | memoryview] = []
     for name, is_binary in binary.items():
         array = outputs[name]
         output: dict[str, Any] = {
@@ -149,28 +154,42 @@ def write_response(
             part = to_binary(array)
             parts.append(part)
             output["parameters"] = {"binary_data_size": part.nbytes}
+            described += [b",", orjson.dumps(output)]
         else:
-            output["data"] = to_json(array, f"output {name}")
-        described.append(output)
-    parts[0] = text = _dump({**head, "outputs": described}).encode()
-    return (b"".join(parts), len(text)) if len(parts) > 1 else (text, None)
+            elements = to_json(array, f"output {name}")
+            described += [b",", orjson.dumps(output)[:-1], b',"data":[', *elements, b"]}"]
+    # an id may have halves of surrogate pairs, which orjson does not spell
+    members = [f'"{name}":{canonical_json(value)},'.encode() for name, value in head.items()]
+    # put together once, for it may be large
+    text = b"".join([b"{", *members, b'"outputs":[', *described[1:], b"]}"])
+    return (b"".join([text, *parts]), len(text)) if parts else (text, None)
 
 
-def _document(body: bytes, json_size: int | None) -> dict[str, Any]:
+def _document(
+    body: bytes, json_size: int | None, hold: Callable[[int], None]
+) -> tuple[dict[str, Any], dict[str, LongList]]:
     if json_size is not None and not 0 <= json_size <= len(body):
         raise BadRequest(
             f"{JSON_SIZE_HEADER} is {json_size}; accepted is the size of the JSON, of "
             f"{len(body)} bytes of the body"
         )
     try:
-        document = parse_json(str(body[:json_size], "utf-8"), allow_nan=True)
+        document, long_lists = parse_body(body[:json_size], hold)
     except UnicodeDecodeError as error:
         raise BadRequest(f"not UTF-8 at byte {error.start} of the JSON") from None
     except ValueError as error:
         raise BadRequest(str(error)) from None
     if not isinstance(document, dict):
         raise BadRequest(f"the request is {summary(document)}; accepted is an object")
-    return document
+    return document, long_lists
+
+
+def _data(
+    tensor: dict[str, Any], long_lists: dict[str, LongList], where: str
+) -> list[Any] | LongList | None:
+    given = tensor.get("data")
+    long_list = long_lists.get(given) if isinstance(given, str) else None
+    return long_list or _member(tensor, "data", list, where)
 
 
 def _wanted(document: dict[str, Any], outputs: Collection[str]) -> dict[str, bool]:
