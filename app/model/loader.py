@@ -54,13 +54,20 @@ class OnnxLoader:
                 f"({error.strerror})"
             ) from error
         self._wrong_answers: dict[RecordId, int] = {}
-        self._requests_at_once = 1
+        self._processes = self._requests_at_once = 1
         self._trials = Trials()
 
-    def share_cores(self, requests: int) -> None:
-        """Note how many requests may ask this machine's models at once, of all its workers; to be
-        called before the first message."""
-        self._requests_at_once = requests
+    def share_machine(self, processes: int, requests: int) -> None:
+        """Note how many processes of this machine serve, and how many requests each may have at
+        once; to be called before the first message."""
+        self._processes = processes
+        self._requests_at_once = processes * requests
+        self._trials.share_memory(processes)
+
+    def runs_at_once(self) -> int:
+        """How many requests this process can compute without another of this machine having to
+        wait for a core."""
+        return max(cores() // (self._limits().threads * self._processes), 1)
 
     def is_cached(self, message: StateMessage) -> bool:
         """Whether what becomes of `message` is known without fetching it or trying it out."""

@@ -141,7 +141,7 @@ def test_requests_at_once_use_no_more_threads_than_there_are_cores(loader, monke
     )
     message = StateMessage(models.message(models.adding(5)))
     one_by_one, many, as_told = loader(), loader(), loader(MODEL_THREADS="3")
-    many.share_cores(1000)
+    many.share_machine(2, 500)
     for load in (one_by_one, many, as_told):
         load(message)
     assert told == [cores(), 1, 3]
