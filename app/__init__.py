@@ -44,8 +44,10 @@ def create_app(settings: Settings | None = None, *, starts_consumer: bool = True
     app.register_blueprint(description.blueprint)
     if service.model:
         from app.model import views as model_views
+        from app.model.inference import Inferences
 
         app.register_blueprint(model_views.blueprint)
+        app.wsgi_app = Inferences(app.wsgi_app, service)  # type: ignore[method-assign]
     service.metrics.register(app)
     errors.register(app)
     auth.register(app, settings.api_token)

@@ -54,7 +54,9 @@ class Service:
         self.state.close()
 
     def stop(self) -> None:
-        """End the thread, and wait for it for a moment."""
+        """End the threads, and wait for the consumer's for a moment."""
+        if self.model:
+            self.model.runs.stop()
         self.consumer.stop()
 
 

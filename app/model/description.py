@@ -66,6 +66,7 @@ OPERATIONS: dict[str, dict[str, Any]] = {
             ),
             400: _json("what does not fit the model, or is too large", ErrorSchema),
             **NOT_SERVED,
+            504: _json("the model takes too long", ErrorSchema),
         },
     },
 }

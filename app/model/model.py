@@ -16,7 +16,7 @@ import numpy as np
 # without it onnxruntime would tell its maker of its use, from its import on
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 import onnxruntime
-from onnxruntime import OrtValue
+from onnxruntime import OrtValue, RunOptions
 
 from app.message_errors import InvalidMessage, NotServed, RetryableError
 from app.model.datatypes import DATATYPE_OF_ONNX, DATATYPES, Array
@@ -25,6 +25,9 @@ from app.model.tensors import TensorSpec
 log = logging.getLogger(__name__)
 
 ERRORS_ONLY = 3
+# of inputs, after which onnxruntime is to free what it would keep for the next run
+LARGE_BYTES = 2**20
+SHRINK = ("memory.enable_memory_arena_shrinkage", "cpu:0")
 # of TensorProto.DataType in onnx.proto
 BFLOAT16 = 16
 ONE_AS_BFLOAT16 = 0x3F80
@@ -47,7 +50,7 @@ class Model:
 
     Attributes:
         representation: the JSON value that stands for it in `/state`.
-        run_seconds: what the last run took.
+        run_seconds: what the last run took of a core, waiting for the GIL not counted.
     """
 
     def __init__(
@@ -59,6 +62,7 @@ class Model:
         """
         self._session = session
         self.run_seconds = 0.0
+        self._has_grown = False
         self.representation = dict(representation)
         self.name: str = representation["name"]
         self.version: str = representation["version"]
@@ -83,6 +87,8 @@ class Model:
         options.log_severity_level = ERRORS_ONLY
         options.intra_op_num_threads = limits.threads
         options.inter_op_num_threads = 1
+        # those of a model that is served no more are to be freed
+        options.add_session_config_entry("session.use_device_allocator_for_initializers", "1")
         # threads that wait for the next request would take the cores from those that have one
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:
@@ -100,8 +106,16 @@ class Model:
         model._warm_up(limits.request_bytes)
         return model
 
-    def infer(self, inputs: Mapping[str, Array], outputs: Iterable[str]) -> dict[str, Array]:
+    def infer(
+        self,
+        inputs: Mapping[str, Array],
+        outputs: Iterable[str],
+        options: RunOptions | None = None,
+    ) -> dict[str, Array]:
         """Compute the outputs that are named.
+
+        Args:
+            options: with which the run can be ended.
 
         Raises:
             ValueError: the model cannot compute them from these inputs.
@@ -109,17 +123,24 @@ class Model:
         """
         names = list(outputs)
         run = self._run_with_bfloat16 if self._has_bfloat16 else self._session.run
-        began = time.perf_counter()
+        options = options or RunOptions()
+        is_large = sum(array.nbytes for array in inputs.values()) > LARGE_BYTES
+        if is_large or self._has_grown:
+            options.add_run_config_entry(*SHRINK)
+            self._has_grown = is_large  # the outputs are still there at its end
+        began = time.thread_time()
         try:
-            computed = run(names, dict(inputs))
+            computed = run(names, dict(inputs), options)
         except Exception as error:  # one class for each kind of fault, and no common one
             if _is_lack_of_memory(error):
                 raise MemoryError(_first_line(error)) from error
             raise ValueError(_first_line(error)) from error
-        self.run_seconds = time.perf_counter() - began
+        self.run_seconds = time.thread_time() - began
         return dict(zip(names, computed, strict=True))
 
-    def _run_with_bfloat16(self, outputs: list[str], inputs: dict[str, Array]) -> list[Array]:
+    def _run_with_bfloat16(
+        self, outputs: list[str], inputs: dict[str, Array], options: RunOptions
+    ) -> list[Array]:
         """numpy has no bfloat16, so onnxruntime takes and gives values of its own."""
         values = {
             name: OrtValue.ortvalue_from_numpy_with_onnx_type(array.view(np.uint16), BFLOAT16)
@@ -127,7 +148,7 @@ class Model:
             else OrtValue.ortvalue_from_numpy(array)
             for name, array in inputs.items()
         }
-        return list(map(_array_of, self._session.run_with_ort_values(outputs, values)))
+        return list(map(_array_of, self._session.run_with_ort_values(outputs, values, options)))
 
     def batch_size(self, inputs: Mapping[str, Array]) -> int | None:
         """The first dimension of the first input, where it is dynamic."""
@@ -143,16 +164,21 @@ class Model:
 
         Raises:
             InvalidMessage: no request can be as large as its inputs.
+            RetryableError: there is not enough memory for it.
         """
         size = sum(map(_least_bytes, self.inputs))
         if size > most_bytes:
             detail = f"its inputs have {size} bytes or more; accepted are {most_bytes} in a request"
             raise InvalidMessage("model", detail)
         ones = {spec.name: _ones(spec) for spec in self.inputs}
+        options = RunOptions()
+        options.add_run_config_entry(*SHRINK)
         try:
-            self.infer(ones, [spec.name for spec in self.outputs])
-        except (ValueError, MemoryError) as error:
+            self.infer(ones, [spec.name for spec in self.outputs], options)
+        except ValueError as error:
             log.warning("The model %s %s is not warmed up: %s", self.name, self.version, error)
+        except MemoryError as error:
+            raise RetryableError("memory", f"onnxruntime, at its first run: {error}") from error
 
 
 def _spec(node: onnxruntime.NodeArg) -> TensorSpec:

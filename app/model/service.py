@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from app.loaders import Loader
-from app.model import description
+from app.model import description, freed_memory
+from app.model.budget import Budget
 from app.model.loader import OnnxLoader
 from app.model.metrics import ModelMetrics
 from app.model.model import Model
+from app.model.runs import Runs
 from app.serving import Server, do_nothing
 from app.settings.model import ModelSettings
 from app.state import Snapshot, StateUnknown
@@ -25,6 +27,8 @@ class ModelService:
 
     Attributes:
         body_limit: of requests whose body is being received.
+        budget: of the memory that requests hold.
+        runs: what is computed now.
         body_errors: what reading a body raises where it is not HTTP.
         before_wait: called with the connection of a request that computes for long.
         operations: of the OpenAPI description, by endpoint.
@@ -34,6 +38,8 @@ class ModelService:
     settings: ModelSettings
     loader: OnnxLoader
     metrics: ModelMetrics
+    budget: Budget
+    runs: Runs
     body_limit: ConcurrencyLimit = field(default_factory=ConcurrencyLimit)
     body_errors: tuple[type[Exception], ...] = ()
     before_wait: Callable[[socket.socket], None] = do_nothing
@@ -55,10 +61,12 @@ class ModelService:
     def serve_with(self, server: Server) -> None:
         """To be called before the first request."""
         self.body_errors = server.body_errors
+        freed_memory.return_large_blocks()
         self.before_wait = server.before_wait
         if server.threads is not None:
             self.body_limit.set_limit(max(server.threads // 2, 1))
-            self.loader.share_cores(server.threads * server.processes)
+            self.loader.share_machine(server.processes, server.threads)
+        self.runs.start(self.loader.runs_at_once(), server.before_wait)
 
 
 def build_model_service(settings: ModelSettings, loader: Loader, metrics: Metrics) -> ModelService:
@@ -70,4 +78,5 @@ def build_model_service(settings: ModelSettings, loader: Loader, metrics: Metric
     assert isinstance(loader, OnnxLoader)
     own = ModelMetrics(metrics.registry)
     metrics.others.append(own.served)
-    return ModelService(settings, loader, own)
+    budget = Budget(settings.max_held_bytes)
+    return ModelService(settings, loader, own, budget, Runs(settings.infer_seconds))

@@ -66,6 +66,19 @@ class ModelSettings:
         "How large an inference request may be.",
         default=32 * MEBIBYTE,
     )
+    max_held_bytes: int = setting(
+        "MODEL_MAX_HELD_BYTES",
+        size(1, MOST_BYTES),
+        "How much memory all inference requests of a worker may hold at once, with what is made of "
+        "them and answered.",
+        default=256 * MEBIBYTE,
+    )
+    infer_seconds: int = setting(
+        "MODEL_INFER_SECONDS",
+        whole_number("seconds", 1, LONGEST_SECONDS),
+        "How long a model may compute for a request.",
+        default=30,
+    )
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str], is_used: bool) -> ModelSettings | None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import hmac
+from typing import TYPE_CHECKING
 
 from flask import Flask, Response, request
 from werkzeug.datastructures import WWWAuthenticate
 from werkzeug.exceptions import Unauthorized
 
 from app.web.views import PROBES
+
+if TYPE_CHECKING:
+    from _typeshed.wsgi import WSGIEnvironment
 
 # what a browser asks for before it can be asked for a token; they tell nothing of the state
 PAGES = {"views.hello", "description.docs", "description.docs_asset", "static"}
@@ -25,11 +29,22 @@ HEADERS = {
 }
 
 
+NOT_STORED = ("Cache-Control", "no-store")
+
+
 def register(app: Flask, token: str | None) -> None:
     """Ask for `token` as a bearer token (RFC 6750) if there is one, and set the headers."""
     if token:
         app.before_request(lambda: _require(token))
     app.after_request(_set_headers)
+
+
+def has_token(environ: WSGIEnvironment, token: str | None) -> bool:
+    """Whether a request has the token, if there is one, as nearly all clients spell it."""
+    if token is None:
+        return True
+    given = environ.get("HTTP_AUTHORIZATION", "")
+    return hmac.compare_digest(given.encode(), f"Bearer {token}".encode())
 
 
 def is_open(path: str, endpoint: str | None) -> bool:
@@ -55,5 +70,5 @@ def _require(token: str) -> None:
 
 def _set_headers(response: Response) -> Response:
     response.headers.extend(HEADERS)
-    response.headers.setdefault("Cache-Control", "no-store")
+    response.headers.setdefault(*NOT_STORED)
     return response

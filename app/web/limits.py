@@ -104,10 +104,11 @@ class WaitingRequests(ConcurrencyLimit):
 
     def is_awaited(self, connection: socket.socket | None) -> bool:
         """Whether a newer state may come, and the client is still connected."""
-        return not self._state.is_closed and not (connection and _has_left(connection))
+        return not self._state.is_closed and not (connection and has_left(connection))
 
 
-def _has_left(connection: socket.socket) -> bool:
+def has_left(connection: socket.socket) -> bool:
+    """Whether the client has closed, or is gone."""
     poll = select.poll()
     poll.register(connection, GONE)
     return bool(poll.poll(0))

@@ -22,6 +22,9 @@ METHODS = {"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"}
 # a lone message takes a few milliseconds; an outage, minutes
 DELAY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
 
+# in the WSGI environment: when a request began that came to Flask later
+BEGAN = "kafka_state.began"
+
 DURATION = "http_request_duration_seconds"
 TIMESTAMP = "kafka_state_last_message_timestamp_seconds"
 CONFIRMED = "kafka_state_confirmed_timestamp_seconds"
@@ -220,7 +223,7 @@ def _count_by_reason(counter: Counter, now: Mapping[str, int], last: Mapping[str
 
 
 def _note_start() -> None:
-    g.start = time.perf_counter()
+    g.start = request.environ.get(BEGAN, time.perf_counter())
 
 
 class _Exposed(Collector):

@@ -142,6 +142,28 @@ def never_ending() -> bytes:
     return as_bytes([loop], [_rows("x")], [_rows("y")], weights)
 
 
+def looping() -> bytes:
+    """`y = x`, after so many operations as `x` says."""
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["goes_on"], ["still"]),
+            helper.make_node("Identity", ["before"], ["after"]),
+        ],
+        "body",
+        [
+            helper.make_tensor_value_info("number", TensorProto.INT64, []),
+            helper.make_tensor_value_info("goes_on", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("before", TensorProto.INT64, [1]),
+        ],
+        [
+            helper.make_tensor_value_info("still", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("after", TensorProto.INT64, [1]),
+        ],
+    )
+    x, y = (helper.make_tensor_value_info(name, TensorProto.INT64, [1]) for name in "xy")
+    return as_bytes([helper.make_node("Loop", ["x", "", "x"], ["y"], body=body)], [x], [y])
+
+
 def of_any_rank() -> bytes:
     """`y = -x`, for an x of any shape."""
     x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in "xy")

@@ -73,6 +73,18 @@ class Program:
 
         eventually(serves)
 
+    def serves_model(self, version: str) -> None:
+        """Wait until it does."""
+
+        def is_served() -> bool:
+            answer = self.get()
+            if answer is None or not answer.ok:
+                return False
+            state = answer.json()["state"]
+            return isinstance(state, dict) and state["version"] == version  # or the initial one
+
+        eventually(is_served)
+
     def tree(self) -> list[psutil.Process]:
         process = psutil.Process(self.process.pid)
         return [process, *process.children(recursive=True)]

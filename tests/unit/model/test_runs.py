@@ -1,0 +1,84 @@
+"""Runs of a model that take too long, or that nobody waits for any more."""
+
+from __future__ import annotations
+
+import socket
+import threading
+
+import numpy as np
+import pytest
+from werkzeug.exceptions import GatewayTimeout
+
+from app.model.model import Limits, Model
+from app.model.runs import ClientLeft, Runs
+from tests.support import models
+
+FOR_EVER = {"x": np.array([2**62])}
+FOR_A_MOMENT = {"x": np.array([2])}
+
+
+@pytest.fixture
+def model(tmp_path):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(models.looping())
+    return Model.load(path, {"name": "m", "version": "1"}, Limits(1, 1000))
+
+
+@pytest.fixture
+def runs_for():
+    """Runs that may take some seconds, looked at all the time."""
+    started: list[Runs] = []
+
+    def start(seconds: float, before_wait=lambda connection: None, cores: int = 2) -> Runs:
+        runs = Runs(seconds, look_seconds=0.01)
+        started.append(runs)
+        runs.start(cores, before_wait)
+        return runs
+
+    yield start
+    for runs in started:
+        runs.stop()
+
+
+def test_a_run_that_takes_too_long_is_ended(model, runs_for):
+    with (
+        pytest.raises(GatewayTimeout, match=r"MODEL_INFER_SECONDS, 0\.1"),
+        runs_for(0.1).bounded(None) as run,
+    ):
+        model.infer(FOR_EVER, ["y"], run.options)
+
+
+def test_a_run_whose_client_has_left_is_ended(model, runs_for):
+    here, there = socket.socketpair()
+    with here, there:
+        there.close()
+        with pytest.raises(ClientLeft), runs_for(60).bounded(here) as run:
+            model.infer(FOR_EVER, ["y"], run.options)
+
+
+def test_a_run_that_is_awaited_goes_on_and_puts_the_servers_deadline_off(model, runs_for):
+    here, there = socket.socketpair()
+    put_off = []
+
+    def before_wait(connection: socket.socket) -> None:
+        put_off.append(connection)
+        if len(put_off) == 3:
+            there.close()
+
+    with here, pytest.raises(ClientLeft), runs_for(60, before_wait).bounded(here) as run:
+        model.infer(FOR_EVER, ["y"], run.options)
+    assert put_off == [here] * 3
+
+
+def test_what_the_model_refuses_is_told_as_ever(model, runs_for):
+    with pytest.raises(ValueError, match="Unexpected input"), runs_for(60).bounded(None) as run:
+        model.infer({"x": np.array([1.0])}, ["y"], run.options)
+
+
+def test_its_thread_ends_when_it_is_told_to(runs_for):
+    before = set(threading.enumerate())
+    runs = runs_for(60)
+    (thread,) = set(threading.enumerate()) - before
+    runs.stop()
+    thread.join(5)
+    assert not thread.is_alive()
