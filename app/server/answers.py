@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import ssl
 import time
 from datetime import timedelta
@@ -12,6 +13,7 @@ from typing import Any
 from gunicorn.http import wsgi
 from gunicorn.http.body import Body, ChunkedReader
 from gunicorn.http.errors import NoMoreData
+from gunicorn.util import http_date
 from gunicorn.workers.base import Worker
 
 from app.server.connection import Connection
@@ -93,11 +95,28 @@ class _Response(wsgi.Response):  # type: ignore[misc]
         super().__init__(request, conn, cfg)
         self._worker = worker
 
+    def default_headers(self) -> list[str]:
+        """As gunicorn's, which writes the date anew for each answer."""
+        major, minor = self.req.version
+        connection = "close" if self.should_close() else "keep-alive"
+        headers = [
+            f"HTTP/{major}.{minor} {self.status}\r\n",
+            f"Server: {self.version}\r\n",
+            f"Date: {_date(int(time.time()))}\r\n",
+            f"Connection: {'upgrade' if self.upgrade else connection}\r\n",
+        ]
+        return [*headers, "Transfer-Encoding: chunked\r\n"] if self.chunked else headers
+
     def should_close(self) -> bool:
         # a stopping worker closes streams too, or their clients would come back to it
         if not _is_read(self.req.body) or not self._worker.alive or not self.cfg.keepalive:
             self.force_close()  # the client is told: what is read later must not change it
         return bool(super().should_close())
+
+
+@functools.lru_cache(maxsize=1)
+def _date(second: int) -> str:
+    return str(http_date(second))
 
 
 def _is_read(body: Body) -> bool:

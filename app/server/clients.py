@@ -21,13 +21,19 @@ from gunicorn.sock import ssl_context
 
 from app.server import request_heads
 from app.server.connection import Connection
+from app.server.shares import Share
 
 # what a client has for a TLS handshake, to send the head of a request, and to close a connection
 # that is closed here
 CLIENT_TIMEOUT_SECONDS = 5
+# for what else it sends until then
+DISCARD_SECONDS = 30
 POLL_SECONDS = 1.0
 # while a worker stops
 STOP_POLL_SECONDS = 0.01
+
+# how long a client is left to another worker
+LEAVE_SECONDS = 0.002
 
 NO_CLIENT = {errno.EAGAIN, errno.ECONNABORTED, errno.EWOULDBLOCK}
 
@@ -45,20 +51,32 @@ class Clients:
         log: Any,
         serve: Callable[[Connection], None],
         refuse: Callable[[Connection, Exception], None],
+        before_wait: Callable[[], None],
+        share: Share,
     ) -> None:
         """
         Args:
             serve: called by the thread that polls with a connection whose request's head has come,
                 which is not waited for any more.
             refuse: tells a client why its request is not served.
+            before_wait: called when nothing more is ready, as far as is known.
+            share: of the connections of all workers.
         """
         self._cfg = cfg
+        # to ask gunicorn's configuration takes a microsecond each time
+        self._keep_alive_seconds = cfg.keepalive
+        self._proxy_protocol = str(cfg.proxy_protocol)
         self._log = log
         self._serve = serve
         self._refuse = refuse
+        self._before_wait = before_wait
+        self._share = share
         self._tls = ssl_context(cfg) if cfg.is_ssl else None
         self._poller = DefaultSelector()
-        self._listeners: list[socket.socket] = []
+        # with what tells whether there may be another connection
+        self._listeners: dict[socket.socket, Callable[[], bool]] = {}
+        # since when they are left to other workers
+        self._left_since: float | None = None
         self._ready: deque[Callable[[], None]] = deque()
         # all that are open, those that are answered too
         self._open: set[Connection] = set()
@@ -81,8 +99,12 @@ class Clients:
                 room.
         """
         listener.setblocking(False)
-        self._listeners.append(listener)
-        self.register(listener, partial(self._accept, listener, has_room))
+        self._listeners[listener] = has_room
+        self._register_listener(listener)
+        self._share.note(0)
+
+    def _register_listener(self, listener: socket.socket) -> None:
+        self.register(listener, partial(self._on_client, listener))
 
     def stop_listening(self, linger_until: float) -> None:
         """Accept nobody any more; who waits has until then to send what is under way. From any
@@ -101,20 +123,45 @@ class Clients:
     def poll(self) -> None:
         """Take one thing that is ready; waits for one if there is none."""
         is_stopping = self._linger_until < math.inf
-        while is_stopping and self._listeners:
-            listener = self._listeners.pop()
-            self._poller.unregister(listener)
-            listener.close()
+        if is_stopping and self._listeners:
+            self._close_listeners()
         if not self._ready:
+            self._before_wait()
             self._drop_expired()
             seconds = STOP_POLL_SECONDS if is_stopping else POLL_SECONDS
+            if self._left_since is not None:
+                seconds = LEAVE_SECONDS
+                self._take_up_listeners()
             self._ready.extend(key.data for key, _ in self._poller.select(seconds))
         if self._ready:
             self._ready.popleft()()
 
+    def _close_listeners(self) -> None:
+        for listener in self._listeners:
+            if self._left_since is None:
+                self._poller.unregister(listener)
+            listener.close()
+        self._listeners.clear()
+        self._left_since = None
+        self._share.end()
+
+    def _leave_listeners(self) -> None:
+        """Let another worker, which has fewer connections, have the client that comes."""
+        self._left_since = time.monotonic()
+        for listener in self._listeners:
+            self._poller.unregister(listener)
+
+    def _take_up_listeners(self) -> None:
+        """Have whoever comes, or has come and was not taken by another worker, a while later."""
+        if self._left_since is not None and time.monotonic() > self._left_since + LEAVE_SECONDS:
+            self._left_since = None
+            for listener in self._listeners:
+                self._register_listener(listener)
+                self._accept(listener)
+
     def await_request(self, conn: Connection) -> None:
         """Wait for the next request on a connection."""
-        self._wait_for(conn, self._read_head, self._cfg.keepalive)
+        self._wait_for(conn, self._read_head, self._keep_alive_seconds)
 
     def has_next_head(self, conn: Connection) -> bool:
         """Whether the next request's head has come with what was received before."""
@@ -129,13 +176,18 @@ class Clients:
                 with contextlib.suppress(ssl.SSLError):  # the client's part of it is not there yet
                     conn.sock.unwrap()
             conn.sock.shutdown(socket.SHUT_WR)
-            self._wait_for(conn, self._discard, CLIENT_TIMEOUT_SECONDS)
+            discard = partial(self._discard, until=time.monotonic() + DISCARD_SECONDS)
+            self._wait_for(conn, discard, CLIENT_TIMEOUT_SECONDS)
         except (OSError, ValueError):  # ValueError: cut off at its deadline, it has no TLS any more
             self._drop(conn)
 
-    def _discard(self, conn: Connection) -> None:
+    def _discard(self, conn: Connection, until: float) -> None:
+        """Take what still comes of a body that is not read: most clients read their answer only
+        when they have sent all of it."""
         if conn.receive() == b"":
             self._drop(conn)
+        else:
+            self._waiting[conn] = min(time.monotonic() + CLIENT_TIMEOUT_SECONDS, until)
 
     def _wait_for(
         self, conn: Connection, ready: Callable[[Connection], None], seconds: float
@@ -158,6 +210,7 @@ class Clients:
         self.unregister(conn)
         conn.close()
         self._open.discard(conn)
+        self._share.note(len(self._open))
 
     def _drop_expired(self) -> None:
         now = time.monotonic()
@@ -168,19 +221,25 @@ class Clients:
             if now > min(deadline, self._linger_until):
                 self._drop(conn)
 
-    def _accept(self, listener: socket.socket, has_room: Callable[[], bool]) -> None:
-        if listener not in self._listeners:  # closed since the event came
-            return
+    def _on_client(self, listener: socket.socket) -> None:
+        is_there = listener in self._listeners and self._left_since is None
+        if is_there and self._share.is_large():
+            self._leave_listeners()
+        elif is_there:  # and was neither closed nor left to others since the event came
+            self._accept(listener)
+
+    def _accept(self, listener: socket.socket) -> None:
         try:
             sock, client = listener.accept()
         except OSError as error:
             if error.errno in NO_CLIENT:
                 return
             raise
-        if not has_room() and self._waiting:
+        if not self._listeners[listener]() and self._waiting:
             self._drop(next(iter(self._waiting)))
         conn = Connection(sock, client, listener.getsockname())
         self._open.add(conn)
+        self._share.note(len(self._open))
         if self._tls:
             self._begin_handshake(conn, self._tls)
         else:
@@ -239,6 +298,6 @@ class Clients:
 
     def _has_head(self, conn: Connection, new: int | None = None) -> bool:
         # of a connection's first request only
-        proxy_protocol = "off" if conn.parser.req_count else str(self._cfg.proxy_protocol)
+        proxy_protocol = "off" if conn.parser.req_count else self._proxy_protocol
         received = conn.parser.unreader.buf.getvalue()
         return request_heads.is_complete(received, proxy_protocol, new)

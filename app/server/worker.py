@@ -10,6 +10,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -20,6 +21,8 @@ from app.logs import Throttle
 from app.server.answers import answer, refuse
 from app.server.clients import POLL_SECONDS, Clients
 from app.server.connection import Connection
+from app.server.logger import GunicornLogger
+from app.server.shares import Shares
 from app.server.threads import PollingThread, Threads
 from app.service import KEY, Service
 
@@ -45,12 +48,16 @@ class Worker(BaseWorker):  # type: ignore[misc]
     answered to the thread that answers it (docs/threads.md).
     """
 
+    # of all that this process, the master, forks
+    _shares = Shares()
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._alive = True
         self._wake = threading.Event()
         self._is_asleep = False
         super().__init__(*args, **kwargs)
         self.worker_connections = self.cfg.worker_connections
+        self.share = self._shares.of(self.age)
         self._seconds_to_answer = self.cfg.timeout or math.inf
         self._answering: set[Connection] = set()
         self._threads = Threads(self.cfg.threads, self._poll)
@@ -100,7 +107,18 @@ class Worker(BaseWorker):  # type: ignore[misc]
                 listener.setsockopt(
                     socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(seconds * 1000)
                 )
-        self._clients = Clients(self.cfg, self.log, self._serve, partial(refuse, self))
+        self._write_lines: Callable[[], None] = lambda: None
+        if isinstance(self.log, GunicornLogger):
+            self.log.hold_access_lines()
+            self._write_lines = self.log.write_held
+        self._clients = Clients(
+            self.cfg,
+            self.log,
+            self._serve,
+            partial(refuse, self),
+            self._write_lines,
+            self.share,
+        )
         super().init_process()
 
     # ---- the main thread
@@ -167,6 +185,7 @@ class Worker(BaseWorker):  # type: ignore[misc]
             self._cut_off_late_ones()
             time.sleep(STALL_SECONDS)
         self._threads.stop()
+        self._write_lines()
 
     def _wake_poller(self) -> None:
         with contextlib.suppress(BlockingIOError):  # it is full, and so wakes it
@@ -202,6 +221,8 @@ class Worker(BaseWorker):  # type: ignore[misc]
             conn.deadline = time.monotonic() + self._seconds_to_answer
             keeps = answer(self, conn)
         self._threads.end(thread)
+        if not thread.polls:
+            self._write_lines()
         self._answering.discard(conn)
         if keeps:
             self._clients.await_request(conn)

@@ -11,6 +11,7 @@ import threading
 import time
 from pathlib import Path
 
+import psutil
 import pytest
 import requests
 
@@ -192,3 +193,43 @@ def test_a_killed_worker_is_replaced_by_one_that_follows(topic, serve_with_gunic
         eventually(lambda: len(followers(program)) == 2)
         topic.send_state("after")
         program.comes_to("after")
+
+
+def clients_of(worker: psutil.Process, program) -> int:
+    return sum(
+        connection.status == psutil.CONN_ESTABLISHED and connection.laddr.port == program.port
+        for connection in worker.net_connections("tcp")
+    )
+
+
+def test_workers_share_the_clients_that_come_at_once(topic, serve_with_gunicorn):
+    topic.send_state("s")
+    with serve_with_gunicorn("--workers", "2") as program:
+        eventually(lambda: program.output.count("Initializing API") == 2)
+        workers = psutil.Process(program.process.pid).children()
+        for _ in range(5):
+            with contextlib.ExitStack() as batch:
+                for _ in range(16):
+                    batch.enter_context(socket.create_connection(("127.0.0.1", program.port), 5))
+
+                def counts() -> list[int]:
+                    return [clients_of(worker, program) for worker in workers]
+
+                eventually(lambda: sum(counts()) == 16)
+                assert min(counts()) >= 4
+            eventually(lambda: sum(counts()) == 0)
+
+
+def test_clients_that_are_left_to_a_worker_that_hangs_are_answered_by_another(
+    topic, serve_with_gunicorn
+):
+    topic.send_state("s")
+    with serve_with_gunicorn("--workers", "2") as program, contextlib.ExitStack() as opened:
+        eventually(lambda: program.output.count("Initializing API") == 2)
+        hanging, _ = psutil.Process(program.process.pid).children()
+        hanging.suspend()
+        opened.callback(hanging.resume)
+        for _ in range(30):
+            client = opened.enter_context(socket.create_connection(("127.0.0.1", program.port), 5))
+            client.sendall(b"GET /state HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert client.recv(1000).startswith(b"HTTP/1.1 200 ")

@@ -76,3 +76,14 @@ def test_a_format_of_ones_own_is_heeded(logger):
 
 def test_a_probe_is_not_logged(logger):
     assert written(logger(), PATH_INFO="/healthz") == ""
+
+
+def test_lines_that_are_held_are_written_together_and_in_their_order(logger):
+    log = logger()
+    log.hold_access_lines()
+    assert [written(log, RAW_URI=f"/{n}") for n in range(3)] == [""] * 3
+    (handler,) = log.access_log.handlers
+    log.write_held()
+    log.write_held()
+    lines = handler.stream.getvalue().splitlines()
+    assert [line.split()[7] for line in lines] == ["/0", "/1", "/2"]
