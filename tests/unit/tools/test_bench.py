@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import json
+
+import numpy as np
 import pytest
 
 from bench.flood import Sent
+from bench.models import ROWS
+from bench.swaps import is_right
 
 # (when, which state) was acknowledged
 SENT = Sent(first=1, last=30, seconds=3.0, acknowledged=[(1.0, 10), (2.0, 20), (3.0, 30)])
@@ -27,3 +32,9 @@ def test_staleness_is_for_how_long_something_newer_has_been_acknowledged(at, ser
 
 def test_the_rate_is_that_of_all_messages_until_the_last_acknowledgement():
     assert SENT.rate == 10
+
+
+@pytest.mark.parametrize(("added", "expected"), [(7, True), (6, False)])
+def test_an_answer_is_right_if_it_is_what_the_version_that_it_names_computes(added, expected):
+    head = json.dumps({"model_name": "m", "model_version": "7"}).encode()
+    assert is_right(head + (ROWS + np.float32(added)).tobytes(), len(head)) is expected
