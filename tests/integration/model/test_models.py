@@ -145,6 +145,7 @@ def test_two_hundred_swaps_fail_no_request_and_mix_no_versions(topic, serving):
             assert not any(client.done() and client.result() for client in asking)
             return str(version) in answered
 
+        eventually(lambda: is_answered(0))
         try:
             for version in range(1, 201):
                 model = models.adding(version % different)
