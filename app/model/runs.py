@@ -17,6 +17,8 @@ from app.web.limits import has_left
 LOOK_SECONDS = 0.5
 # after which a run shares its core with the next
 TURN_SECONDS = 1.0
+# after which who waits for a core looks whether it is still to have one
+LONGEST_WAIT_SECONDS = 5.0
 # where no server says how many processes share this machine's
 DEFAULT_CORES = 1
 
@@ -123,12 +125,20 @@ class Runs:
     def begin(self, run: Run) -> None:
         with self._lock:
             self._running.add(run)
-        if run.is_slow and self._cores.acquire(timeout=self._seconds):
-            with self._lock:
-                run.has_core, run.began = True, time.monotonic()
+        if run.is_slow:
+            self._await_core(run)
         if run.ended_by:
             self.end(run)
             raise run.ended_by
+
+    def _await_core(self, run: Run) -> None:
+        while not run.ended_by and time.monotonic() < run.asked + self._seconds:
+            if self._cores.acquire(timeout=min(LONGEST_WAIT_SECONDS, self._seconds)):
+                with self._lock:
+                    run.has_core, run.began = True, time.monotonic()
+                return
+        if not run.ended_by:
+            run.terminate(self._too_slow())
 
     def end(self, run: Run) -> None:
         with self._lock:
@@ -153,10 +163,11 @@ class Runs:
         if now > run.began + TURN_SECONDS:
             self._free_core_of(run)
         if now > run.asked + self._seconds:
-            run.terminate(
-                GatewayTimeout(f"not computed within MODEL_INFER_SECONDS, {self._seconds}")
-            )
+            run.terminate(self._too_slow())
         elif run.connection and has_left(run.connection):
             run.terminate(ClientLeft())
         elif run.connection:
             self._before_wait(run.connection)
+
+    def _too_slow(self) -> GatewayTimeout:
+        return GatewayTimeout(f"not computed within MODEL_INFER_SECONDS, {self._seconds}")

@@ -96,8 +96,10 @@ class _Process:
             raise EOFError from error
         return refused
 
-    def end(self) -> int:
-        """Kill it if it has not ended, and give its exit status."""
+    def end(self, patience: float = 0.0) -> int:
+        """Give its exit status; kill it if it does not end within some seconds."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(patience)
         self._process.kill()
         self._pipe.close()
         return self._process.wait()
@@ -161,10 +163,10 @@ class Trials:
             refused = self._answer_of(process, path, limits, seconds, checkpoint)
             self._ready = process
         except EOFError:  # the process has ended
-            ended_by = signal.Signals(-process.end())
-            if ended_by in CRASHES and process.tried > 1:  # one before it may have done the harm
+            status = process.end(patience=POLL_SECONDS)
+            if -status in CRASHES and process.tried > 1:  # one before it may have done the harm
                 return self.try_out(path, limits, seconds, checkpoint)
-            raise _refusal(ended_by, seconds) from None
+            raise _refusal(status, seconds) from None
         finally:
             if process is not self._ready:
                 process.end()
@@ -200,7 +202,11 @@ class Trials:
         return ready if ready and ready.is_alive() else _Process()
 
 
-def _refusal(ended_by: signal.Signals, seconds: float) -> NotServed:
+def _refusal(status: int, seconds: float) -> NotServed:
+    if status >= 0:
+        told = f"the process that was to load it ended with {status}"
+        return RetryableError("trial", told)
+    ended_by = signal.Signals(-status)
     if ended_by in CRASHES:
         return InvalidMessage("model", f"its first load or run ends the process by {ended_by.name}")
     if ended_by == signal.SIGALRM:

@@ -101,7 +101,7 @@ class Clients:
         listener.setblocking(False)
         self._listeners[listener] = has_room
         self._register_listener(listener)
-        self._share.note(0)
+        self._note_share()
 
     def _register_listener(self, listener: socket.socket) -> None:
         self.register(listener, partial(self._on_client, listener))
@@ -144,6 +144,10 @@ class Clients:
         self._listeners.clear()
         self._left_since = None
         self._share.end()
+
+    def _note_share(self) -> None:
+        if self._listeners:
+            self._share.note(len(self._open))
 
     def _leave_listeners(self) -> None:
         """Let another worker, which has fewer connections, have the client that comes."""
@@ -210,7 +214,7 @@ class Clients:
         self.unregister(conn)
         conn.close()
         self._open.discard(conn)
-        self._share.note(len(self._open))
+        self._note_share()
 
     def _drop_expired(self) -> None:
         now = time.monotonic()
@@ -239,7 +243,7 @@ class Clients:
             self._drop(next(iter(self._waiting)))
         conn = Connection(sock, client, listener.getsockname())
         self._open.add(conn)
-        self._share.note(len(self._open))
+        self._note_share()
         if self._tls:
             self._begin_handshake(conn, self._tls)
         else:

@@ -139,6 +139,13 @@ def test_is_tried_again_where_there_is_no_process_for_it(stored, monkeypatch, tr
     assert raised.value.reason == "trial"
 
 
+def test_is_tried_again_where_its_process_ends_by_itself(stored, trials, monkeypatch):
+    monkeypatch.setattr(sys, "executable", "/bin/false")
+    with pytest.raises(RetryableError, match="ended with 1") as raised:
+        trials.try_out(stored(models.adding(5)), LIMITS, 60, nothing)
+    assert raised.value.reason == "trial"
+
+
 def test_one_process_tries_one_model_after_the_other_out(stored, children, trials):
     trials.make_ready()
     (ready,) = children()

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import socket
 import threading
+import time
 
 import numpy as np
 import pytest
 from werkzeug.exceptions import GatewayTimeout
 
 from app.model.model import Limits, Model
-from app.model.runs import ClientLeft, Runs
+from app.model.runs import TURN_SECONDS, ClientLeft, Runs
 from tests.support import models
 
 FOR_EVER = {"x": np.array([2**62])}
@@ -68,6 +69,39 @@ def test_a_run_that_is_awaited_goes_on_and_puts_the_servers_deadline_off(model, 
     with here, pytest.raises(ClientLeft), runs_for(60, before_wait).bounded(here) as run:
         model.infer(FOR_EVER, ["y"], run.options)
     assert put_off == [here] * 3
+
+
+def test_a_slow_run_waits_for_a_core_until_another_is_over(model, runs_for):
+    runs = runs_for(60, cores=1)
+    order = []
+
+    def run_slowly() -> None:
+        with runs.bounded(None, is_slow=True):
+            order.append("second")
+
+    with runs.bounded(None, is_slow=True):
+        second = threading.Thread(target=run_slowly)
+        second.start()
+        with runs.bounded(None):
+            order.append("a fast one")
+        order.append("first")
+    second.join(5)
+    assert order == ["a fast one", "first", "second"]
+
+
+def test_a_run_that_goes_on_shares_its_core_with_the_next(runs_for):
+    runs = runs_for(60, cores=1)
+    began = time.monotonic()
+    with runs.bounded(None, is_slow=True):
+        with runs.bounded(None, is_slow=True):
+            waited = time.monotonic() - began
+        assert waited >= TURN_SECONDS
+
+
+def test_a_run_that_has_no_core_in_time_does_not_begin(runs_for):
+    runs = runs_for(0.1, cores=0)
+    with pytest.raises(GatewayTimeout), runs.bounded(None, is_slow=True):
+        raise AssertionError
 
 
 def test_what_the_model_refuses_is_told_as_ever(model, runs_for):
