@@ -122,46 +122,32 @@ def ending_its_process() -> bytes:
 def never_ending() -> bytes:
     """A model whose run takes a few thousand years."""
     weights = [numpy_helper.from_array(np.array(2**62), "often")]
-    body = helper.make_graph(
-        [
-            helper.make_node("Identity", ["goes_on"], ["still"]),
-            helper.make_node("Identity", ["before"], ["after"]),
-        ],
-        "body",
-        [
-            helper.make_tensor_value_info("number", TensorProto.INT64, []),
-            helper.make_tensor_value_info("goes_on", TensorProto.BOOL, []),
-            helper.make_tensor_value_info("before", TensorProto.FLOAT, ["rows", 2]),
-        ],
-        [
-            helper.make_tensor_value_info("still", TensorProto.BOOL, []),
-            helper.make_tensor_value_info("after", TensorProto.FLOAT, ["rows", 2]),
-        ],
-    )
+    body = _passing_on_what_comes(TensorProto.FLOAT, ["rows", 2])
     loop = helper.make_node("Loop", ["often", "", "x"], ["y"], body=body)
     return as_bytes([loop], [_rows("x")], [_rows("y")], weights)
 
 
 def looping() -> bytes:
     """`y = x`, after so many operations as `x` says."""
-    body = helper.make_graph(
-        [
-            helper.make_node("Identity", ["goes_on"], ["still"]),
-            helper.make_node("Identity", ["before"], ["after"]),
-        ],
-        "body",
-        [
-            helper.make_tensor_value_info("number", TensorProto.INT64, []),
-            helper.make_tensor_value_info("goes_on", TensorProto.BOOL, []),
-            helper.make_tensor_value_info("before", TensorProto.INT64, [1]),
-        ],
-        [
-            helper.make_tensor_value_info("still", TensorProto.BOOL, []),
-            helper.make_tensor_value_info("after", TensorProto.INT64, [1]),
-        ],
-    )
     x, y = (helper.make_tensor_value_info(name, TensorProto.INT64, [1]) for name in "xy")
+    body = _passing_on_what_comes(TensorProto.INT64, [1])
     return as_bytes([helper.make_node("Loop", ["x", "", "x"], ["y"], body=body)], [x], [y])
+
+
+def _passing_on_what_comes(datatype: int, shape: Sequence[int | str]) -> onnx.GraphProto:
+    """The body of a loop that goes on."""
+    number = helper.make_tensor_value_info("number", TensorProto.INT64, [])
+    goes_on, still = (
+        helper.make_tensor_value_info(name, TensorProto.BOOL, []) for name in ("goes_on", "still")
+    )
+    before, after = (
+        helper.make_tensor_value_info(name, datatype, shape) for name in ("before", "after")
+    )
+    nodes = [
+        helper.make_node("Identity", ["goes_on"], ["still"]),
+        helper.make_node("Identity", ["before"], ["after"]),
+    ]
+    return helper.make_graph(nodes, "body", [number, goes_on, before], [still, after])
 
 
 def of_any_rank() -> bytes:
