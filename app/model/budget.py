@@ -68,4 +68,13 @@ class Holding:
 
     def close(self) -> None:
         """Hold nothing any more."""
-        self._budget.give_back(self._granted)
+        granted, self._granted = self._granted, 0
+        self._budget.give_back(granted)
+
+    def keep(self, size: int) -> None:
+        """Give back what is held beyond `size` bytes."""
+        self._size = size
+        spare = self._granted - max(size, GRANT_BYTES)
+        if spare > 0:
+            self._granted -= spare
+            self._budget.give_back(spare)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from itertools import chain
 from typing import Any
 
@@ -48,6 +48,8 @@ _IN_JSON: dict[str, tuple[set[type], str]] = {
     "f": ({int, float, type(None)}, "numbers and null"),
     "O": ({str}, "strings"),
 }
+# beside its letters, with its places in a list and in an array
+BYTES_PER_STRING = 72
 # elements that are written at once: who writes holds the GIL
 PIECE = 2**17
 BINARY_ONLY = "accepted for BF16 is binary data, for the protocol has no JSON for it"
@@ -62,24 +64,49 @@ class BadRequest(ValueError):
     """A request that cannot be answered; the text says what was given and what is accepted."""
 
 
-def from_json(data: list[Any] | LongList, shape: Sequence[int], datatype: str, where: str) -> Array:
+def size_of(array: Array) -> int:
+    """How much memory it takes, in bytes; of strings nearly so."""
+    strings = array.ravel().tolist() if array.dtype.kind == "O" else ()
+    return int(array.nbytes) + sum(map(len, strings)) + BYTES_PER_STRING * len(strings)
+
+
+def from_json(
+    data: list[Any] | LongList,
+    shape: Sequence[int],
+    datatype: str,
+    where: str,
+    hold: Callable[[int], None],
+) -> Array:
+    """
+    Args:
+        hold: called with how much memory is about to be taken, in bytes.
+    """
     dtype = DATATYPES[datatype]
     if dtype.kind == "V":
         raise BadRequest(f"{where} has data; {BINARY_ONLY}")
     if isinstance(data, LongList):
-        return _from_pieces(data, shape, datatype, where)
+        return _from_pieces(data, shape, datatype, where, hold)
     flat = _flat(data, shape, where) if data and type(data[0]) is list else data
     _require_count(len(flat), shape, f"data of {where}")
+    hold(len(flat) * dtype.itemsize)
     return _as_array(flat, datatype, where).reshape(shape)
 
 
-def _from_pieces(data: LongList, shape: Sequence[int], datatype: str, where: str) -> Array:
+def _from_pieces(
+    data: LongList,
+    shape: Sequence[int],
+    datatype: str,
+    where: str,
+    hold: Callable[[int], None],
+) -> Array:
     if 0 not in shape:  # else there are empty lists, between which there are commas too
         _require_count(data.count, shape, f"data of {where}")
-    array = np.empty(math.prod(shape), DATATYPES[datatype])
+    dtype = DATATYPES[datatype]
+    hold(math.prod(shape) * dtype.itemsize)
+    array = np.empty(math.prod(shape), dtype)
     position = 0
     try:
-        for piece, piece_shape in data.pieces(shape):
+        for piece, piece_shape in data.pieces(shape, hold):
             flat = _flat(piece, piece_shape, where) if len(piece_shape) > 1 else piece
             begin, position = position, position + len(flat)
             if position > array.size:
@@ -139,10 +166,21 @@ def to_json(array: Array, where: str) -> list[bytes]:
 
 
 def from_binary(
-    body: bytes, start: int, size: int, shape: Sequence[int], datatype: str, where: str
+    body: bytes,
+    start: int,
+    size: int,
+    shape: Sequence[int],
+    datatype: str,
+    where: str,
+    hold: Callable[[int], None],
 ) -> Array:
+    """
+    Args:
+        hold: called with how much memory is about to be taken, in bytes.
+    """
     dtype = DATATYPES[datatype].newbyteorder("<")
     if dtype.kind == "O":
+        hold(size + BYTES_PER_STRING * (size // _LENGTH.size))
         return np.array(_strings(body, start, size, shape, where), dtype).reshape(shape)
     expected = math.prod(shape) * dtype.itemsize
     if size != expected:
@@ -159,6 +197,7 @@ def from_binary(
     # onnxruntime takes the memory as it is, whatever its order and alignment
     if dtype.isnative and array.flags.aligned:
         return array
+    hold(size)
     return array.astype(DATATYPES[datatype])
 
 

@@ -15,7 +15,10 @@ def free_memory(root: Path = Path("/")) -> int | None:
     Of control groups those of version 2 count, of the process and all around it
     (https://docs.kernel.org/admin-guide/cgroup-v2.html#memory-interface-files).
     """
-    return min(_left(root), default=None)
+    try:
+        return min(_left(root), default=None)
+    except (OSError, KeyError, ValueError):  # it may not be read, or has another form
+        return None
 
 
 def _left(root: Path) -> Iterator[int]:

@@ -13,7 +13,7 @@ from werkzeug.exceptions import NotFound
 from werkzeug.wsgi import ClosingIterator, get_content_length, get_input_stream
 
 from app.model.budget import Holding
-from app.model.datatypes import Array, BadRequest
+from app.model.datatypes import Array, BadRequest, size_of
 from app.model.model import Model
 from app.model.tensors import JSON_SIZE_HEADER, InferRequest, read_request, write_response
 from app.web.auth import HEADERS, NOT_STORED, has_token
@@ -73,9 +73,13 @@ class Inferences:
             environ[FAILED], environ[BEGAN] = error, began
             return self._wsgi_app(environ, start_response)
         route = ROUTE if version is None else ROUTE_OF_VERSION
-        self._service.metrics.count(route, "POST", 200, time.perf_counter() - began)
         length = ("Content-Length", str(len(answer.body)))
-        start_response("200 OK", [*answer.headers, length, *HEADERS.items(), NOT_STORED])
+        try:
+            self._service.metrics.count(route, "POST", 200, time.perf_counter() - began)
+            start_response("200 OK", [*answer.headers, length, *HEADERS.items(), NOT_STORED])
+        except BaseException:
+            answer.close()
+            raise
         return ClosingIterator((answer.body,), answer.close)
 
 
@@ -129,6 +133,8 @@ def _answer(
 ) -> tuple[bytes, list[tuple[str, str]]]:
     body = _receive(service, environ, holding)
     asked = read_request(body, _json_size(environ), model.inputs, model.outputs, holding.take)
+    # what was needed to parse it is free again
+    holding.keep(len(body) + sum(map(size_of, asked.inputs.values())))
     batch_size = model.batch_size(asked.inputs)
     if batch_size is not None:
         service.metrics.batch_size.observe(batch_size)
@@ -136,7 +142,7 @@ def _answer(
     head = {"model_name": model.name, "model_version": model.version}
     if asked.id is not None:
         head["id"] = asked.id
-    holding.take(sum(array.nbytes for array in computed.values()))
+    holding.take(sum(map(size_of, computed.values())))
     body, json_size = write_response(head, computed, asked.outputs)
     holding.take(2 * len(body))  # it was put together of pieces
     if json_size is None:

@@ -43,24 +43,29 @@ class LongList:
     end: int
     count: int
 
-    def pieces(self, shape: Sequence[int]) -> Iterator[tuple[list[Any], list[int]]]:
+    def pieces(
+        self, shape: Sequence[int], hold: Callable[[int], None]
+    ) -> Iterator[tuple[list[Any], list[int]]]:
         """Give what the list holds in shorter lists, each with the shape that it should have.
 
         Args:
             shape: of the whole, if it is nested.
+            hold: called with how much memory is about to be taken for a piece, beyond what those
+                of a tensor take.
 
         Raises:
             ValueError: it is no JSON, or not nested so.
         """
         is_nested = _NESTED.match(self.text, self.begin, self.end) is not None
-        return _pieces(self.text, self.begin, self.end, list(shape) if is_nested else [self.count])
+        nested = list(shape) if is_nested else [self.count]
+        return _pieces(self.text, self.begin, self.end, nested, hold)
 
 
 _NESTED = re.compile(rb"\s*\[\s*\[")
 
 
 def _pieces(
-    text: bytes, begin: int, end: int, shape: list[int]
+    text: bytes, begin: int, end: int, shape: list[int], hold: Callable[[int], None]
 ) -> Iterator[tuple[list[Any], list[int]]]:
     if 0 not in shape and text.count(b",", begin, end) + 1 != math.prod(shape):
         raise ValueError("the lists within it have other sizes")
@@ -73,8 +78,10 @@ def _pieces(
         comma = element_end.search(text, begin + (0 if are_elements_long else LONG_BYTES), end)
         piece_end = comma.end() - 1 if comma else end
         if are_elements_long:
-            yield from _pieces(text, begin, piece_end, rest)
+            yield from _pieces(text, begin, piece_end, rest, hold)
         else:
+            if piece_end - begin > 2 * LONG_BYTES:  # its lists are of other lengths
+                hold((piece_end - begin) * BYTES_PER_PIECE // LONG_BYTES)
             # among numbers NaN is a value too; RFC 8259 lacks it, and many clients write it
             elements = orjson.loads(b"[%b]" % text[begin:piece_end].replace(b"NaN", b"null"))
             yield elements, [len(elements), *rest]
@@ -106,9 +113,19 @@ def parse_body(text: bytes, hold: Callable[[int], None]) -> tuple[Any, dict[str,
     try:
         return orjson.loads(short), lists
     except orjson.JSONDecodeError:
-        hold(_most_memory(text))
+        pass
+    try:
         # knows NaN, and says what is wrong
-        return parse_json(str(text, "utf-8"), allow_nan=True), {}
+        return parse_json(str(short, "utf-8"), allow_nan=True), lists
+    except ValueError as error:
+        if not lists:
+            raise
+        wrong = error
+    hold(_most_memory(text))
+    try:
+        return orjson.loads(text), {}  # a list may have been within a string
+    except orjson.JSONDecodeError:
+        raise wrong from None
 
 
 def _most_memory(text: bytes) -> int:
@@ -128,21 +145,22 @@ def _without_long_lists(text: bytes) -> tuple[bytes, dict[str, LongList]]:
         quote = text.find(b'"', position)
         stop = quote if quote >= 0 else len(text)
         if stop - position > LONG_BYTES:
-            found = _long_list(text, position, stop)
+            found = _long_data(text, position, stop)
             if found:
-                # a string within which there is such a list would end here: then it is no JSON
                 mark = f"{_MARK}-{len(lists)}"
                 lists[mark] = found
+                # in a string this would be its end, and what follows no JSON
                 short += [text[copied : found.begin], b'"%b"' % mark.encode()]
                 copied = found.end
         position = stop + 1
     return b"".join([*short, text[copied:]]), lists
 
 
-def _long_list(text: bytes, position: int, stop: int) -> LongList | None:
-    """Give the list that there is between two quotes."""
+def _long_data(text: bytes, position: int, stop: int) -> LongList | None:
+    """Give the list between two quotes, if it is the `data` of an input."""
     begin = text.find(b"[", position, stop)
-    if begin < 0:
+    is_data = text.endswith(b'"data"', 0, position) and text[position:begin].strip() == b":"
+    if begin < 0 or not is_data:
         return None
     object_end = text.find(b"}", begin, stop)
     end = text.rfind(b"]", begin, object_end if object_end >= 0 else stop) + 1

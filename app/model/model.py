@@ -50,7 +50,7 @@ class Model:
 
     Attributes:
         representation: the JSON value that stands for it in `/state`.
-        run_seconds: what the last run took of a core, waiting for the GIL not counted.
+        run_seconds: what the last runs took of a core, waiting for the GIL not counted.
     """
 
     def __init__(
@@ -127,7 +127,7 @@ class Model:
         is_large = sum(array.nbytes for array in inputs.values()) > LARGE_BYTES
         if is_large or self._has_grown:
             options.add_run_config_entry(*SHRINK)
-            self._has_grown = is_large  # the outputs are still there at its end
+            self._has_grown = False
         began = time.thread_time()
         try:
             computed = run(names, dict(inputs), options)
@@ -135,7 +135,10 @@ class Model:
             if _is_lack_of_memory(error):
                 raise MemoryError(_first_line(error)) from error
             raise ValueError(_first_line(error)) from error
-        self.run_seconds = time.thread_time() - began
+        finally:
+            # one that was slow, or was ended, is taken to be slow for some runs more
+            self.run_seconds = max(time.thread_time() - began, self.run_seconds / 2)
+            self._has_grown |= is_large  # the outputs are still there
         return dict(zip(names, computed, strict=True))
 
     def _run_with_bfloat16(

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import socket
 import threading
 import time
+from collections import deque
 from collections.abc import Callable
 
 from onnxruntime import RunOptions
@@ -13,12 +15,12 @@ from werkzeug.exceptions import GatewayTimeout, HTTPException
 from app.serving import do_nothing
 from app.web.limits import has_left
 
+log = logging.getLogger(__name__)
+
 # between two looks at what runs
 LOOK_SECONDS = 0.5
 # after which a run shares its core with the next
 TURN_SECONDS = 1.0
-# after which who waits for a core looks whether it is still to have one
-LONGEST_WAIT_SECONDS = 5.0
 # where no server says how many processes share this machine's
 DEFAULT_CORES = 1
 
@@ -36,7 +38,9 @@ class Run:
     Attributes:
         options: for onnxruntime, with which the run can be ended.
         has_core: whether it has one of the cores; its `Runs` says so.
-        ended_by: why it was ended, if so.
+        turn: set when it is to look whether it has one.
+        ended_by: makes the error of why it was ended, if so. The error itself would keep the frames
+            that it comes through, and the run with them.
     """
 
     def __init__(self, runs: Runs, connection: socket.socket | None, is_slow: bool) -> None:
@@ -45,7 +49,8 @@ class Run:
         self.is_slow = is_slow
         self.asked = self.began = time.monotonic()
         self.has_core = False
-        self.ended_by: HTTPException | None = None
+        self.turn = threading.Event()
+        self.ended_by: Callable[[], HTTPException] | None = None
         self._runs = runs
 
     def __enter__(self) -> Run:  # noqa: PYI034  # there is no other
@@ -65,12 +70,13 @@ class Run:
         """
         self._runs.end(self)
         if isinstance(error, ValueError) and self.ended_by:
-            raise self.ended_by from error
+            raise self.ended_by() from error
 
-    def terminate(self, why: HTTPException) -> None:
+    def terminate(self, why: Callable[[], HTTPException]) -> None:
         """Have it fail before the model's next operation."""
         self.ended_by = why
         self.options.terminate = True
+        self.turn.set()
 
 
 class Runs:
@@ -78,19 +84,27 @@ class Runs:
     for each other; and ends, by a thread of its own, those that take too long and those whose
     client has left.
 
-    `_lock` guards `_running`, and which runs have a core.
+    `_lock` guards `_running`, `_waiting`, `_free_cores`, and which runs have a core.
     """
 
-    def __init__(self, seconds: float, look_seconds: float = LOOK_SECONDS) -> None:
+    def __init__(
+        self,
+        seconds: float,
+        look_seconds: float = LOOK_SECONDS,
+        turn_seconds: float = TURN_SECONDS,
+    ) -> None:
         """
         Args:
-            seconds: how long a run may take.
+            seconds: how long a run may take, with its wait for a core.
+            turn_seconds: how long it has a core for itself.
         """
         self._seconds = seconds
         self._look_seconds = look_seconds
+        self._turn_seconds = turn_seconds
         self._lock = threading.Lock()
         self._running: set[Run] = set()
-        self._cores = threading.Semaphore(DEFAULT_CORES)
+        self._waiting: deque[Run] = deque()
+        self._free_cores = DEFAULT_CORES
         self._before_wait: Callable[[socket.socket], None] = do_nothing
         self._stopping = threading.Event()
 
@@ -105,7 +119,7 @@ class Runs:
             before_wait: called at each look with the connection of what still runs, so that no
                 deadline of the server ends it before.
         """
-        self._cores = threading.Semaphore(cores)
+        self._free_cores = cores
         self._before_wait = before_wait
         threading.Thread(target=self._run, name="model-runs", daemon=True).start()
 
@@ -122,50 +136,68 @@ class Runs:
         """
         return Run(self, connection, is_slow)
 
+    @property
+    def waiting(self) -> int:
+        with self._lock:
+            return len(self._waiting)
+
     def begin(self, run: Run) -> None:
         with self._lock:
             self._running.add(run)
+            if run.is_slow:
+                self._waiting.append(run)
         if run.is_slow:
-            self._await_core(run)
+            self._hand_out_cores()
+            run.turn.wait(self._seconds)
+        with self._lock:
+            run.began = time.monotonic()
+            has_to_wait = run.is_slow and not run.has_core
+        if has_to_wait and not run.ended_by:
+            run.terminate(self._too_slow)
         if run.ended_by:
             self.end(run)
-            raise run.ended_by
-
-    def _await_core(self, run: Run) -> None:
-        while not run.ended_by and time.monotonic() < run.asked + self._seconds:
-            if self._cores.acquire(timeout=min(LONGEST_WAIT_SECONDS, self._seconds)):
-                with self._lock:
-                    run.has_core, run.began = True, time.monotonic()
-                return
-        if not run.ended_by:
-            run.terminate(self._too_slow())
+            raise run.ended_by()
 
     def end(self, run: Run) -> None:
         with self._lock:
             self._running.remove(run)
+            if run in self._waiting:
+                self._waiting.remove(run)
         self._free_core_of(run)
 
     def _free_core_of(self, run: Run) -> None:
         with self._lock:
-            had_core, run.has_core = run.has_core, False
-        if had_core:
-            self._cores.release()
+            self._free_cores += run.has_core
+            run.has_core = False
+        self._hand_out_cores()
+
+    def _hand_out_cores(self) -> None:
+        """Give those that are free to those that have waited longest."""
+        with self._lock:
+            while self._free_cores > 0 and self._waiting:
+                run = self._waiting.popleft()
+                run.has_core = True
+                self._free_cores -= 1
+                run.turn.set()
 
     def _run(self) -> None:
         while not self._stopping.wait(self._look_seconds):
             with self._lock:
                 running = list(self._running)
             for run in running:
-                self._look_at(run)
+                try:
+                    self._look_at(run)
+                except Exception:
+                    log.exception("A run could not be looked after")
 
     def _look_at(self, run: Run) -> None:
         now = time.monotonic()
-        if now > run.began + TURN_SECONDS:
+        if run.has_core and now > run.began + self._turn_seconds:
             self._free_core_of(run)
         if now > run.asked + self._seconds:
-            run.terminate(self._too_slow())
+            run.terminate(self._too_slow)
         elif run.connection and has_left(run.connection):
-            run.terminate(ClientLeft())
+            run.terminate(ClientLeft)
         elif run.connection:
             self._before_wait(run.connection)
 

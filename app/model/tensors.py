@@ -5,7 +5,6 @@ The protocol is KServe's V2, the binary data Triton's extension `binary_tensor_d
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -102,8 +101,7 @@ def read_request(
         data = _data(tensor, long_lists, where)
         size = _member(_parameters(tensor, where), "binary_data_size", int, where)
         if size is None and data is not None:
-            hold(math.prod(shape) * DATATYPES[spec.datatype].itemsize)
-            arrays[name] = from_json(data, shape, spec.datatype, where)
+            arrays[name] = from_json(data, shape, spec.datatype, where, hold)
         elif size is not None and data is None:
             left = len(body) - position
             if not 0 <= size <= left:
@@ -111,7 +109,7 @@ def read_request(
                     f"binary_data_size of {where} is {summary(size)}; accepted is up to the {left} "
                     f"bytes after the JSON, whose end {JSON_SIZE_HEADER} says"
                 )
-            arrays[name] = from_binary(body, position, size, shape, spec.datatype, where)
+            arrays[name] = from_binary(body, position, size, shape, spec.datatype, where, hold)
             position += size
         else:
             raise BadRequest(

@@ -51,9 +51,9 @@ class _Process:
         Raises:
             RetryableError: with reason `trial`: there is none to be had.
         """
-        self._pipe, other = Pipe()
         self.tried = 0
         try:
+            self._pipe, other = Pipe()
             with other:
                 self._process = subprocess.Popen(
                     [sys.executable, "-m", __name__, str(other.fileno())],
@@ -64,13 +64,14 @@ class _Process:
                     pass_fds=[other.fileno()],
                     start_new_session=True,
                 )
-            # from here, for what it imports takes most of its time
-            os.setpriority(os.PRIO_PROCESS, self._process.pid, NICENESS)
         except OSError as error:
-            self._pipe.close()
             raise RetryableError(
                 "trial", f"there is no process to load it in: {error.strerror}"
             ) from error
+
+        # from here, for what it imports takes most of its time
+        with contextlib.suppress(ProcessLookupError):  # it has ended
+            os.setpriority(os.PRIO_PROCESS, self._process.pid, NICENESS)
 
     def is_alive(self) -> bool:
         return self._process.poll() is None

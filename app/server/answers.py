@@ -69,10 +69,10 @@ def _respond(worker: Worker, request: Any, conn: Connection) -> bool:
             response.close()
             conn.flush()
         finally:
-            seconds = time.perf_counter() - began
-            worker.log.access(response, request, environ, timedelta(seconds=seconds))
             if hasattr(body, "close"):
                 body.close()
+            seconds = time.perf_counter() - began
+            worker.log.access(response, request, environ, timedelta(seconds=seconds))
     except OSError:
         raise
     except Exception as error:

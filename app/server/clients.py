@@ -34,6 +34,8 @@ STOP_POLL_SECONDS = 0.01
 
 # how long a client is left to another worker
 LEAVE_SECONDS = 0.002
+# of those that nobody has taken by then
+TAKEN_AT_ONCE = 8
 
 NO_CLIENT = {errno.EAGAIN, errno.ECONNABORTED, errno.EWOULDBLOCK}
 
@@ -51,7 +53,7 @@ class Clients:
         log: Any,
         serve: Callable[[Connection], None],
         refuse: Callable[[Connection, Exception], None],
-        before_wait: Callable[[], None],
+        write_lines: Callable[[], bool],
         share: Share,
     ) -> None:
         """
@@ -59,7 +61,8 @@ class Clients:
             serve: called by the thread that polls with a connection whose request's head has come,
                 which is not waited for any more.
             refuse: tells a client why its request is not served.
-            before_wait: called when nothing more is ready, as far as is known.
+            write_lines: called when nothing more is ready; gives whether there was something to
+                do, after which another thread may poll.
             share: of the connections of all workers.
         """
         self._cfg = cfg
@@ -69,7 +72,7 @@ class Clients:
         self._log = log
         self._serve = serve
         self._refuse = refuse
-        self._before_wait = before_wait
+        self._write_lines = write_lines
         self._share = share
         self._tls = ssl_context(cfg) if cfg.is_ssl else None
         self._poller = DefaultSelector()
@@ -101,7 +104,7 @@ class Clients:
         listener.setblocking(False)
         self._listeners[listener] = has_room
         self._register_listener(listener)
-        self._note_share()
+        self._share.note(len(self._open))
 
     def _register_listener(self, listener: socket.socket) -> None:
         self.register(listener, partial(self._on_client, listener))
@@ -126,7 +129,8 @@ class Clients:
         if is_stopping and self._listeners:
             self._close_listeners()
         if not self._ready:
-            self._before_wait()
+            if self._write_lines():
+                return
             self._drop_expired()
             seconds = STOP_POLL_SECONDS if is_stopping else POLL_SECONDS
             if self._left_since is not None:
@@ -145,10 +149,6 @@ class Clients:
         self._left_since = None
         self._share.end()
 
-    def _note_share(self) -> None:
-        if self._listeners:
-            self._share.note(len(self._open))
-
     def _leave_listeners(self) -> None:
         """Let another worker, which has fewer connections, have the client that comes."""
         self._left_since = time.monotonic()
@@ -156,12 +156,13 @@ class Clients:
             self._poller.unregister(listener)
 
     def _take_up_listeners(self) -> None:
-        """Have whoever comes, or has come and was not taken by another worker, a while later."""
+        """Take clients again, and first some of those that no other worker has taken."""
         if self._left_since is not None and time.monotonic() > self._left_since + LEAVE_SECONDS:
             self._left_since = None
             for listener in self._listeners:
                 self._register_listener(listener)
-                self._accept(listener)
+                for _ in range(TAKEN_AT_ONCE):
+                    self._accept(listener)
 
     def await_request(self, conn: Connection) -> None:
         """Wait for the next request on a connection."""
@@ -214,7 +215,7 @@ class Clients:
         self.unregister(conn)
         conn.close()
         self._open.discard(conn)
-        self._note_share()
+        self._share.note(len(self._open))
 
     def _drop_expired(self) -> None:
         now = time.monotonic()
@@ -243,7 +244,7 @@ class Clients:
             self._drop(next(iter(self._waiting)))
         conn = Connection(sock, client, listener.getsockname())
         self._open.add(conn)
-        self._note_share()
+        self._share.note(len(self._open))
         if self._tls:
             self._begin_handshake(conn, self._tls)
         else:

@@ -17,6 +17,8 @@ from app import logs
 from app.settings import Settings
 from app.web.views import PROBES
 
+# at once, which a pipe keeps together (PIPE_BUF): other workers write into it too
+MOST_WRITTEN = 4096
 ACCESS_FORMAT = '%(h)s "%(r)s" %(s)s %(B)s bytes, %(L)s s, "%(a)s"'
 
 
@@ -35,14 +37,21 @@ class GunicornLogger(Logger):  # type: ignore[misc]
         to do at once."""
         self._held = deque()
 
+    @property
+    def holds_lines(self) -> bool:
+        return bool(self._held)
+
     def write_held(self) -> None:
         """Write the lines that are held; for any thread."""
-        lines = []
+        text = ""
         while self._held:
             with contextlib.suppress(IndexError):  # another thread was faster
-                lines.append(self._held.popleft())
-        if lines and (handler := self._only_handler()):
-            self._write(handler, "".join(lines))
+                line = self._held.popleft()
+                if len(text) + len(line) > MOST_WRITTEN:
+                    self._write(text)
+                    text = ""
+                text += line
+        self._write(text)
 
     def access(self, resp: Any, req: Any, environ: dict[str, Any], request_time: timedelta) -> None:
         if environ.get("PATH_INFO") in PROBES or not self.access_log_enabled:
@@ -94,11 +103,14 @@ class GunicornLogger(Logger):  # type: ignore[misc]
         line = _line(int(time.time()), os.getpid()) + line
         line = logs.visible(self._settings.redact(line)) + handler.terminator
         if self._held is None:
-            self._write(handler, line)
+            self._write(line)
         else:
             self._held.append(line)
 
-    def _write(self, handler: logging.StreamHandler[Any], text: str) -> None:
+    def _write(self, text: str) -> None:
+        handler = self._only_handler()
+        if not text or not handler:
+            return
         handler.acquire()
         try:
             handler.stream.write(text)

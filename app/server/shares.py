@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from multiprocessing.sharedctypes import RawArray
+import mmap
+import struct
 
 NOT_SERVING = -1
 MOST_WORKERS = 256
-# what one may have more than another, besides some for the first few
-EVEN, FIRST = 1.25, 2
+# a worker may have a quarter more than another, and two
+MOST_RATIO, MOST_MORE = 1.25, 2
 
 
 class Shares:
@@ -15,7 +16,10 @@ class Shares:
     number only, at once, so that it takes no lock."""
 
     def __init__(self) -> None:
-        self.counts = RawArray("i", [NOT_SERVING] * MOST_WORKERS)
+        memory = mmap.mmap(-1, MOST_WORKERS * struct.calcsize("i"))
+        self.counts = memoryview(memory).cast("i")
+        for number in range(MOST_WORKERS):
+            self.counts[number] = NOT_SERVING
 
     def of(self, age: int) -> Share:
         """Give the share of a worker, by the number that gunicorn gives each."""
@@ -28,17 +32,19 @@ class Share:
     def __init__(self, shares: Shares, number: int) -> None:
         self._counts = shares.counts
         self._number = number
+        self._has_ended = False
 
     def note(self, connections: int) -> None:
-        self._counts[self._number] = connections
+        self._counts[self._number] = NOT_SERVING if self._has_ended else connections
 
     def end(self) -> None:
-        """Note that it takes no connections any more."""
+        """Note that it takes no connections any more; those that it has are not noted."""
+        self._has_ended = True
         self._counts[self._number] = NOT_SERVING
 
     def is_large(self) -> bool:
         """Whether another worker has so many fewer that the next client is to be its."""
-        counts: list[int] = list(self._counts)
+        counts = list(self._counts)
         own = counts.pop(self._number)
         least = min((count for count in counts if count != NOT_SERVING), default=own)
-        return own > EVEN * least + FIRST
+        return own > MOST_RATIO * least + MOST_MORE

@@ -10,7 +10,6 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Callable
 from functools import partial
 from typing import Any
 
@@ -35,6 +34,12 @@ MOST_IDLE_LOOKS = 100
 
 # beside the connections: the log, the listening sockets, those to the brokers
 SPARE_FILES = 200
+
+
+class _Lines:
+    """Stands for a connection while lines are written."""
+
+    is_polled = False
 
 
 class Worker(BaseWorker):  # type: ignore[misc]
@@ -107,16 +112,14 @@ class Worker(BaseWorker):  # type: ignore[misc]
                 listener.setsockopt(
                     socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(seconds * 1000)
                 )
-        self._write_lines: Callable[[], None] = lambda: None
         if isinstance(self.log, GunicornLogger):
             self.log.hold_access_lines()
-            self._write_lines = self.log.write_held
         self._clients = Clients(
             self.cfg,
             self.log,
             self._serve,
             partial(refuse, self),
-            self._write_lines,
+            self._write_lines_watched,
             self.share,
         )
         super().init_process()
@@ -187,6 +190,10 @@ class Worker(BaseWorker):  # type: ignore[misc]
         self._threads.stop()
         self._write_lines()
 
+    def _write_lines(self) -> None:
+        if isinstance(self.log, GunicornLogger):
+            self.log.write_held()
+
     def _wake_poller(self) -> None:
         with contextlib.suppress(BlockingIOError):  # it is full, and so wakes it
             os.write(self.PIPE[1], b"!")
@@ -228,6 +235,18 @@ class Worker(BaseWorker):  # type: ignore[misc]
             self._clients.await_request(conn)
         else:
             self._clients.close(conn)
+
+    def _write_lines_watched(self) -> bool:
+        """Write what is held, as an answer: another thread polls where the log is slow."""
+        thread = self._threads.polling
+        if not (thread and isinstance(self.log, GunicornLogger) and self.log.holds_lines):
+            return False
+        self._threads.begin(thread, _Lines())
+        if self._is_asleep:
+            self._wake.set()
+        self.log.write_held()
+        self._threads.end(thread)
+        return True
 
     def before_wait(self, conn: Connection) -> None:
         """To be called by a request that waits on purpose, or computes for long: its deadline is

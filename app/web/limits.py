@@ -110,5 +110,8 @@ class WaitingRequests(ConcurrencyLimit):
 def has_left(connection: socket.socket) -> bool:
     """Whether the client has closed, or is gone."""
     poll = select.poll()
-    poll.register(connection, GONE)
+    try:
+        poll.register(connection, GONE)
+    except ValueError:  # it was closed here meanwhile
+        return True
     return bool(poll.poll(0))

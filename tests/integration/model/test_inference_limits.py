@@ -96,7 +96,8 @@ def test_an_inference_is_ended_when_its_client_has_left(topic, serving):
 def test_beyond_what_requests_may_hold_the_next_is_503_and_says_when_to_come_again(topic, serving):
     topic.send_state(models.message(models.adding(5)))
     held = b"1" * 60_000
-    with serving(MODEL_MAX_HELD_BYTES="100000") as program, contextlib.ExitStack() as opened:
+    # for two bodies of which not more than this has come
+    with serving(MODEL_MAX_HELD_BYTES="530000") as program, contextlib.ExitStack() as opened:
         program.serves_model("1")
         for _ in range(2):
             opened.enter_context(beginning(program, 10**6, held))
@@ -110,7 +111,7 @@ def test_beyond_what_requests_may_hold_the_next_is_503_and_says_when_to_come_aga
         assert answer.headers["Retry-After"] == "1"
         assert re.match(
             "requests hold .* bytes, and this one needs .* more; accepted are "
-            "MODEL_MAX_HELD_BYTES, 100000",
+            "MODEL_MAX_HELD_BYTES, 530000",
             answer.json()["error"],
         )
         assert program.get("/state").ok
@@ -122,7 +123,11 @@ def test_who_is_refused_in_the_middle_of_a_body_is_told_all_the_same(topic, serv
     topic.send_state(models.message(models.adding(5)))
     with serving(MODEL_MAX_HELD_BYTES="1000000") as program:
         program.serves_model("1")
-        with beginning(program, 10**7, b"1" * 900_000), beginning(program, 10**7, b"") as client:
+        small = as_json(LARGE[:1])
+        with contextlib.ExitStack() as opened:
+            opened.enter_context(beginning(program, 10**7, b"1" * 900_000))
+            eventually(lambda: ask(program, small).status_code == 503)
+            client = opened.enter_context(beginning(program, 10**7, b""))
             # most clients look for an answer only when they have sent their request
             for _ in range(70):
                 client.sendall(b"1" * 100_000)

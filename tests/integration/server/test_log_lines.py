@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import pytest
 
-from tests.support.processes import Program, copy_program, following
+from tests.support.processes import Program, copy_program, following, gunicorn, running_on
 from tests.support.waiting import eventually
 
 # with characters that are percent-encoded in an address
@@ -97,3 +97,19 @@ def test_a_token_in_an_address_is_hidden(serving, log_format, encode):
         eventually(lambda: "&asked" in program.output)
         assert token not in program.output
         assert "token=(hidden)&asked" in program.output
+
+
+def test_a_log_that_nobody_reads_keeps_the_probes_from_no_answer(topic, tmp_path):
+    topic.send_state("x")
+    command = ["sh", "-c", '"$@" | sleep 100', "sh", *gunicorn()]
+    with running_on(topic, command, tmp_path / "output") as program:
+        program.comes_to("x")
+        for _ in range(2000):
+            with socket.create_connection(("127.0.0.1", program.port), 1) as client:
+                client.sendall(b"GET /state HTTP/1.0\r\n\r\n")
+                try:
+                    client.recv(1000)
+                except TimeoutError:
+                    break  # its line is not written
+        for _ in range(10):
+            assert program.get("/healthz").status_code == 200

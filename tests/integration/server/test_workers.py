@@ -202,6 +202,7 @@ def clients_of(worker: psutil.Process, program) -> int:
     )
 
 
+@pytest.mark.alone
 def test_workers_share_the_clients_that_come_at_once(topic, serve_with_gunicorn):
     topic.send_state("s")
     with serve_with_gunicorn("--workers", "2") as program:

@@ -78,3 +78,16 @@ def test_never_more_is_held_than_there_is_whoever_takes_it():
         thread.join(30)
     assert 0 < most_seen <= MOST
     assert budget.held == 0
+
+
+def test_what_is_not_needed_any_more_is_given_back_and_the_rest_once():
+    budget = Budget(MOST)
+    holding = Holding(budget)
+    holding.take(MOST)
+    holding.keep(2 * GRANT_BYTES)
+    assert budget.held == 2 * GRANT_BYTES
+    holding.take(GRANT_BYTES)
+    assert budget.held == 3 * GRANT_BYTES
+    holding.close()
+    holding.close()
+    assert budget.held == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import tracemalloc
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from app.model import json_body
 from app.model.datatypes import BadRequest
 from app.model.json_body import LongList, parse_body
 from app.model.tensors import TensorSpec, read_request
+from app.strict_json import parse_json
 from tests.support.tensors import KNOWN_TO_NUMPY, arrays_of, each_datatype, tensor
 
 NUMBERS = [datatype for datatype in KNOWN_TO_NUMPY if datatype != "BYTES"]
@@ -31,12 +33,14 @@ def set_aside(text: bytes) -> list[LongList]:
     return list(parse_body(text, lambda size: None)[1].values())
 
 
-def read_x(data: bytes, shape: Any, datatype: str = "FP32", after: bytes = b"") -> Any:
+def read_x(
+    data: bytes, shape: Any, datatype: str = "FP32", after: bytes = b"", hold=lambda size: None
+) -> Any:
     """What becomes of the JSON text of an input's data."""
     rest = json.dumps({"name": "x", "datatype": datatype, "shape": shape})[1:-1].encode()
     body = b'{"inputs":[{"data":%b%b,%b}]}' % (data, after, rest)
     spec = TensorSpec("x", datatype, (-1,) * len(shape))
-    return read_request(body, None, [spec], []).inputs["x"]
+    return read_request(body, None, [spec], [], hold).inputs["x"]
 
 
 @each_datatype
@@ -76,7 +80,7 @@ def test_a_tensor_is_the_same_whether_its_list_is_long_or_not(datatype, data):
 )
 def test_a_long_list_is_read_in_pieces(short_pieces, text, shape):
     (long_list,) = set_aside(b'{"data":%b}' % text)
-    assert len(list(long_list.pieces(shape))) > 1
+    assert len(list(long_list.pieces(shape, lambda size: None))) > 1
     size = int(np.prod(shape))
     assert read_x(text, shape).ravel().tolist() == list(range(1, size + 1))
 
@@ -177,3 +181,46 @@ def test_a_long_list_takes_a_fraction_of_what_its_elements_would_as_a_list():
     text = b"[" + b",".join([b"0.5"] * count) + b"]"
     as_list = peak_memory(lambda: orjson.loads(text))
     assert peak_memory(lambda: read_x(text, [count])) < as_list / 3
+
+
+@pytest.mark.parametrize("rows", [1, 2, 500_000])
+def test_one_that_is_nested_otherwise_takes_no_more_memory_than_it_says_before(rows):
+    text = b"[[" + b",".join([b"0.5"] * 10**6) + b"]]"
+    held = 0
+
+    def hold(size: int) -> None:
+        nonlocal held
+        held += size
+
+    def read() -> None:
+        with contextlib.suppress(BadRequest):
+            read_x(text, [rows, 10**6 // rows], hold=hold)
+
+    assert peak_memory(read) < held + 2 * json_body.BYTES_PER_PIECE
+
+
+def test_nan_beside_a_long_list_does_not_have_all_of_it_parsed_at_once(short_pieces, monkeypatch):
+    texts = []
+
+    def parse(text: str, **options: Any) -> Any:
+        texts.append(text)
+        return parse_json(text, **options)
+
+    monkeypatch.setattr(json_body, "parse_json", parse)
+    long = [1.0] * 20
+    inputs = [tensor([float("nan")], [1], name="a"), tensor(long, [20], name="b")]
+    body = json.dumps({"inputs": inputs}).encode()
+    specs = [TensorSpec(name, "FP32", (-1,)) for name in "ab"]
+    read = read_request(body, None, specs, []).inputs
+    assert np.isnan(read["a"]).all()
+    assert read["b"].tolist() == long
+    assert all(len(text) < len(body) - 60 for text in texts)
+
+
+def test_only_the_data_of_an_input_is_set_aside(short_pieces):
+    for text in (
+        b'{"inputs":[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]}',
+        b'["data", [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]]',
+        b"[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0]",
+    ):
+        assert set_aside(text) == []

@@ -44,3 +44,12 @@ def test_there_may_be_any_number_of_workers_one_after_the_other():
     own = shares.of(2 * MOST_WORKERS)
     own.note(10)
     assert own.is_large()
+
+
+def test_connections_of_one_that_has_ended_are_not_noted_any_more():
+    shares = Shares()
+    own, other = shares.of(1), shares.of(2)
+    own.note(10)
+    other.end()
+    other.note(0)
+    assert not own.is_large()
