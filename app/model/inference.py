@@ -25,8 +25,10 @@ if TYPE_CHECKING:
     from app.model.service import ModelService
     from app.service import Service
 
-# a run that takes longer than it costs to wait for a core, and to have another thread answer
+# a run that takes longer than it costs to have another thread answer meanwhile
 SLOW_SECONDS = 0.001
+# and one that takes longer for each other that computes at the same time
+LONG_SECONDS = 0.005
 # of a body, received at once
 PIECE_BYTES = 2**18
 
@@ -156,10 +158,9 @@ def _answer(
 def _compute(
     service: ModelService, model: Model, asked: InferRequest, connection: socket.socket | None
 ) -> dict[str, Array]:
-    is_slow = model.run_seconds > SLOW_SECONDS
-    if connection and is_slow:
+    if connection and model.run_seconds > SLOW_SECONDS:
         service.before_wait(connection)
-    with service.runs.bounded(connection, is_slow) as run:
+    with service.runs.bounded(connection, model.run_seconds > LONG_SECONDS) as run:
         began = time.perf_counter()
         try:
             return model.infer(asked.inputs, asked.outputs, run.options)

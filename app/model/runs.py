@@ -43,10 +43,10 @@ class Run:
             that it comes through, and the run with them.
     """
 
-    def __init__(self, runs: Runs, connection: socket.socket | None, is_slow: bool) -> None:
+    def __init__(self, runs: Runs, connection: socket.socket | None, is_long: bool) -> None:
         self.options = RunOptions()
         self.connection = connection
-        self.is_slow = is_slow
+        self.is_long = is_long
         self.asked = self.began = time.monotonic()
         self.has_core = False
         self.turn = threading.Event()
@@ -80,7 +80,7 @@ class Run:
 
 
 class Runs:
-    """Has only so many slow runs compute at once as there are cores, for more of them take longer
+    """Has only so many long runs compute at once as there are cores, for more of them take longer
     for each other; and ends, by a thread of its own, those that take too long and those whose
     client has left.
 
@@ -115,7 +115,7 @@ class Runs:
     ) -> None:
         """
         Args:
-            cores: how many slow runs may compute at once.
+            cores: how many long runs may compute at once.
             before_wait: called at each look with the connection of what still runs, so that no
                 deadline of the server ends it before.
         """
@@ -127,14 +127,14 @@ class Runs:
         """Have the thread end; what runs is not ended."""
         self._stopping.set()
 
-    def bounded(self, connection: socket.socket | None, is_slow: bool = False) -> Run:
+    def bounded(self, connection: socket.socket | None, is_long: bool = False) -> Run:
         """Give a run that is ended when it takes too long, or its client has left.
 
         Args:
             connection: of the client that waits; None where the server does not show it.
-            is_slow: whether it is to wait for a core.
+            is_long: whether it is to wait for a core.
         """
-        return Run(self, connection, is_slow)
+        return Run(self, connection, is_long)
 
     @property
     def waiting(self) -> int:
@@ -144,14 +144,14 @@ class Runs:
     def begin(self, run: Run) -> None:
         with self._lock:
             self._running.add(run)
-            if run.is_slow:
+            if run.is_long:
                 self._waiting.append(run)
-        if run.is_slow:
+        if run.is_long:
             self._hand_out_cores()
             run.turn.wait(self._seconds)
         with self._lock:
             run.began = time.monotonic()
-            has_to_wait = run.is_slow and not run.has_core
+            has_to_wait = run.is_long and not run.has_core
         if has_to_wait and not run.ended_by:
             run.terminate(self._too_slow)
         if run.ended_by:

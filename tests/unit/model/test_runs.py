@@ -80,16 +80,16 @@ def test_a_run_that_is_awaited_goes_on_and_puts_the_servers_deadline_off(model, 
     assert put_off == [here] * 3
 
 
-def test_a_slow_run_waits_for_a_core_until_another_is_over(runs_for):
+def test_a_long_run_waits_for_a_core_until_another_is_over(runs_for):
     runs = runs_for(60, cores=1, turn_seconds=60)
     order = []
 
-    def run_slowly() -> None:
-        with runs.bounded(None, is_slow=True):
+    def run_for_long() -> None:
+        with runs.bounded(None, is_long=True):
             order.append("second")
 
-    with runs.bounded(None, is_slow=True):
-        second = threading.Thread(target=run_slowly)
+    with runs.bounded(None, is_long=True):
+        second = threading.Thread(target=run_for_long)
         second.start()
         eventually(lambda: runs.waiting == 1)
         with runs.bounded(None):
@@ -103,13 +103,13 @@ def test_a_run_that_goes_on_shares_its_core_with_the_next(runs_for):
     runs = runs_for(60, cores=1, turn_seconds=0.1)
     for _ in range(2):  # the core is given back once each time
         began = time.monotonic()
-        with runs.bounded(None, is_slow=True), runs.bounded(None, is_slow=True):
+        with runs.bounded(None, is_long=True), runs.bounded(None, is_long=True):
             assert time.monotonic() - began >= 0.1
 
 
 def test_a_run_that_has_no_core_in_time_does_not_begin(runs_for):
     runs = runs_for(0.1, cores=0)
-    with pytest.raises(GatewayTimeout), runs.bounded(None, is_slow=True):
+    with pytest.raises(GatewayTimeout), runs.bounded(None, is_long=True):
         raise AssertionError
     assert runs.waiting == 0
 
@@ -120,7 +120,7 @@ def test_who_leaves_while_it_waits_for_a_core_is_not_waited_for(runs_for):
     with here:
         leaving = threading.Timer(0.1, there.close)
         leaving.start()
-        with pytest.raises(ClientLeft), runs.bounded(here, is_slow=True):
+        with pytest.raises(ClientLeft), runs.bounded(here, is_long=True):
             raise AssertionError
         leaving.join()
 
