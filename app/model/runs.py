@@ -38,7 +38,7 @@ class Run:
     Attributes:
         options: for onnxruntime, with which the run can be ended.
         has_core: whether it has one of the cores; its `Runs` says so.
-        turn: set when it is to look whether it has one.
+        turn: set when it need not wait any longer: it got one, or was ended.
         ended_by: makes the error of why it was ended, if so. The error itself would keep the frames
             that it comes through, and the run with them.
     """
@@ -149,11 +149,8 @@ class Runs:
         if run.is_long:
             self._hand_out_cores()
             run.turn.wait(self._seconds)
-        with self._lock:
-            run.began = time.monotonic()
-            has_to_wait = run.is_long and not run.has_core
-        if has_to_wait and not run.ended_by:
-            run.terminate(self._too_slow)
+            if not run.turn.is_set():
+                run.terminate(self._too_slow)
         if run.ended_by:
             self.end(run)
             raise run.ended_by()
@@ -176,7 +173,7 @@ class Runs:
         with self._lock:
             while self._free_cores > 0 and self._waiting:
                 run = self._waiting.popleft()
-                run.has_core = True
+                run.has_core, run.began = True, time.monotonic()
                 self._free_cores -= 1
                 run.turn.set()
 

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import logging
 import os
+import threading
 import time
 from collections import deque
 from datetime import timedelta
@@ -19,6 +19,7 @@ from app.web.views import PROBES
 
 # at once, which a pipe keeps together (PIPE_BUF): other workers write into it too
 MOST_WRITTEN = 4096
+MOST_HELD = 10_000
 ACCESS_FORMAT = '%(h)s "%(r)s" %(s)s %(B)s bytes, %(L)s s, "%(a)s"'
 
 
@@ -28,6 +29,7 @@ class GunicornLogger(Logger):  # type: ignore[misc]
         self._settings = settings = Settings.from_environ(os.environ)
         self._as_fields = settings.log_format == "json"
         self._held: deque[str] | None = None
+        self._writing = threading.Lock()
         for handler in (*self.error_log.handlers, *self.access_log.handlers):
             handler.setFormatter(logs.formatter(settings))
 
@@ -37,21 +39,23 @@ class GunicornLogger(Logger):  # type: ignore[misc]
         to do at once."""
         self._held = deque()
 
-    @property
-    def holds_lines(self) -> bool:
-        return bool(self._held)
-
-    def write_held(self) -> None:
-        """Write the lines that are held; for any thread."""
-        text = ""
-        while self._held:
-            with contextlib.suppress(IndexError):  # another thread was faster
+    def write_held(self) -> bool:
+        """Write the lines that are held; for any thread. False if another one is at it, which a
+        log that is not read may hold up: then they wait, if they are not too many."""
+        if not self._held or not self._writing.acquire(blocking=len(self._held) > MOST_HELD):
+            return False
+        try:
+            text = ""
+            while self._held:
                 line = self._held.popleft()
                 if len(text) + len(line) > MOST_WRITTEN:
                     self._write(text)
                     text = ""
                 text += line
-        self._write(text)
+            self._write(text)
+        finally:
+            self._writing.release()
+        return True
 
     def access(self, resp: Any, req: Any, environ: dict[str, Any], request_time: timedelta) -> None:
         if environ.get("PATH_INFO") in PROBES or not self.access_log_enabled:

@@ -190,9 +190,8 @@ class Worker(BaseWorker):  # type: ignore[misc]
         self._threads.stop()
         self._write_lines()
 
-    def _write_lines(self) -> None:
-        if isinstance(self.log, GunicornLogger):
-            self.log.write_held()
+    def _write_lines(self) -> bool:
+        return isinstance(self.log, GunicornLogger) and self.log.write_held()
 
     def _wake_poller(self) -> None:
         with contextlib.suppress(BlockingIOError):  # it is full, and so wakes it
@@ -239,14 +238,13 @@ class Worker(BaseWorker):  # type: ignore[misc]
     def _write_lines_watched(self) -> bool:
         """Write what is held, as an answer: another thread polls where the log is slow."""
         thread = self._threads.polling
-        if not (thread and isinstance(self.log, GunicornLogger) and self.log.holds_lines):
-            return False
+        assert thread
         self._threads.begin(thread, _Lines())
         if self._is_asleep:
             self._wake.set()
-        self.log.write_held()
+        has_written = self._write_lines()
         self._threads.end(thread)
-        return True
+        return has_written or not thread.polls
 
     def before_wait(self, conn: Connection) -> None:
         """To be called by a request that waits on purpose, or computes for long: its deadline is

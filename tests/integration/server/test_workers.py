@@ -230,6 +230,7 @@ def test_clients_that_are_left_to_a_worker_that_hangs_are_answered_by_another(
         hanging, _ = psutil.Process(program.process.pid).children()
         hanging.suspend()
         opened.callback(hanging.resume)
+        eventually(lambda: hanging.status() == psutil.STATUS_STOPPED)
         for _ in range(30):
             client = opened.enter_context(socket.create_connection(("127.0.0.1", program.port), 5))
             client.sendall(b"GET /state HTTP/1.1\r\nHost: x\r\n\r\n")
