@@ -71,6 +71,10 @@ class Holding:
         granted, self._granted = self._granted, 0
         self._budget.give_back(granted)
 
+    @property
+    def is_small(self) -> bool:
+        return self._granted <= GRANT_BYTES
+
     def keep(self, size: int) -> None:
         """Give back what is held beyond `size` bytes."""
         self._size = size

@@ -135,8 +135,8 @@ def _answer(
 ) -> tuple[bytes, list[tuple[str, str]]]:
     body = _receive(service, environ, holding)
     asked = read_request(body, _json_size(environ), model.inputs, model.outputs, holding.take)
-    # what was needed to parse it is free again
-    holding.keep(len(body) + sum(map(size_of, asked.inputs.values())))
+    if not holding.is_small:  # what was needed to parse it is free again
+        holding.keep(len(body) + sum(map(size_of, asked.inputs.values())))
     batch_size = model.batch_size(asked.inputs)
     if batch_size is not None:
         service.metrics.batch_size.observe(batch_size)

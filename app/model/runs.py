@@ -38,7 +38,7 @@ class Run:
     Attributes:
         options: for onnxruntime, with which the run can be ended.
         has_core: whether it has one of the cores; its `Runs` says so.
-        turn: set when it need not wait any longer: it got one, or was ended.
+        turn: of a long one, set when it need not wait any longer: it got one, or was ended.
         ended_by: makes the error of why it was ended, if so. The error itself would keep the frames
             that it comes through, and the run with them.
     """
@@ -46,10 +46,9 @@ class Run:
     def __init__(self, runs: Runs, connection: socket.socket | None, is_long: bool) -> None:
         self.options = RunOptions()
         self.connection = connection
-        self.is_long = is_long
         self.asked = self.began = time.monotonic()
         self.has_core = False
-        self.turn = threading.Event()
+        self.turn = threading.Event() if is_long else None
         self.ended_by: Callable[[], HTTPException] | None = None
         self._runs = runs
 
@@ -76,7 +75,8 @@ class Run:
         """Have it fail before the model's next operation."""
         self.ended_by = why
         self.options.terminate = True
-        self.turn.set()
+        if self.turn:
+            self.turn.set()
 
 
 class Runs:
@@ -144,9 +144,9 @@ class Runs:
     def begin(self, run: Run) -> None:
         with self._lock:
             self._running.add(run)
-            if run.is_long:
+            if run.turn:
                 self._waiting.append(run)
-        if run.is_long:
+        if run.turn:
             self._hand_out_cores()
             run.turn.wait(self._seconds)
             if not run.turn.is_set():
@@ -175,7 +175,8 @@ class Runs:
                 run = self._waiting.popleft()
                 run.has_core, run.began = True, time.monotonic()
                 self._free_cores -= 1
-                run.turn.set()
+                if run.turn:
+                    run.turn.set()
 
     def _run(self) -> None:
         while not self._stopping.wait(self._look_seconds):
