@@ -24,8 +24,9 @@ from app.model.tensors import TensorSpec
 
 log = logging.getLogger(__name__)
 
-ERRORS_ONLY = 3
-# of inputs, after which onnxruntime is to free what it would keep for the next run
+# they are raised, too
+NO_ERRORS = 4
+# of inputs or outputs, after which onnxruntime is to free what it would keep for the next run
 LARGE_BYTES = 2**20
 SHRINK = ("memory.enable_memory_arena_shrinkage", "cpu:0")
 # of TensorProto.DataType in onnx.proto
@@ -84,7 +85,7 @@ class Model:
             RetryableError: there is not enough memory for it.
         """
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = ERRORS_ONLY
+        options.log_severity_level = NO_ERRORS
         options.intra_op_num_threads = limits.threads
         options.inter_op_num_threads = 1
         # those of a model that is served no more are to be freed
@@ -128,9 +129,12 @@ class Model:
         if is_large or self._has_grown:
             options.add_run_config_entry(*SHRINK)
             self._has_grown = False
+        options.log_severity_level = NO_ERRORS
+        has_grown = True  # as far as is known of one that fails
         began = time.thread_time()
         try:
             computed = run(names, dict(inputs), options)
+            has_grown = is_large or sum(array.nbytes for array in computed) > LARGE_BYTES
         except Exception as error:  # one class for each kind of fault, and no common one
             if _is_lack_of_memory(error):
                 raise MemoryError(_first_line(error)) from error
@@ -138,7 +142,7 @@ class Model:
         finally:
             # one that was slow, or was ended, is taken to be slow for some runs more
             self.run_seconds = max(time.thread_time() - began, self.run_seconds / 2)
-            self._has_grown |= is_large  # the outputs are still there
+            self._has_grown |= has_grown  # the outputs are still there
         return dict(zip(names, computed, strict=True))
 
     def _run_with_bfloat16(

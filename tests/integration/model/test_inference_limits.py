@@ -196,6 +196,31 @@ def test_the_memory_of_a_large_request_is_given_back(topic, serving):
         eventually(is_given_back)
 
 
+def test_the_memory_of_a_large_answer_to_a_small_request_is_given_back(topic, serving):
+    topic.send_state(models.message(models.filling()))
+    with serving() as program:
+        program.serves_model("1")
+        worker = worker_of(program)
+
+        def fill(count: int) -> requests.Response:
+            tensor = {"name": "x", "datatype": "INT64", "shape": [1], "data": [count]}
+            return ask(program, {"inputs": [tensor], "parameters": {"binary_data_output": True}})
+
+        fill(1)
+        before = worker.memory_info().rss
+        size = 4 * 10**7
+        assert len(fill(size // 4).content) > size
+        assert fill(10**13).status_code == 503  # there is not so much memory
+        assert len(fill(size // 4).content) > size
+
+        def is_given_back() -> bool:
+            fill(1)
+            return worker.memory_info().rss - before < size / 2
+
+        eventually(is_given_back)
+        assert "onnxruntime" not in program.output  # what it says of the error is in the answer
+
+
 def test_an_inference_has_the_headers_that_every_answer_has(topic, serving):
     topic.send_state(models.message(models.adding(1)))
     with serving(API_TOKEN=TOKEN) as program:
