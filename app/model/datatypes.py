@@ -112,9 +112,9 @@ def _from_pieces(
             if position > array.size:
                 _require_count(data.count, shape, f"data of {where}")
             array[begin:position] = _as_array(flat, datatype, where)
+    except BadRequest:
+        raise
     except ValueError as error:
-        if isinstance(error, BadRequest):
-            raise
         raise BadRequest(f"data of {where} is not JSON, or {NOT_NESTED_SO}: {error}") from None
     _require_count(position, shape, f"data of {where}")
     return array.reshape(shape)

@@ -147,8 +147,7 @@ def _answer(
     holding.take(sum(map(size_of, computed.values())))
     body, json_size = write_response(head, computed, asked.outputs)
     holding.take(len(body) + (json_size or len(body)))  # its JSON was put together of pieces
-    if not holding.is_small:
-        holding.keep(len(body))
+    holding.keep(len(body))
     if json_size is None:
         return body, [("Content-Type", "application/json")]
     return body, [

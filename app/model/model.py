@@ -63,7 +63,7 @@ class Model:
         """
         self._session = session
         self.run_seconds = 0.0
-        self._has_grown = False
+        self._has_grown = True  # by being loaded
         self.representation = dict(representation)
         self.name: str = representation["name"]
         self.version: str = representation["version"]
@@ -178,10 +178,8 @@ class Model:
             detail = f"its inputs have {size} bytes or more; accepted are {most_bytes} in a request"
             raise InvalidMessage("model", detail)
         ones = {spec.name: _ones(spec) for spec in self.inputs}
-        options = RunOptions()
-        options.add_run_config_entry(*SHRINK)
         try:
-            self.infer(ones, [spec.name for spec in self.outputs], options)
+            self.infer(ones, [spec.name for spec in self.outputs])
         except ValueError as error:
             log.warning("The model %s %s is not warmed up: %s", self.name, self.version, error)
         except MemoryError as error:

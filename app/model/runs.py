@@ -158,9 +158,10 @@ class Runs:
     def end(self, run: Run) -> None:
         with self._lock:
             self._running.remove(run)
-            if run in self._waiting:
+            if run.turn and run in self._waiting:
                 self._waiting.remove(run)
-        self._free_core_of(run)
+        if run.turn:
+            self._free_core_of(run)
 
     def _free_core_of(self, run: Run) -> None:
         with self._lock:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from app.loaders import Loader
-from app.model import description, freed_memory
+from app.model import description, malloc
 from app.model.budget import Budget
 from app.model.loader import OnnxLoader
 from app.model.metrics import ModelMetrics
@@ -61,7 +61,7 @@ class ModelService:
     def serve_with(self, server: Server) -> None:
         """To be called before the first request."""
         self.body_errors = server.body_errors
-        freed_memory.return_large_blocks()
+        malloc.return_large_blocks()
         self.before_wait = server.before_wait
         if server.threads is not None:
             self.body_limit.set_limit(max(server.threads // 2, 1))

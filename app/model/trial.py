@@ -16,7 +16,7 @@ from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 
 from app.message_errors import InvalidMessage, NotServed, RetryableError
-from app.model import freed_memory
+from app.model import malloc
 from app.model.external_data import names_external_data
 from app.model.free_memory import free_memory
 from app.model.model import Limits, Model
@@ -228,7 +228,7 @@ def _run(pipe: Connection) -> None:
     with contextlib.suppress(OSError):  # only Linux has it
         # where memory is short the kernel kills this process, and not a worker
         Path("/proc/self/oom_score_adj").write_text("1000")
-    freed_memory.return_large_blocks()
+    malloc.return_large_blocks()
     while True:
         try:
             path, threads, request_bytes, seconds, memory = json.loads(pipe.recv_bytes())

@@ -39,6 +39,10 @@ class GunicornLogger(Logger):  # type: ignore[misc]
         to do at once."""
         self._held = deque()
 
+    @property
+    def holds_lines(self) -> bool:
+        return bool(self._held)
+
     def write_held(self) -> bool:
         """Write the lines that are held; for any thread. False if another one is at it, which a
         log that is not read may hold up: then they wait, if they are not too many."""

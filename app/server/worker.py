@@ -219,9 +219,7 @@ class Worker(BaseWorker):  # type: ignore[misc]
         conn.before_block = partial(self._pass_poller_on, thread)
         conn.deadline = time.monotonic() + self._seconds_to_answer
         self._answering.add(conn)
-        self._threads.begin(thread, conn)
-        if self._is_asleep:
-            self._wake.set()
+        self._begin(thread, conn)
         keeps = answer(self, conn)
         while keeps and self._clients.has_next_head(conn):
             conn.deadline = time.monotonic() + self._seconds_to_answer
@@ -235,13 +233,18 @@ class Worker(BaseWorker):  # type: ignore[misc]
         else:
             self._clients.close(conn)
 
-    def _write_lines_watched(self) -> bool:
-        """Write what is held, as an answer: another thread polls where the log is slow."""
-        thread = self._threads.polling
-        assert thread
-        self._threads.begin(thread, _Lines())
+    def _begin(self, thread: PollingThread, answering: Connection | _Lines) -> None:
+        self._threads.begin(thread, answering)
         if self._is_asleep:
             self._wake.set()
+
+    def _write_lines_watched(self) -> bool:
+        """Write what is held, as an answer: another thread polls where the log is slow."""
+        if not (isinstance(self.log, GunicornLogger) and self.log.holds_lines):
+            return False
+        thread = self._threads.polling
+        assert thread
+        self._begin(thread, _Lines())
         has_written = self._write_lines()
         self._threads.end(thread)
         return has_written or not thread.polls

@@ -16,14 +16,11 @@ import requests
 from onnx import TensorProto
 
 from tests.support import models
+from tests.support.tensors import binary_tensor, tensor
 from tests.support.waiting import eventually
 
-FOR_EVER = {
-    "inputs": [{"name": "x", "datatype": "INT64", "shape": [1], "data": [2**62]}],
-}
-FOR_A_MOMENT = {
-    "inputs": [{"name": "x", "datatype": "INT64", "shape": [1], "data": [2]}],
-}
+FOR_EVER = {"inputs": [tensor([2**62], [1], "INT64")]}
+FOR_A_MOMENT = {"inputs": [tensor([2], [1], "INT64")]}
 TOKEN = "a-token-of-the-test"
 LARGE = np.ones((500_000, 2), np.float32)
 
@@ -36,8 +33,7 @@ def ask(program, request, **options) -> requests.Response:
 
 
 def as_json(x: np.ndarray) -> bytes:
-    tensor = {"name": "x", "datatype": "FP32", "shape": list(x.shape), "data": x.tolist()}
-    return json.dumps({"inputs": [tensor]}).encode()
+    return json.dumps({"inputs": [tensor(x.tolist(), x.shape)]}).encode()
 
 
 @contextlib.contextmanager
@@ -171,14 +167,7 @@ def test_the_memory_of_a_large_request_is_given_back(topic, serving):
         before = worker.memory_info().rss
         large = np.ones((4_000_000, 2), np.float32)
         head = {
-            "inputs": [
-                {
-                    "name": "x",
-                    "datatype": "FP32",
-                    "shape": large.shape,
-                    "parameters": {"binary_data_size": large.nbytes},
-                }
-            ],
+            "inputs": [binary_tensor(large.nbytes, large.shape)],
             "parameters": {"binary_data_output": True},
         }
         text = json.dumps(head).encode()
@@ -203,8 +192,8 @@ def test_the_memory_of_a_large_answer_to_a_small_request_is_given_back(topic, se
         worker = worker_of(program)
 
         def fill(count: int) -> requests.Response:
-            tensor = {"name": "x", "datatype": "INT64", "shape": [1], "data": [count]}
-            return ask(program, {"inputs": [tensor], "parameters": {"binary_data_output": True}})
+            inputs = [tensor([count], [1], "INT64")]
+            return ask(program, {"inputs": inputs, "parameters": {"binary_data_output": True}})
 
         fill(1)
         before = worker.memory_info().rss
