@@ -50,7 +50,7 @@ def create_app(settings: Settings | None = None, *, starts_consumer: bool = True
         app.wsgi_app = Inferences(app.wsgi_app, service)  # type: ignore[method-assign]
     service.metrics.register(app)
     errors.register(app)
-    auth.register(app, settings.api_token)
+    auth.register(app, settings.api_tokens)
     app.wsgi_app = RepeatedReads(app.wsgi_app, service)  # type: ignore[method-assign]
 
     if starts_consumer:

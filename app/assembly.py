@@ -8,6 +8,7 @@ from app.loaders import find_loader
 from app.service import Service
 from app.settings import Settings
 from app.state import State
+from app.topic_log import check_settings
 from app.web.limits import WaitingRequests
 from app.web.metrics import Metrics
 from app.web.stream import StatusEvents
@@ -17,9 +18,11 @@ def build_service(settings: Settings) -> Service:
     """Build the parts of an application, and start nothing yet.
 
     Raises:
-        SettingsError: there is no such loader, or models cannot be kept.
-        Exception: whatever importing somebody else's loader raises.
+        SettingsError: there is no such loader, models cannot be kept, or the Kafka client cannot do
+            with these settings.
+        Exception: whatever importing somebody else's loader, or token provider, raises.
     """
+    check_settings(settings)
     state, history, metrics = State(), History(settings.history), Metrics()
     loader = find_loader(settings)
     reports = [metrics.record]

@@ -448,6 +448,7 @@ def _running(
                     **PROPERTIES,
                     **metadata,
                     "broker.id" if zookeeper else "node.id": str(node_id),
+                    "broker.rack": f"rack-{node_id}",
                     "default.replication.factor": replicas,
                     "min.insync.replicas": in_sync,
                     "offsets.topic.replication.factor": replicas,

@@ -22,7 +22,7 @@ from app.logs import shorten
 from app.server import settings as server_settings
 from app.settings import Settings, SettingsError, unknown_names
 from app.state import Snapshot, State
-from app.topic_log import KafkaError, create_topic, explain, lookup
+from app.topic_log import KafkaError, check_settings, create_topic, explain, lookup
 
 # longer than a start waits for a partition without a leader
 READY_SECONDS = 20.0
@@ -48,8 +48,8 @@ def check() -> None:
         cluster = lookup.describe_cluster(settings)
     except (KafkaError, OSError) as error:
         _give_up("cluster", explain(error, settings))
-    said = settings.security_protocol
-    _good("security", f"{said}, {settings.who}" if settings.uses_sasl else said)
+    said = settings.security.protocol
+    _good("security", f"{said}, {settings.security.who}" if settings.security.uses_sasl else said)
     troubles = lookup.ask_brokers(settings, cluster)
     _require_one(
         {
@@ -73,26 +73,27 @@ def _settings() -> tuple[Settings, Loader]:
         settings = Settings.from_environ(os.environ)
         server_settings.check_waiting(settings.max_waiting, server_settings.threads(os.environ))
         loader = find_loader(settings)
+        check_settings(settings)
     except SettingsError as error:
         _give_up("settings", str(error))
     except Exception as error:  # noqa: BLE001  # of a module that is somebody else's
         traceback.print_exc()
-        _give_up("settings", f"STATE_LOADER cannot be imported: {error!r}")
+        _give_up("settings", f"what they name cannot be imported: {error!r}")
     for line in unknown_names(os.environ):
         _note("settings", line)
     _good("settings", str(settings))
     return settings, loader
 
 
-def _require_one(troubles: Mapping[str, str | None]) -> None:
+def _require_one(troubles: Mapping[str, KafkaError | None]) -> None:
     """Report each; one that answers is enough."""
     if all(troubles.values()):
         for what, trouble in troubles.items():
-            _wrong(what, trouble)
+            _wrong(what, str(trouble))
         _end()
     for what, trouble in troubles.items():
         if trouble:
-            _note(what, trouble)
+            _note(what, str(trouble))
         else:
             _good(what)
 
@@ -177,7 +178,7 @@ def _note(what: str, trouble: str) -> None:
     _tell(click.style("note ", fg="yellow"), what, trouble)
 
 
-def _wrong(what: str, trouble: str | None) -> None:
+def _wrong(what: str, trouble: str) -> None:
     _tell(click.style("wrong", fg="red"), what, trouble)
 
 

@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
+from app.settings.settings import read_tokens
+
 ANSWER_SECONDS = 10.0
 BAD_REQUEST, OK = 400, 200
 
@@ -57,10 +59,8 @@ class ServiceClient:
             NoService: there is no answer, or one that is no JSON object.
         """
         request = Request(f"{self.url}{path}", headers={"Prefer": f"wait={wait}"})
-        token = os.environ.get("API_TOKEN")
+        token = _token()
         if token:
-            if not (token.isascii() and token.isprintable()):
-                raise NoService("API_TOKEN is (hidden): accepted is what the service accepts")
             # not to where a redirect leads
             request.add_unredirected_header("Authorization", f"Bearer {token}")
         try:
@@ -79,6 +79,23 @@ class ServiceClient:
         if not isinstance(body, dict):
             raise NoService(f"{self.url} is no kafka-state: its answer is no JSON object")
         return Answer(status, headers, body)
+
+
+def _token() -> str | None:
+    """The token of the environment, or the first one in its file.
+
+    Raises:
+        NoService: it cannot be sent.
+    """
+    token, file = os.environ.get("API_TOKEN"), os.environ.get("API_TOKEN_FILE")
+    if file and not token:
+        try:
+            return read_tokens(file)[0]
+        except (OSError, ValueError) as error:
+            raise NoService(f"API_TOKEN_FILE is {file!r}: {error}") from error
+    if token and not (token.isascii() and token.isprintable()):
+        raise NoService("API_TOKEN is (hidden): accepted is what the service accepts")
+    return token
 
 
 def shown_time(at: datetime) -> str:

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from app.backoff import backoff_seconds
+from app.backoff import backoff_seconds, refused_backoff_seconds
 from app.following.event_log import EventLog
 from app.following.history import History
 from app.following.publisher import Publisher
@@ -21,13 +21,15 @@ from app.loaders import Loader, load_json
 from app.message import Stopping
 from app.settings import Settings
 from app.state import State
-from app.topic_log import CLIENT
+from app.topic_log import CLIENT, Refused
 
 log = logging.getLogger(__name__)
 
 LONGEST_BACKOFF_SECONDS = 2.0
 # a connection that lasts this long was a good one, and what ends it is a failure of its own
 LASTING_SECONDS = 30.0
+# how soon one who was refused notices that a secret's file has changed
+FILES_SECONDS = 1.0
 
 
 class Consumer:
@@ -58,6 +60,7 @@ class Consumer:
         self._thread: threading.Thread | None = None
         self._last_loop = 0.0
         self._failures_in_a_row = 0
+        self._refusals_in_a_row = 0
         self.initial_load_done = threading.Event()
         self._event_log = EventLog(settings.topic)
         status = Status(
@@ -134,13 +137,27 @@ class Consumer:
             if was_connected:
                 # kafka-python 3 leaves the sockets of connections that failed in reference cycles
                 gc.collect()
-            self._stopping.wait(backoff_seconds(self._failures_in_a_row, LONGEST_BACKOFF_SECONDS))
+            self._pause()
 
     def _note_failure(self, error: Exception) -> None:
         self._reporter.failed(error)
         self._event_log.flush()
         self._failures_in_a_row += 1
+        self._refusals_in_a_row = self._refusals_in_a_row + 1 if isinstance(error, Refused) else 0
         self._last_loop = time.monotonic()
+
+    def _pause(self) -> None:
+        if not self._refusals_in_a_row:
+            failures = self._failures_in_a_row
+            self._stopping.wait(backoff_seconds(failures, LONGEST_BACKOFF_SECONDS))
+            return
+        security = self._settings.security
+        refused_with = security.files_stamp()
+        end = time.monotonic() + refused_backoff_seconds(self._refusals_in_a_row)
+        while not self._stopping.wait(FILES_SECONDS):
+            self._last_loop = time.monotonic()
+            if self._last_loop > end or security.files_stamp() != refused_with:
+                break
 
     def _checkpoint(self) -> None:
         self._last_loop = time.monotonic()

@@ -139,4 +139,6 @@ class Session:
     def _note_group_refused(self) -> None:
         if not self._reporter.status.group_is_refused:
             self._reporter.update(group_is_refused=True)
-            self._event_log.group_refused(self._settings.who, self._reporter.status.group_id)
+            self._event_log.group_refused(
+                self._settings.security.who, self._reporter.status.group_id
+            )

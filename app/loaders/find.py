@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
-import pkgutil
 from typing import Any
 
 from app.loaders.protocol import Loader
 from app.message import StateMessage
 from app.settings import Settings, SettingsError
+from app.settings.dotted_path import not_accepted, resolve
+
+ACCEPTED = "accepted is the dotted path of a callable that takes a message"
 
 
 def find_loader(settings: Settings) -> Loader:
@@ -27,7 +29,7 @@ def find_loader(settings: Settings) -> Loader:
         from app.model.loader import OnnxLoader
 
         return OnnxLoader(settings.model)
-    found = _resolve(settings.loader)
+    found = resolve("STATE_LOADER", settings.loader, ACCEPTED)
     if inspect.isclass(found):
         if not any("__call__" in base.__dict__ for base in found.__mro__):
             raise _refused(settings.loader, "that is a class without __call__")
@@ -35,20 +37,6 @@ def find_loader(settings: Settings) -> Loader:
     _require_callable_with_a_message(found, settings.loader)
     loader: Loader = found
     return loader
-
-
-def _resolve(path: str) -> Any:
-    names = path.replace(":", ".").split(".")
-    try:
-        return pkgutil.resolve_name(path)
-    except ModuleNotFoundError as error:
-        if not f"{'.'.join(names)}.".startswith(f"{error.name}."):
-            raise  # the module is there, and imports another that is not
-        raise _refused(path, str(error)) from error
-    except AttributeError as error:
-        if error.name not in names:
-            raise
-        raise _refused(path, str(error)) from error
 
 
 def _require_callable_with_a_message(found: Any, path: str) -> None:
@@ -67,10 +55,7 @@ def _require_callable_with_a_message(found: Any, path: str) -> None:
 
 
 def _refused(path: str, reason: str) -> SettingsError:
-    return SettingsError(
-        f"STATE_LOADER is {path!r}: accepted is the dotted path of a callable that takes a "
-        f"message ({reason})"
-    )
+    return not_accepted("STATE_LOADER", path, ACCEPTED, reason)
 
 
 def load_json(message: StateMessage) -> Any:

@@ -65,7 +65,7 @@ class Inferences:
         if (
             not asked
             or environ["REQUEST_METHOD"] != "POST"
-            or not has_token(environ, self._service.settings.api_token)
+            or not has_token(environ, self._service.settings.api_tokens())
         ):
             return self._wsgi_app(environ, start_response)
         name, version = asked.groups()

@@ -79,7 +79,11 @@ def read(
         SettingsError: a value is missing or makes no sense.
     """
     kinds = kinds_of(declared)
-    secrets = {f.metadata[KIND].data_key for f in dataclasses.fields(declared) if not f.repr}
+    secrets = {
+        f.metadata[KIND].data_key
+        for f in dataclasses.fields(declared)
+        if KIND in f.metadata and not f.repr
+    }
     given = {name: value for name, value in environ.items() if value}
     try:
         settings = declared(**Schema.from_dict(kinds)(unknown=EXCLUDE).load(given))

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from marshmallow import ValidationError, fields, validate
 
@@ -111,6 +112,19 @@ class Words(fields.Field[tuple[str, ...]]):
         return tuple(map(str.strip, value.split(",")))
 
 
+class Pairs(fields.Field[tuple[tuple[str, str], ...]]):
+    """name=value pairs, separated by commas; blanks around them are left out."""
+
+    def _deserialize(
+        self, value: Any, attr: str | None, data: Any, **kwargs: Any
+    ) -> tuple[tuple[str, str], ...]:
+        pairs = [pair.strip().partition("=") for pair in value.split(",")]
+        for name, _, given in pairs:
+            if not name.isascii() or not name.isalpha() or not given or not given.isprintable():
+                raise ValidationError("accepted are name=value pairs, separated by commas")
+        return tuple((name, given) for name, _, given in pairs)
+
+
 class Servers(fields.String):
     """Host:port pairs; blanks around them are left out."""
 
@@ -141,6 +155,16 @@ class Json(fields.Field[str]):
             raise ValidationError("accepted is a JSON value") from error
 
 
+class JsonObject(Json):
+    """The text of a JSON object, made compact."""
+
+    def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
+        compact = super()._deserialize(value, attr, data, **kwargs)
+        if not compact.startswith("{"):
+            raise ValidationError("accepted is a JSON object")
+        return compact
+
+
 class FilePath(fields.Field[Path]):
     """The path of a file or folder that need not be there."""
 
@@ -156,5 +180,20 @@ def readable_file() -> fields.String:
             raise ValidationError(
                 f"accepted is a file that can be read ({error.strerror})"
             ) from error
+
+    return fields.String(validate=check)
+
+
+def http_url() -> fields.String:
+    def check(given: str) -> None:
+        try:
+            parts = urlsplit(given)
+            is_one = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:
+            is_one = False
+        if not is_one or parts.username is not None or parts.fragment or not given.isprintable():
+            raise ValidationError(
+                "accepted is an address that begins with https:// or http://, without a password"
+            )
 
     return fields.String(validate=check)

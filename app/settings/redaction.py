@@ -3,32 +3,56 @@
 from __future__ import annotations
 
 import re
+import string
+import threading
+from collections import deque
 from collections.abc import Iterable
 
 # a shorter one may be a part of any word, and to take it out would tell what it is
 SHORTEST_TO_REDACT = 8
 REDACTED = "(hidden)"
+# those of files and token endpoints change; what was one hours ago is in no new text
+MOST_SECRETS = 20
+
+# neither repr nor a URL writes these otherwise
+PLAIN = set(string.ascii_letters + string.digits + "-._~")
 
 
-def pattern_of(secrets: Iterable[str], sasl_password: str | None) -> re.Pattern[str] | None:
-    """Matches the secrets, however they are written; None if there is nothing to match.
+class Redactor:
+    """Knows the secrets of one program. For any thread.
 
-    Args:
-        sasl_password: matched where a client shows its options, also if it is short.
+    `_lock` guards `_secrets`; `_pattern` is replaced as a whole.
     """
-    patterns = [
-        "".join(map(_however_written, secret))
-        for secret in secrets
-        if len(secret) >= SHORTEST_TO_REDACT
-    ]
-    if sasl_password:
-        patterns.append(rf"(?<='sasl_plain_password': ){re.escape(repr(sasl_password))}")
-    return re.compile("|".join(patterns)) if patterns else None
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._secrets: deque[str] = deque(maxlen=MOST_SECRETS)
+        self._pattern: re.Pattern[str] | None = None
+
+    def add(self, secret: str) -> None:
+        if len(secret) < SHORTEST_TO_REDACT:
+            return
+        with self._lock:
+            if secret not in self._secrets:
+                self._secrets.append(secret)
+                self._pattern = _pattern_of(self._secrets)
+
+    def redact(self, text: str) -> str:
+        pattern = self._pattern
+        return pattern.sub(REDACTED, text) if pattern else text
+
+
+def _pattern_of(secrets: Iterable[str]) -> re.Pattern[str]:
+    """Matches the secrets, however they are written; of one that begins like another the whole."""
+    longest_first = sorted(secrets, key=len, reverse=True)
+    return re.compile("|".join("".join(map(_however_written, one)) for one in longest_first))
 
 
 def _however_written(character: str) -> str:
     """A pattern of a character as it is, with the backslashes that repr adds, once or more often,
     and percent-encoded as in a URL."""
+    if character in PLAIN:
+        return re.escape(character)
     literally = r"\\+" if character == "\\" else r"\\*" + re.escape(character)
     encoded = "".join(f"%{byte:02x}" for byte in character.encode())
     return f"(?:{literally}|(?i:{encoded}))"

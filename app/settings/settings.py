@@ -5,16 +5,17 @@ from __future__ import annotations
 import dataclasses
 import functools
 import re
-import ssl
-from collections.abc import Mapping
+from collections.abc import Collection, Iterator, Mapping
 from importlib.util import find_spec
 
 from marshmallow import ValidationError, fields, validate
 
-from app.settings.environment import SettingsError, misspelt, read, setting, variables
+from app.settings.environment import SettingsError, fault, misspelt, read, setting, variables
+from app.settings.files import Reloaded, read_text
 from app.settings.kinds import (
     DOTTED_PATH,
     Json,
+    JsonObject,
     OneOf,
     Servers,
     boolean,
@@ -25,11 +26,16 @@ from app.settings.kinds import (
     whole_number,
 )
 from app.settings.model import ModelSettings
-from app.settings.redaction import REDACTED, pattern_of
-from app.settings.security import SASL_MECHANISMS, check_security
+from app.settings.security import SecuritySettings
+from app.settings.security_checks import require_one_form
 
 WAITING_ACCEPTED = "accepted is a whole number, 0 or more, and less than gunicorn's threads"
 SHORTEST_TOKEN = 16
+# RFC 6750, section 2.1
+TOKEN = rf"(?=.{{{SHORTEST_TOKEN}}})[A-Za-z0-9._~+/-]+=*\Z"
+TOKEN_ACCEPTED = f"accepted are {SHORTEST_TOKEN} or more letters, digits and '-._~+/', then '='"
+# how soon a token that is new in the file is accepted, and one that is gone refused
+TOKENS_SECONDS = 1.0
 LONGEST_STALE_SECONDS = 365 * 24 * 60 * 60
 ONNX = "onnx"
 
@@ -98,6 +104,19 @@ class Settings:
         "How soon new partitions are noticed.",
         default=30_000,
     )
+    client_id: str = setting(
+        "KAFKA_CLIENT_ID",
+        text(longest=200),
+        "What brokers call this client in their logs, metrics and quotas.",
+        default="kafka-state",
+    )
+    client_rack: str | None = setting(
+        "KAFKA_CLIENT_RACK",
+        text(longest=200),
+        "Where this instance is, in the words of the brokers' `broker.rack`: messages are fetched "
+        "from a replica there, where the brokers choose one (KIP-392).",
+        default=None,
+    )
     request_timeout_ms: int = setting(
         "KAFKA_REQUEST_TIMEOUT_MS",
         milliseconds(least=1_000, most=300_000),
@@ -117,55 +136,12 @@ class Settings:
         "Whether messages of open and aborted transactions are served too.",
         default="READ_COMMITTED",
     )
-    security_protocol: str = setting(
-        "KAFKA_SECURITY_PROTOCOL",
-        OneOf("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"),
-        "How the brokers are talked to.",
-        default="PLAINTEXT",
-    )
-    sasl_mechanism: str | None = setting(
-        "KAFKA_SASL_MECHANISM",
-        OneOf(*SASL_MECHANISMS),
-        "How this client says who it is, with a `SASL_` protocol.",
-        default=None,
-    )
-    sasl_username: str | None = setting(
-        "KAFKA_SASL_USERNAME",
-        text(longest=1000),
-        "The user's name.",
-        default=None,
-    )
-    sasl_password: str | None = setting(
-        "KAFKA_SASL_PASSWORD",
-        text(longest=1000),
-        "The user's password.",
-        default=None,
+    client_options: str = setting(
+        "KAFKA_CLIENT_OPTIONS",
+        JsonObject(),
+        "A JSON object of options that the Kafka client has, and this service no setting for.",
+        default="{}",
         is_secret=True,
-    )
-    ssl_cafile: str | None = setting(
-        "KAFKA_SSL_CAFILE",
-        readable_file(),
-        "PEM file of the authorities that the brokers' certificates may come from; by default the "
-        "system's.",
-        default=None,
-    )
-    ssl_certfile: str | None = setting(
-        "KAFKA_SSL_CERTFILE",
-        readable_file(),
-        "PEM file of a certificate of one's own.",
-        default=None,
-    )
-    ssl_keyfile: str | None = setting(
-        "KAFKA_SSL_KEYFILE",
-        readable_file(),
-        "PEM file of its key, which has no password.",
-        default=None,
-    )
-    ssl_check_hostname: bool = setting(
-        "KAFKA_SSL_CHECK_HOSTNAME",
-        boolean(),
-        "Whether a broker's certificate must be for its host.",
-        default=True,
     )
     initial: str = setting(
         "STATE_INITIAL",
@@ -215,16 +191,23 @@ class Settings:
     )
     api_token: str | None = setting(
         "API_TOKEN",
-        # RFC 6750, section 2.1
-        matching(
-            rf"(?=.{{{SHORTEST_TOKEN}}})[A-Za-z0-9._~+/-]+=*\Z",
-            f"accepted are {SHORTEST_TOKEN} or more letters, digits and '-._~+/', then '='",
-        ),
+        matching(TOKEN, TOKEN_ACCEPTED),
         "Every request but those of the probes and of the page itself has to send it.",
         default=None,
         is_secret=True,
     )
+    api_token_file: str | None = setting(
+        "API_TOKEN_FILE",
+        readable_file(),
+        "The file that holds it; of several, a line each, every one is accepted.",
+        default=None,
+    )
+    security: SecuritySettings = dataclasses.field(default_factory=SecuritySettings)
     model: ModelSettings | None = None
+
+    def __post_init__(self) -> None:
+        if self.api_token:
+            self.security.redactor.add(self.api_token)
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str]) -> Settings:
@@ -235,61 +218,69 @@ class Settings:
                 like one that is are told too.
         """
         try:
-            settings = read(cls, environ, check_security)
+            settings = read(cls, environ, _check)
+            security = SecuritySettings.from_environ(environ)
             model = ModelSettings.from_environ(environ, is_used=settings.loader == ONNX)
         except SettingsError as error:
             raise SettingsError("; ".join([str(error), *unknown_names(environ)])) from error
-        return dataclasses.replace(settings, model=model)
+        return dataclasses.replace(settings, security=security, model=model)
 
-    @property
-    def uses_tls(self) -> bool:
-        return self.security_protocol.endswith("SSL")
-
-    @property
-    def uses_sasl(self) -> bool:
-        return self.security_protocol.startswith("SASL_")
-
-    @property
-    def who(self) -> str:
-        """Who the brokers take this program for, as far as it knows."""
-        return f"the user {self.sasl_username}" if self.uses_sasl else "this client"
-
-    def tls_context(self) -> ssl.SSLContext:
-        """What TLS connections to the brokers are made with, by the files as they are now.
+    def api_tokens(self) -> tuple[str, ...]:
+        """The tokens that are accepted now; none if there is no need of one.
 
         Raises:
-            OSError: a file cannot be read, or is not PEM.
+            OSError, ValueError: the file cannot be used, and never could.
         """
-        context = self.trusting_context()
-        context.check_hostname = self.ssl_check_hostname
-        if self.ssl_certfile:
-            # without the last argument OpenSSL asks for a password on the terminal
-            context.load_cert_chain(self.ssl_certfile, self.ssl_keyfile, password="")
-        return context
+        return self._api_tokens.current()
 
-    def trusting_context(self) -> ssl.SSLContext:
-        """Make a context without a certificate of its own.
+    @functools.cached_property
+    def _api_tokens(self) -> Reloaded[tuple[str, ...]]:
+        def make() -> tuple[str, ...]:
+            if self.api_token_file is None:
+                return (self.api_token,) if self.api_token else ()
+            tokens = read_tokens(self.api_token_file)
+            for token in tokens:
+                self.security.redactor.add(token)
+            return tokens
 
-        Raises:
-            OSError: as `tls_context`.
-        """
-        return ssl.create_default_context(cafile=self.ssl_cafile)
+        files = [self.api_token_file] if self.api_token_file else []
+        return Reloaded("API_TOKEN_FILE", files, make, pause=TOKENS_SECONDS)
 
     def redact(self, text: str) -> str:
         """Take the secrets out of a text."""
-        return self._secrets.sub(REDACTED, text) if self._secrets else text
-
-    @functools.cached_property
-    def _secrets(self) -> re.Pattern[str] | None:
-        secrets = (
-            getattr(self, field.name) for field in dataclasses.fields(self) if not field.repr
-        )
-        return pattern_of(filter(None, secrets), self.sasl_password)
+        return self.security.redactor.redact(text)
 
     def __str__(self) -> str:
-        shown = [field.name for field in dataclasses.fields(self) if field.repr]
-        values = ((name, getattr(self, name)) for name in shown)
-        return ", ".join(f"{name}={value}" for name, value in values if value is not None)
+        shown = [*_shown(self.security), *_shown(self)]
+        return ", ".join(f"{name}={value}" for name, value in shown if value not in (None, ()))
+
+
+def _shown(settings: Settings | SecuritySettings) -> Iterator[tuple[str, object]]:
+    """Names and values, without secrets."""
+    for field in dataclasses.fields(settings):
+        if field.repr and not isinstance(getattr(settings, field.name), SecuritySettings):
+            yield field.name, getattr(settings, field.name)
+
+
+def read_tokens(file: str) -> tuple[str, ...]:
+    """Give the tokens in a file, a line each; lines that are empty are left out.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: a line is no token, or there is none.
+    """
+    tokens = tuple(line.strip() for line in read_text(file).splitlines() if line.strip())
+    if not tokens or not all(re.match(TOKEN, token) for token in tokens):
+        raise ValueError(f"{file}: {TOKEN_ACCEPTED}, in one line or more")
+    return tokens
+
+
+def _check(settings: Settings, given: Collection[str]) -> None:
+    require_one_form(given, "API_TOKEN")
+    try:
+        settings.api_tokens()
+    except (OSError, ValueError) as error:
+        raise fault("API_TOKEN_FILE", str(error)) from error
 
 
 def unknown_names(environ: Mapping[str, str]) -> list[str]:
@@ -298,6 +289,6 @@ def unknown_names(environ: Mapping[str, str]) -> list[str]:
     Others are let be: `KAFKA_HEAP_OPTS` is for Kafka's own tools, and Kubernetes sets
     `KAFKA_PORT` for a service of that name.
     """
-    known = variables(Settings).keys() | variables(ModelSettings).keys()
+    known = set[str]().union(*map(variables, (Settings, SecuritySettings, ModelSettings)))
     given = [name for name, value in environ.items() if value and name.startswith(PREFIXES)]
     return misspelt(given, known, ALIASES)

@@ -21,7 +21,8 @@ from app.topic_log.answers import (
     PartitionError,
 )
 from app.topic_log.batches import Record
-from app.topic_log.client import TopicLogError, connection_options, explain
+from app.topic_log.client import check_settings, explain
+from app.topic_log.errors import Refused, TopicLogError
 from app.topic_log.log import TopicLog
 from app.topic_log.lookup import read_message
 from app.topic_log.producer import Delivery, NotTaken, Outgoing
@@ -40,9 +41,10 @@ __all__ = [
     "Outgoing",
     "PartitionError",
     "Record",
+    "Refused",
     "TopicLog",
     "TopicLogError",
-    "connection_options",
+    "check_settings",
     "create_topic",
     "explain",
     "read_message",

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
 # at a time; the clients' own choice is 4 KiB, and they let go of the GIL for each
 RECEIVE_BYTES = 64 * 1024
 
 # of one partition: number, error code, high watermark, last stable offset, first offset (None where
-# the broker does not tell), aborted transactions (producer's id, first offset), record batches
-FetchAnswer = tuple[int, int, int, int, int | None, Sequence[tuple[int, int]], Any]
+# the broker does not tell), aborted transactions (producer's id, first offset), the broker that is to
+# be asked instead (-1 without one, KIP-392), record batches
+FetchAnswer = tuple[int, int, int, int, int | None, Sequence[tuple[int, int]], int, Any]
 
 
 class Requests(Protocol):
@@ -27,11 +28,13 @@ class Requests(Protocol):
         wait_ms: int,
         max_bytes: int,
         isolation_level: int,
+        rack: str,
     ) -> Any:
         """
         Args:
             partitions: of each its number, leader epoch (-1 if not known), offset, and bytes at
                 most.
+            rack: of the client; empty where the leader itself is to answer.
         """
 
     def fetch_answers(self, response: Any) -> Iterator[FetchAnswer]: ...
@@ -50,6 +53,22 @@ class Requests(Protocol):
         """Whether the broker can be asked; if not, begin to connect."""
 
 
+class SaslExchange(Protocol):
+    """What a client says to a broker until it has signed in, and what it makes of the answers."""
+
+    def auth_bytes(self) -> bytes:
+        """What is said next."""
+
+    def receive(self, auth_bytes: bytes) -> object:
+        """Take the answer to it.
+
+        Raises:
+            ValueError, KeyError: it is none, or of one who does not know the password.
+        """
+
+    def is_done(self) -> bool: ...
+
+
 class Adapter(Protocol):
     """What the rest of this package needs of a client.
 
@@ -59,6 +78,7 @@ class Adapter(Protocol):
         NO_START: what it raises where it cannot start to talk to the cluster.
         CLOSED_AT_ONCE: what it raises where a connection is closed as soon as it is open.
         NO_CONTROLLER: what its admin client raises where the cluster names no controller.
+        TokenProvider: the class whose objects it takes tokens from.
     """
 
     NAME: str
@@ -66,9 +86,16 @@ class Adapter(Protocol):
     NO_START: tuple[type[Exception], ...]
     CLOSED_AT_ONCE: tuple[type[Exception], ...]
     NO_CONTROLLER: tuple[type[Exception], ...]
+    TokenProvider: type
 
     @property
     def requests(self) -> Requests: ...
+
+    def sasl_exchange(self, host: str, options: Mapping[str, Any]) -> SaslExchange:
+        """Begin to sign in at a host, by what every client is told of SASL.
+
+        In `options` the password may be a callable that gives it, for the clients too.
+        """
 
     def common_options(self) -> dict[str, Any]:
         """What every client of the cluster is opened with."""

@@ -14,13 +14,9 @@ from kafka.errors import (
     TopicAuthorizationFailedError,
 )
 
-from app.topic_log.client import (
-    NotAllowed,
-    TopicLogError,
-    connection_options,
-    open_client,
-)
+from app.topic_log.client import connection_options, open_client
 from app.topic_log.connectivity import reaching
+from app.topic_log.errors import NotAllowed, TopicLogError
 from app.topic_log.installed import adapter
 
 if TYPE_CHECKING:
@@ -37,7 +33,9 @@ def admin_client(settings: Settings) -> Iterator[KafkaAdminClient]:
     try:
         with reaching(settings) as server:
             admin = open_client(
-                KafkaAdminClient, **connection_options(settings, server), **adapter.admin_options()
+                KafkaAdminClient,
+                **connection_options(settings, server, KafkaAdminClient),
+                **adapter.admin_options(),
             )
     except adapter.NO_CONTROLLER as error:
         raise TopicLogError("the cluster has no controller at the moment") from error
@@ -71,7 +69,7 @@ def create_topic(settings: Settings, *, validate_only: bool = False) -> bool:
         ) from error
     except (TopicAuthorizationFailedError, ClusterAuthorizationFailedError) as error:
         raise NotAllowed(
-            f"the topic {settings.topic} does not exist, and the ACLs do not let {settings.who} "
+            f"the topic {settings.topic} does not exist, and the ACLs do not let {settings.security.who} "
             "create it: it needs CREATE on the topic or the cluster"
         ) from error
     return True

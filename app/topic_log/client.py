@@ -2,57 +2,110 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import ssl
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from kafka import KafkaConsumer
+from kafka import KafkaConsumer, KafkaProducer
+from kafka.admin import KafkaAdminClient
 from kafka.errors import KafkaError, TopicAuthorizationFailedError
 
-from app.topic_log.installed import adapter
+from app.settings import SettingsError
+from app.topic_log.installed import CLIENT, adapter
+from app.topic_log.sign_in import sasl_options
+from app.topic_log.tokens import tokens_of
 
 if TYPE_CHECKING:
     from app.settings import Settings
 
 LONGEST_RECONNECT_PAUSE_MS = 1_000
 
+CLIENTS = KafkaConsumer, KafkaProducer, KafkaAdminClient
+# what KAFKA_CLIENT_OPTIONS may have: all that the clients know, but for what this service sets
+# itself, what has no effect on how it reads (it puts its own requests together), and proxies, of
+# which what finds out whether brokers answer knows nothing
+ACCEPTED_OPTIONS = {
+    # of every connection
+    "api_version",
+    "api_version_auto_timeout_ms",
+    "client_dns_lookup",
+    "connections_max_idle_ms",
+    "receive_buffer_bytes",
+    "receive_message_max_bytes",
+    "reconnect_backoff_ms",
+    "retry_backoff_ms",
+    "send_buffer_bytes",
+    "socket_options",
+    # of `kafka-state produce`
+    "batch_size",
+    "buffer_memory",
+    "compression_type",
+    "linger_ms",
+    "max_in_flight_requests_per_connection",
+    "retries",
+}
+
 # of a missing topic and of one that the ACLs hide TopicMetadata speaks
 logging.getLogger("kafka.cluster").setLevel(logging.CRITICAL)
 
 
-class TopicLogError(KafkaError):  # type: ignore[misc]  # the client has no types
-    """An error of this package itself, in an operator's words."""
+class CurrentContext:
+    """Stands for a TLS context where a client keeps one: each connection is made by the files as
+    they are then."""
 
-    __str__ = Exception.__str__
+    def __init__(self, current: Callable[[], ssl.SSLContext]) -> None:
+        self._current = current
+
+    def wrap_socket(self, *args: Any, **options: Any) -> ssl.SSLSocket:
+        return self._current().wrap_socket(*args, **options)
 
 
-class NotAllowed(TopicLogError):
-    """The cluster's ACLs forbid what is needed; the text says what that is."""
+def check_settings(settings: Settings) -> None:
+    """
+    Raises:
+        SettingsError: KAFKA_CLIENT_OPTIONS has one that the client has not, or that has no effect;
+            or KAFKA_OAUTH_TOKEN_PROVIDER names nothing that can be called.
+        Exception: whatever importing somebody else's provider raises.
+    """
+    if settings.security.oauth_token_provider:
+        tokens_of(settings.security)
+    known = {name for client in CLIENTS for name in client.DEFAULT_CONFIG} & ACCEPTED_OPTIONS
+    for name in json.loads(settings.client_options):
+        if name not in known:
+            raise SettingsError(
+                f"KAFKA_CLIENT_OPTIONS has {name!r}: accepted of {CLIENT} are "
+                f"{', '.join(sorted(known))}"
+            )
 
 
-def connection_options(settings: Settings, server: str) -> dict[str, Any]:
-    """What every client of the cluster, consumer, producer or admin, is opened with.
+def connection_options(settings: Settings, server: str, client: Any) -> dict[str, Any]:
+    """What every client of the cluster is opened with.
 
     Args:
         server: the host:port to begin with, one that answers; it tells the client of the others.
-
-    Raises:
-        OSError: a file of certificates or keys can no longer be read.
+        client: the class, one of CLIENTS.
     """
+    chosen = json.loads(settings.client_options).items()
     options = {
         **adapter.common_options(),
+        **{
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in chosen
+            if name in client.DEFAULT_CONFIG
+        },
         "bootstrap_servers": [server],
+        "client_id": settings.client_id,
         "request_timeout_ms": settings.request_timeout_ms,
         "reconnect_backoff_max_ms": LONGEST_RECONNECT_PAUSE_MS,
         "metadata_max_age_ms": settings.metadata_max_age_ms,
-        "security_protocol": settings.security_protocol,
+        "security_protocol": settings.security.protocol,
     }
-    if settings.uses_tls:
-        options["ssl_context"] = settings.tls_context()
-    if settings.uses_sasl:
-        options["sasl_mechanism"] = settings.sasl_mechanism
-        options["sasl_plain_username"] = settings.sasl_username
-        options["sasl_plain_password"] = settings.sasl_password
+    if settings.security.uses_tls:
+        options["ssl_context"] = CurrentContext(settings.security.tls_context)
+    if settings.security.uses_sasl:
+        options |= sasl_options(settings.security)
     return options
 
 
@@ -80,7 +133,7 @@ def explain(error: Exception, settings: Settings) -> str:
     """Say what went wrong in words that an operator can act on, without secrets."""
     if isinstance(error, TopicAuthorizationFailedError):
         return (
-            f"the ACLs do not let {settings.who} follow {settings.topic}: "
+            f"the ACLs do not let {settings.security.who} follow {settings.topic}: "
             "it needs DESCRIBE and READ"
         )
     return settings.redact(str(error) if isinstance(error, KafkaError) else repr(error))

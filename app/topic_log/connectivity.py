@@ -1,8 +1,8 @@
 """Find out what keeps a broker from being reached, before the client is asked to.
 
 The clients say of an absent broker, an unknown certificate and a wrong password alike that there
-is no broker, and say it in dozens of log lines a minute. This says which, and costs one short
-connection.
+is no broker, and say it in dozens of log lines a minute; a wrong password they try four to ten
+times. This says which, and costs one short connection.
 """
 
 from __future__ import annotations
@@ -18,17 +18,20 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
+from app.settings.security_checks import PASSWORD_MECHANISMS
+from app.topic_log.errors import Refused, Unreachable
 from app.topic_log.handshake import (
     ANSWER_SECONDS,
     API_VERSIONS,
     OtherProtocol,
-    Unreachable,
     ask,
     ask_for_sasl,
     connected,
+    no_exchange,
     talk,
 )
 from app.topic_log.installed import adapter
+from app.topic_log.sign_in import new_exchange, require_credentials
 
 if TYPE_CHECKING:
     from app.settings import Settings
@@ -56,7 +59,8 @@ def reaching(settings: Settings) -> Iterator[str]:
     client tries one after the other, and waits for those that are silent.
 
     Raises:
-        Unreachable: there is no broker to be talked to, or it refuses the client.
+        Unreachable: there is no broker to be talked to.
+        Refused: there is, and it does not let this client in.
         OSError: a file of certificates or keys can no longer be read.
     """
     server = _first_that_answers(settings)
@@ -64,11 +68,6 @@ def reaching(settings: Settings) -> Iterator[str]:
         yield server
     except REFUSED as error:
         _first_that_answers(settings)  # or it has gone since then
-        if settings.uses_sasl:
-            raise Unreachable(
-                f"{server} answers, and then refuses {settings.who}: the user name or the "
-                f"password is wrong for {settings.sasl_mechanism}"
-            ) from error
         raise Unreachable(f"{server} answers, and then no more: {error}") from error
 
 
@@ -81,9 +80,9 @@ def silent_brokers(settings: Settings, cluster: Any) -> str | None:
     """
     brokers = {f"{broker.host}:{broker.port}": broker for broker in cluster.brokers()}
     told = [
-        f"{does_not_answer_at(brokers[server])}: {reason}"
-        for server, reason in ask_each(settings, [*brokers], head_start=0)
-        if reason
+        f"{does_not_answer_at(brokers[server])}: {trouble}"
+        for server, trouble in ask_each(settings, [*brokers], head_start=0)
+        if trouble
     ]
     return "; ".join(told) or None
 
@@ -97,16 +96,19 @@ def does_not_answer_at(broker: Any) -> str:
 
 
 def _first_that_answers(settings: Settings) -> str:
+    require_credentials(settings)
     servers = settings.bootstrap_servers.split(",")
-    reasons = {}
-    for server, reason in ask_each(settings, servers, HEAD_START_SECONDS):
-        if reason is None:
+    troubles = {}
+    for server, trouble in ask_each(settings, servers, HEAD_START_SECONDS, signs_in=True):
+        if isinstance(trouble, Refused):
+            raise trouble
+        if trouble is None:
             for other in servers:
                 if other != server:
                     _name_if_silent(other, settings)
             return server
-        reasons[server] = reason
-    told = "; ".join(f"{server}: {reasons[server]}" for server in servers)
+        troubles[server] = trouble
+    told = "; ".join(f"{server}: {troubles[server]}" for server in servers)
     raise Unreachable(f"no broker can be reached: {told}")
 
 
@@ -117,23 +119,28 @@ def _name_if_silent(server: str, settings: Settings) -> None:
     context = _tls_context(settings)
 
     def ask() -> None:
-        reason = _why_silent(server, settings, context)
-        if reason:
-            log.warning("A bootstrap server does not answer, others do: %s: %s", server, reason)
+        trouble = _trouble_with(server, settings, context, signs_in=False)
+        if trouble:
+            log.warning("A bootstrap server does not answer, others do: %s: %s", server, trouble)
 
     threading.Thread(target=ask, name="bootstrap server", daemon=True).start()
 
 
 def ask_each(
-    settings: Settings, servers: Sequence[str], head_start: float
-) -> Iterator[tuple[str, str | None]]:
+    settings: Settings, servers: Sequence[str], head_start: float, *, signs_in: bool = False
+) -> Iterator[tuple[str, Unreachable | None]]:
     """Ask servers one after the other, a slow one without holding up the next. Gives each as soon
-    as it is known why it does not answer; None if it does."""
+    as it is known what is wrong with it; None if nothing is.
+
+    Args:
+        head_start: seconds, before the next one is asked too.
+        signs_in: whether they are also asked to let this client in; else all before that.
+    """
     context = _tls_context(settings)
-    outcomes: queue.SimpleQueue[tuple[str, str | None]] = queue.SimpleQueue()
+    outcomes: queue.SimpleQueue[tuple[str, Unreachable | None]] = queue.SimpleQueue()
 
     def ask(server: str) -> None:
-        outcomes.put((server, _why_silent(server, settings, context)))
+        outcomes.put((server, _trouble_with(server, settings, context, signs_in)))
 
     to_ask, asked = [*servers], set[str]()
     deadline = time.monotonic()
@@ -145,28 +152,46 @@ def ask_each(
             deadline = time.monotonic() + OUTCOME_SECONDS
         wait = head_start if to_ask else max(deadline - time.monotonic(), 0)
         try:
-            server, reason = outcomes.get(timeout=wait) if wait else outcomes.get_nowait()
+            server, trouble = outcomes.get(timeout=wait) if wait else outcomes.get_nowait()
         except queue.Empty:
             if to_ask:
                 continue
             # in the middle of its resolver, for example
-            yield from ((server, f"no answer within {OUTCOME_SECONDS:g} s") for server in asked)
+            silent = Unreachable(f"no answer within {OUTCOME_SECONDS:g} s")
+            yield from ((server, silent) for server in asked)
             return
         asked.remove(server)
-        yield server, reason
+        yield server, trouble
 
 
 def _tls_context(settings: Settings) -> ssl.SSLContext | None:
-    return settings.tls_context() if settings.uses_tls else None
+    return settings.security.tls_context() if settings.security.uses_tls else None
 
 
-def _why_silent(server: str, settings: Settings, context: ssl.SSLContext | None) -> str | None:
-    """Why a server does not answer as Kafka, up to its authentication; None if it does."""
+def _trouble_with(
+    server: str, settings: Settings, context: ssl.SSLContext | None, signs_in: bool
+) -> Unreachable | None:
+    """Why a server does not answer as Kafka, or refuses this client; None if it does neither."""
+    security = settings.security
+    begin = functools.partial(new_exchange, security) if signs_in else no_exchange
     try:
-        talk(server, context, settings.sasl_mechanism)
-    except (OSError, OtherProtocol, Unreachable) as error:
-        return _other_protocol(server, settings, error) or _reason(error, settings)
+        talk(server, context, security.sasl_mechanism, begin)
+    except Refused as error:
+        return Refused(
+            f"{server} answers, and then refuses {security.who}: {_why_refused(settings, error)}"
+        )
+    except Unreachable as error:
+        return error
+    except (OSError, ValueError, OtherProtocol) as error:
+        return Unreachable(_other_protocol(server, settings, error) or _reason(error, settings))
     return None
+
+
+def _why_refused(settings: Settings, error: Refused) -> str:
+    mechanism = settings.security.sasl_mechanism
+    if mechanism in PASSWORD_MECHANISMS:
+        return f"the user name or the password is wrong for {mechanism}"
+    return f"it does not accept the token ({error})"
 
 
 def _other_protocol(server: str, settings: Settings, error: Exception) -> str | None:
@@ -175,20 +200,20 @@ def _other_protocol(server: str, settings: Settings, error: Exception) -> str | 
     of_certificates = isinstance(error, ssl.SSLCertVerificationError) or _wants_certificate(error)
     if not has_spoken or of_certificates or isinstance(error, ConnectionRefusedError):
         return None
-    for with_tls in (settings.uses_tls, not settings.uses_tls):
+    for with_tls in (settings.security.uses_tls, not settings.security.uses_tls):
         offered = _sasl_mechanisms(server, with_tls)
         if offered is None:
             continue
         faults = []
-        if with_tls != settings.uses_tls:
+        if with_tls != settings.security.uses_tls:
             faults.append("it speaks TLS" if with_tls else "it does not speak TLS")
-        if bool(offered) != settings.uses_sasl:
+        if bool(offered) != settings.security.uses_sasl:
             wants = f"it wants SASL, and offers {', '.join(offered)}"
             faults.append(wants if offered else "it has no SASL")
         spoken = ("SASL_" if offered else "") + ("SSL" if with_tls else "PLAINTEXT")
         if faults:
             return (
-                f"{'; '.join(faults)}: KAFKA_SECURITY_PROTOCOL is {settings.security_protocol}, "
+                f"{'; '.join(faults)}: KAFKA_SECURITY_PROTOCOL is {settings.security.protocol}, "
                 f"and has to be {spoken}"
             )
     return None
@@ -224,7 +249,7 @@ def _reason(error: Exception, settings: Settings) -> str:
         told = f"its certificate is not accepted: {error.verify_message}"
         return f"{told} ({variable})" if variable else told
     if isinstance(error, ssl.SSLError) and _wants_certificate(error):
-        if settings.ssl_certfile:
+        if settings.security.ssl_certfile:
             return f"it does not accept the certificate in KAFKA_SSL_CERTFILE ({error.reason})"
         return f"it wants a certificate of its clients (KAFKA_SSL_CERTFILE; {error.reason})"
     if isinstance(error, ssl.SSLError) and "ALERT" in (error.reason or ""):
@@ -237,7 +262,7 @@ def _reason(error: Exception, settings: Settings) -> str:
         return "connection refused"
     if isinstance(error, (ConnectionError, ssl.SSLError)):
         return (
-            f"it does not answer as Kafka does (is it Kafka, with {settings.security_protocol} as "
+            f"it does not answer as Kafka does (is it Kafka, with {settings.security.protocol} as "
             "KAFKA_SECURITY_PROTOCOL?)"
         )
     return str(error)

@@ -28,7 +28,7 @@ def open_consumer(settings: Settings, **options: Any) -> KafkaConsumer:
     with reaching(settings) as server:
         return open_client(
             KafkaConsumer,
-            **connection_options(settings, server),
+            **connection_options(settings, server, KafkaConsumer),
             auto_offset_reset="none",
             enable_auto_commit=False,
             **options,

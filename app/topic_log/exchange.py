@@ -27,6 +27,7 @@ from app.topic_log.error_codes import (
 )
 from app.topic_log.installed import adapter
 from app.topic_log.leaders import Leader, Leaders
+from app.topic_log.replicas import Replicas
 
 requests = adapter.requests
 
@@ -68,17 +69,32 @@ class Exchange:
         fetches: how many requests for records were sent.
     """
 
-    def __init__(self, consumer: KafkaConsumer, topic: str, reads_committed: bool) -> None:
+    def __init__(
+        self,
+        consumer: KafkaConsumer,
+        topic: str,
+        reads_committed: bool,
+        rack: str,
+        metadata_seconds: float,
+    ) -> None:
+        """
+        Args:
+            rack: where this client is; empty where it is not known.
+            metadata_seconds: for how long metadata counts.
+        """
         self._client = consumer._client
         self._cluster = consumer._client.cluster
         self._topic = topic
         self.leaders = Leaders(self._cluster, topic)
+        self._replicas = Replicas(rack, metadata_seconds)
         self._reads_committed = reads_committed
         self._fetch_version = requests.fetch_version(self._client)
         self._under_way: list[_Request] = []
         self._awaited: dict[int, _Request] = {}
         self._arrived: list[Callable[[], Iterator[Answer]]] = []
         self._answers: list[Answer] = []
+        # what the leader is to be asked, or in its place one that is nearer, by broker
+        self._redirected: dict[int, dict[int, Ask]] = defaultdict(dict)
         self._unconnected_since: dict[int, float] = {}
         self._ever_connected: set[int] = set()
         self.fetches = 0
@@ -87,6 +103,8 @@ class Exchange:
         """Take no answer any more to what this partition was asked."""
         self._awaited.pop(partition, None)
         self._answers = [answer for answer in self._answers if answer.partition != partition]
+        for asks in self._redirected.values():
+            asks.pop(partition, None)
 
     def ask(self, asks: Mapping[int, Ask], timeout: float) -> list[Answer]:
         """Ask what is not asked yet, and give the answers as soon as there are some.
@@ -99,8 +117,9 @@ class Exchange:
             TopicAuthorizationFailedError: the ACLs do not let this client read.
         """
         deadline = time.monotonic() + timeout
-        unsent = self._by_leader(asks)
+        unsent = self._by_broker(asks)
         while True:
+            self._send_redirected(unsent)
             self._send(unsent)
             left = 0.0 if self._answers else max(deadline - time.monotonic(), 0.0)
             self._client.poll(timeout_ms=min(left * 1000, CONNECTING_MS if unsent else WAIT_MS))
@@ -110,16 +129,27 @@ class Exchange:
                 answers, self._answers = self._answers, []
                 return answers
 
-    def _by_leader(self, asks: Mapping[int, Ask]) -> dict[int, dict[int, Ask]]:
-        by_leader: dict[int, dict[int, Ask]] = defaultdict(dict)
+    def _by_broker(self, asks: Mapping[int, Ask]) -> dict[int, dict[int, Ask]]:
+        by_broker: dict[int, dict[int, Ask]] = defaultdict(dict)
         for partition, ask in asks.items():
             if partition in self._awaited:
                 continue
             if error := self.leaders.error(partition):
                 self._answers.append(_error(partition, error))
             else:
-                by_leader[self._leader(partition).node][partition] = ask
-        return by_leader
+                by_broker[self._broker_to_ask(partition, ask)][partition] = ask
+        return by_broker
+
+    def _broker_to_ask(self, partition: int, ask: Ask) -> int:
+        """Only for what is new: what was there before, a replica may not have yet."""
+        is_for_new = isinstance(ask, AskRecords) and ask.may_wait
+        nearest = self._replicas.nearest(partition) if is_for_new else None
+        return self._leader(partition).node if nearest is None else nearest
+
+    def _send_redirected(self, unsent: dict[int, dict[int, Ask]]) -> None:
+        redirected, self._redirected = self._redirected, defaultdict(dict)
+        for node, asks in redirected.items():
+            unsent.setdefault(node, {}).update(asks)
 
     def _leader(self, partition: int) -> Leader:
         leader = self.leaders.of(partition)
@@ -137,10 +167,8 @@ class Exchange:
             elif self._is_late(self._unconnected_since.setdefault(node, time.monotonic())):
                 del self._unconnected_since[node]
                 detail = self._why_unconnected(node)
-                self._answers += [
-                    PartitionError(partition, NO_CONNECTION, detail)
-                    for partition in unsent.pop(node)
-                ]
+                for partition, ask in unsent.pop(node).items():
+                    self._answers += self._failed(node, partition, ask, NO_CONNECTION, detail)
 
     def _why_unconnected(self, node: int) -> str:
         broker = self._cluster.broker_metadata(node)
@@ -180,7 +208,13 @@ class Exchange:
             self._send_request(
                 request,
                 requests.fetch_request(
-                    self._fetch_version, self._topic, partitions, wait_ms, ANSWER_BYTES, level
+                    self._fetch_version,
+                    self._topic,
+                    partitions,
+                    wait_ms,
+                    ANSWER_BYTES,
+                    level,
+                    self._replicas.rack if may_wait else "",
                 ),
                 functools.partial(self._fetched, request, [*dict(in_order)]),
             )
@@ -220,9 +254,19 @@ class Exchange:
         yield from self._failures(request, NO_CONNECTION, detail)
 
     def _failures(self, request: _Request, name: str, detail: str) -> Iterator[Answer]:
-        for partition in request.asks:
+        for partition, ask in request.asks.items():
             if self._claim(request, partition):
-                yield PartitionError(partition, name, detail)
+                yield from self._failed(request.node, partition, ask, name, detail)
+
+    def _failed(
+        self, node: int, partition: int, ask: Ask, name: str, detail: str
+    ) -> Iterator[Answer]:
+        """What a broker that is nearer than the leader does not answer, the leader is asked."""
+        if node != self._replicas.nearest(partition):
+            yield PartitionError(partition, name, detail)
+            return
+        self._replicas.note_failure()
+        self._redirected[self._leader(partition).node][partition] = ask
 
     def _claim(self, request: _Request, partition: int) -> bool:
         """Whether the partition still awaits the answer to this request; then it has it now."""
@@ -253,20 +297,29 @@ class Exchange:
         for partition in in_order:
             if partition not in answers:
                 continue
-            error, high_watermark, stable, log_start, aborted, records = answers[partition]
+            error, high_watermark, stable, log_start, aborted, nearest, records = answers[partition]
             is_conclusive, none_before = none_before, none_before and not records
             if not self._claim(request, partition):
                 continue
-            if error:
-                yield _error(partition, error)
-                continue
             ask = request.asks[partition]
             assert isinstance(ask, AskRecords)
+            if error:
+                _require_authorized(error)
+                yield from self._failed(request.node, partition, ask, *look_up(error))
+                continue
+            if nearest not in (-1, request.node):
+                self._replicas.note(partition, nearest)
+                self._redirected[nearest][partition] = ask
+                continue
             try:
                 batches = Batches(partition, records, aborted if self._reads_committed else ())
             except KafkaError as unreadable:
                 yield PartitionError(partition, "UNREADABLE_ANSWER", str(unreadable))
                 continue
+            if request.node == self._replicas.nearest(partition):
+                # it hears of the end later than the leader has told it
+                stable = max(stable, ask.offset)
+                high_watermark = max(high_watermark, ask.offset)
             end = stable if self._reads_committed and stable >= 0 else high_watermark
             yield Fetched(partition, ask, end, high_watermark, log_start, batches, is_conclusive)
 
@@ -293,6 +346,10 @@ def _error(partition: int, code: int) -> PartitionError:
     Raises:
         TopicAuthorizationFailedError: which goes for every partition.
     """
+    _require_authorized(code)
+    return PartitionError(partition, *look_up(code))
+
+
+def _require_authorized(code: int) -> None:
     if code == TOPIC_AUTHORIZATION_FAILED:
         raise TopicAuthorizationFailedError
-    return PartitionError(partition, *look_up(code))

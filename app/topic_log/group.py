@@ -13,9 +13,10 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import GroupAuthorizationFailedError, IncompatibleBrokerVersion
 from kafka.structs import OffsetAndMetadata
 
-from app.backoff import backoff_seconds
+from app.backoff import backoff_seconds, refused_backoff_seconds
 from app.topic_log.admin import admin_client
 from app.topic_log.consumers import close_quietly
+from app.topic_log.errors import Refused
 from app.topic_log.installed import adapter
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class Group:
         self._committed: Mapping[TopicPartition, int] = {}
         self._committed_at = 0.0
         self._failures = 0
+        self._refusals = 0
         self._failing_since: float | None = None
         self._told: set[str] = set()
 
@@ -108,7 +110,7 @@ class Group:
                 break
             except Exception as error:  # noqa: BLE001  # whatever it is, the next try may succeed
                 self._note_failure(error)
-                pause = backoff_seconds(self._failures, LONGEST_RETRY_SECONDS)
+                pause = self._backoff_seconds()
         self._close_consumer()
 
     def _pause(self, seconds: float) -> None:
@@ -157,12 +159,21 @@ class Group:
             self._close_consumer()
             raise
 
+    def _backoff_seconds(self) -> float:
+        if self._refusals:
+            return refused_backoff_seconds(self._refusals)
+        return backoff_seconds(self._failures, LONGEST_RETRY_SECONDS)
+
     def _note_failure(self, error: Exception) -> None:
         now = self._now()
         self._failures += 1
+        self._refusals = self._refusals + 1 if isinstance(error, Refused) else 0
         self._failing_since = now if self._failing_since is None else self._failing_since
         name = type(error).__name__
-        if now >= self._failing_since + TOLD_AFTER_SECONDS and name not in self._told:
+        if now < self._failing_since + TOLD_AFTER_SECONDS:
+            return
+        self._close_consumer()  # whatever is wrong, a new one finds out once
+        if name not in self._told:
             self._told.add(name)
             log.warning(
                 "The position cannot be committed under the group %s, and following goes on: %s",

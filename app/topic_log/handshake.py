@@ -1,4 +1,4 @@
-"""The first words with a broker: which versions it knows, and which SASL mechanisms."""
+"""The first words with a broker: which versions it knows, which SASL mechanisms, and who asks."""
 
 from __future__ import annotations
 
@@ -7,35 +7,39 @@ import re
 import socket
 import ssl
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from app.topic_log.client import TopicLogError
+from app.topic_log.adapter import SaslExchange
+from app.topic_log.errors import Refused, Unreachable
 
 ANSWER_SECONDS = 2.0
 LONGEST_ANSWER = 64 * 1024
 
 # https://kafka.apache.org/protocol#protocol_api_keys
-METADATA, SASL_HANDSHAKE, API_VERSIONS = 3, 17, 18
+METADATA, SASL_HANDSHAKE, API_VERSIONS, SASL_AUTHENTICATE = 3, 17, 18, 36
 # https://kafka.apache.org/protocol#protocol_error_codes
 UNSUPPORTED_SASL_MECHANISM, ILLEGAL_SASL_STATE = 33, 34
-
-
-class Unreachable(TopicLogError):
-    """No broker can be talked to; the text says for each of them why."""
 
 
 class OtherProtocol(Exception):
     """The listener and the client do not speak the same."""
 
 
-def talk(server: str, context: ssl.SSLContext | None, sasl_mechanism: str | None) -> None:
-    """Ask what a client asks first, up to authentication.
+def talk(
+    server: str,
+    context: ssl.SSLContext | None,
+    sasl_mechanism: str | None,
+    new_exchange: Callable[[str], SaslExchange | None],
+) -> None:
+    """Ask what a client asks first.
 
     Args:
         context: None for a listener without TLS.
         sasl_mechanism: None for one without SASL.
+        new_exchange: begins to sign in at a host; where it gives None, nobody signs in.
 
     Raises:
+        Refused: it does not let this client in.
         OSError: it does not answer, or not as Kafka does.
         OtherProtocol: it does, and wants SASL or TLS, or neither.
         Unreachable: it does not offer this mechanism.
@@ -54,6 +58,13 @@ def talk(server: str, context: ssl.SSLContext | None, sasl_mechanism: str | None
             )
         if error == ILLEGAL_SASL_STATE:
             raise OtherProtocol
+        exchange = new_exchange(_address(server)[0])
+        if exchange:
+            _sign_in(connection, exchange)
+
+
+def no_exchange(host: str) -> None:
+    """Begin to sign in nowhere."""
 
 
 @contextlib.contextmanager
@@ -87,6 +98,27 @@ def ask_for_sasl(connection: socket.socket, mechanism: str) -> tuple[int, list[s
     except (struct.error, UnicodeDecodeError) as unreadable:
         raise ConnectionError from unreadable
     return error, sorted(offered)
+
+
+def _sign_in(connection: socket.socket, exchange: SaslExchange) -> None:
+    """
+    Raises:
+        Refused: the broker's words are in the text.
+    """
+    while not exchange.is_done():
+        said = exchange.auth_bytes()
+        answer = ask(
+            connection, SASL_AUTHENTICATE, version=0, body=struct.pack(">i", len(said)) + said
+        )
+        try:
+            error, size = struct.unpack_from(">hh", answer)
+            at = 4 + max(size, 0)
+            if error:
+                raise Refused(answer[4:at].decode(errors="replace"))
+            (size,) = struct.unpack_from(">i", answer, at)
+            exchange.receive(answer[at + 4 : at + 4 + max(size, 0)])
+        except (struct.error, ValueError, KeyError) as unreadable:
+            raise ConnectionError from unreadable
 
 
 def ask(connection: socket.socket, api: int, version: int, body: bytes = b"") -> bytes:

@@ -12,9 +12,9 @@ from app.topic_log.admin import create_topic
 from app.topic_log.answers import Answer, Ask
 from app.topic_log.connectivity import silent_brokers
 from app.topic_log.consumers import close_quietly, open_consumer
+from app.topic_log.errors import Unreachable
 from app.topic_log.exchange import Exchange
 from app.topic_log.group import Group
-from app.topic_log.handshake import Unreachable
 from app.topic_log.installed import adapter
 from app.topic_log.metadata import BrokersLost, TopicMetadata
 
@@ -56,7 +56,11 @@ class TopicLog:
             self._consumer = self._open_reader()
             on_failure.callback(close_quietly, self._consumer)
             self._exchange = Exchange(
-                self._consumer, self._topic, settings.isolation_level != "READ_UNCOMMITTED"
+                self._consumer,
+                self._topic,
+                settings.isolation_level != "READ_UNCOMMITTED",
+                settings.client_rack or "",
+                settings.metadata_max_age_ms / 1000,
             )
             self._metadata = TopicMetadata(self._consumer, self._topic, before_wait)
             on_failure.pop_all()

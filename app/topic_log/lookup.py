@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError, OffsetOutOfRangeError
 
-from app.topic_log.client import TopicLogError, explain
+from app.topic_log.client import explain
 from app.topic_log.connectivity import ask_each
 from app.topic_log.consumers import open_consumer
+from app.topic_log.errors import TopicLogError, Unreachable
 from app.topic_log.installed import adapter
 from app.topic_log.producer import Outgoing
 
@@ -37,7 +38,7 @@ class Cluster(NamedTuple):
     trouble: str | None
 
 
-def ask_bootstrap_servers(settings: Settings) -> Iterator[tuple[str, str | None]]:
+def ask_bootstrap_servers(settings: Settings) -> Iterator[tuple[str, Unreachable | None]]:
     """Ask each; gives why it does not answer, None if it does.
 
     Raises:
@@ -46,7 +47,7 @@ def ask_bootstrap_servers(settings: Settings) -> Iterator[tuple[str, str | None]
     return ask_each(settings, settings.bootstrap_servers.split(","), 0)
 
 
-def ask_brokers(settings: Settings, cluster: Cluster) -> dict[int, str | None]:
+def ask_brokers(settings: Settings, cluster: Cluster) -> dict[int, Unreachable | None]:
     """Ask each at its advertised address; gives by number why it does not answer."""
     troubles = dict(ask_each(settings, [*cluster.brokers.values()], 0))
     return {number: troubles[server] for number, server in cluster.brokers.items()}

@@ -13,7 +13,7 @@ from kafka.errors import (
     UnknownTopicOrPartitionError,
 )
 
-from app.topic_log.client import TopicLogError
+from app.topic_log.errors import TopicLogError
 from app.topic_log.installed import adapter
 from app.topic_log.responsive import RESPONSIVE_SECONDS
 

@@ -73,7 +73,7 @@ class Delivery:
         }
         with reaching(settings) as server:
             self._producer = KafkaProducer(
-                **{**connection_options(settings, server), **options},
+                **{**connection_options(settings, server, KafkaProducer), **options},
                 acks="all",
                 max_block_ms=int(SEND_SECONDS * 1000),
             )
@@ -170,7 +170,7 @@ class NotTaken(Exception):
 def _words(error: KafkaError, settings: Settings) -> str:
     if isinstance(error, TopicAuthorizationFailedError):
         return (
-            f"the ACLs do not let {settings.who} write to {settings.topic}: "
+            f"the ACLs do not let {settings.security.who} write to {settings.topic}: "
             "it needs DESCRIBE and WRITE"
         )
     if isinstance(error, MessageSizeTooLargeError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+from collections.abc import Callable, Collection
 from typing import TYPE_CHECKING
 
 from flask import Flask, Response, request
@@ -32,19 +33,27 @@ HEADERS = {
 NOT_STORED = ("Cache-Control", "no-store")
 
 
-def register(app: Flask, token: str | None) -> None:
-    """Ask for `token` as a bearer token (RFC 6750) if there is one, and set the headers."""
-    if token:
-        app.before_request(lambda: _require(token))
+def register(app: Flask, tokens: Callable[[], Collection[str]]) -> None:
+    """Ask for one of the tokens as a bearer token (RFC 6750) if there are any, and set the headers.
+
+    Args:
+        tokens: gives those that are accepted now.
+    """
+    app.before_request(lambda: _require_one_of(tokens()))
     app.after_request(_set_headers)
 
 
-def has_token(environ: WSGIEnvironment, token: str | None) -> bool:
-    """Whether a request has the token, if there is one, as nearly all clients spell it."""
-    if token is None:
+def has_token(environ: WSGIEnvironment, tokens: Collection[str]) -> bool:
+    """Whether a request has one of the tokens, if there are any, as nearly all clients spell it."""
+    if not tokens:
         return True
-    given = environ.get("HTTP_AUTHORIZATION", "")
-    return hmac.compare_digest(given.encode(), f"Bearer {token}".encode())
+    scheme, _, given = environ.get("HTTP_AUTHORIZATION", "").partition(" ")
+    return scheme == "Bearer" and _is_one_of(given, tokens)
+
+
+def _is_one_of(given: str, tokens: Collection[str]) -> bool:
+    """Compare with all, so that the time it takes does not tell which is nearest."""
+    return sum(hmac.compare_digest(given.encode(), token.encode()) for token in tokens) > 0
 
 
 def is_open(path: str, endpoint: str | None) -> bool:
@@ -52,8 +61,8 @@ def is_open(path: str, endpoint: str | None) -> bool:
     return path in PROBES or endpoint in PAGES
 
 
-def _require(token: str) -> None:
-    if is_open(request.path, request.endpoint):
+def _require_one_of(tokens: Collection[str]) -> None:
+    if not tokens or is_open(request.path, request.endpoint):
         return
     given = request.authorization
     if given is None or given.type != "bearer" or given.token is None:
@@ -61,7 +70,7 @@ def _require(token: str) -> None:
             "a bearer token is needed: Authorization: Bearer ...",
             www_authenticate=WWWAuthenticate("bearer", {"realm": REALM}),
         )
-    if not hmac.compare_digest(given.token.encode(), token.encode()):
+    if not _is_one_of(given.token, tokens):
         raise Unauthorized(
             "the bearer token is wrong",
             www_authenticate=WWWAuthenticate("bearer", {"realm": REALM, "error": "invalid_token"}),

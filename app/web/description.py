@@ -172,7 +172,7 @@ def describe(service: Service) -> dict[str, Any]:
         servers=[{"url": ".", "description": "this service"}],
         plugins=[MarshmallowPlugin()],
     )
-    wants_token = service.settings.api_token is not None
+    wants_token = bool(service.settings.api_tokens())
     if wants_token:
         spec.components.security_scheme("token", {"type": "http", "scheme": "bearer"})
     unauthorized = dict.fromkeys(OPERATIONS, _problem("the bearer token is missing or wrong"))

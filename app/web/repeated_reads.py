@@ -24,6 +24,7 @@ Asked = tuple[str | None, ...]
 class _Answer(NamedTuple):
     # not the snapshot itself, with which a model that is served no more would be kept
     snapshot: weakref.ref[Snapshot]
+    tokens: tuple[str, ...]
     status: str
     headers: list[tuple[str, str]]
     body: list[bytes]
@@ -45,9 +46,11 @@ class RepeatedReads:
         snapshot = self._service.state.view().snapshot
         if snapshot is None or self._service.consumer.status.stale_seconds:
             return self._wsgi_app(environ, start_response)
+        tokens = self._service.settings.api_tokens()
         answer = self._answers.get(asked)
-        if answer is None or answer.snapshot() is not snapshot:
-            return self._ask_flask(asked, snapshot, environ, start_response)
+        # a token that was accepted may not be any more
+        if answer is None or answer.snapshot() is not snapshot or answer.tokens != tokens:
+            return self._ask_flask(asked, snapshot, tokens, environ, start_response)
         seconds = time.perf_counter() - began
         self._service.metrics.count(PATH, "GET", int(answer.status[:3]), seconds)
         start_response(answer.status, answer.headers)
@@ -57,6 +60,7 @@ class RepeatedReads:
         self,
         asked: Asked,
         snapshot: Snapshot,
+        tokens: tuple[str, ...],
         environ: WSGIEnvironment,
         start_response: StartResponse,
     ) -> Iterable[bytes]:
@@ -77,12 +81,12 @@ class RepeatedReads:
             kept = {
                 key: answer
                 for key, answer in self._answers.items()
-                if answer.snapshot() is snapshot
+                if answer.snapshot() is snapshot and answer.tokens == tokens
             }
             if len(kept) < MOST_ANSWERS:
                 self._answers = {
                     **kept,
-                    asked: _Answer(weakref.ref(snapshot), status, headers, body),
+                    asked: _Answer(weakref.ref(snapshot), tokens, status, headers, body),
                 }
         return body
 

@@ -11,6 +11,7 @@ from app import logs
 from app.following.event_log import EventLog
 from app.logs import Throttle
 from app.settings import Settings
+from app.settings.security import SecuritySettings
 
 # JSON and Python write it otherwise
 SECRET = 's3cret\xe9"'
@@ -100,7 +101,12 @@ def logged(monkeypatch, capsys, *args, **settings) -> str:
 @pytest.mark.parametrize("log_format", ["text", "json"])
 def test_hides_secrets_in_lines_and_tracebacks(monkeypatch, capsys, log_format):
     shown = logged(
-        monkeypatch, capsys, "it is %s", SECRET, log_format=log_format, sasl_password=SECRET
+        monkeypatch,
+        capsys,
+        "it is %s",
+        SECRET,
+        log_format=log_format,
+        security=SecuritySettings(sasl_password=SECRET),
     )
     assert "it is (hidden)" in shown
     assert "ValueError: cannot do with (hidden)" in shown
@@ -111,7 +117,8 @@ def test_hides_secrets_in_lines_and_tracebacks(monkeypatch, capsys, log_format):
 def test_a_topic_that_is_like_a_secret_does_not_tell_it(monkeypatch, capsys, log_format):
     monkeypatch.setattr(logging.getLogger(), "handlers", [])
     monkeypatch.setattr(logging.getLogger(), "level", logging.INFO)
-    given = Settings(topic="password-topic", sasl_password="password", log_format=log_format)
+    security = SecuritySettings(sasl_password="password")
+    given = Settings(topic="password-topic", security=security, log_format=log_format)
     logs.configure(given)
     logging.getLogger("app.test").info("Following: %s", given)
     shown = capsys.readouterr().err

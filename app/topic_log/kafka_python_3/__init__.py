@@ -11,6 +11,8 @@ from kafka.net.compat import KafkaNetClient
 from kafka.net.manager import KafkaConnectionManager
 
 from app.topic_log.kafka_python_3 import requests as requests
+from app.topic_log.kafka_python_3.sasl import TokenProvider as TokenProvider
+from app.topic_log.kafka_python_3.sasl import sasl_exchange as sasl_exchange
 from app.topic_log.kafka_python_3.threadless import ThreadlessClient
 from app.topic_log.private_names import require_common_names, require_names
 

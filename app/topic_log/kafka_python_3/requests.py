@@ -32,6 +32,7 @@ def fetch_request(
     wait_ms: int,
     max_bytes: int,
     isolation_level: int,
+    rack: str,
 ) -> Any:
     asked = [
         _Partition(
@@ -54,7 +55,7 @@ def fetch_request(
         session_epoch=-1,
         topics=[_Topic(topic=topic, partitions=asked)],
         forgotten_topics_data=[],
-        rack_id="",
+        rack_id=rack,
     )
 
 
@@ -68,6 +69,7 @@ def fetch_answers(response: Any) -> Iterator[FetchAnswer]:
                 answer.last_stable_offset,
                 answer.log_start_offset if response.API_VERSION >= 5 else None,
                 [(one.producer_id, one.first_offset) for one in answer.aborted_transactions or ()],
+                answer.preferred_read_replica if response.API_VERSION >= 11 else -1,
                 answer.records,
             )
 

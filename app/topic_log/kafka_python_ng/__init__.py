@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -16,11 +15,12 @@ from kafka.errors import (
     NoBrokersAvailable,
     UnrecognizedBrokerVersion,
 )
-from kafka.sasl import scram
 
 from app.topic_log.adapter import RECEIVE_BYTES
 from app.topic_log.kafka_python_ng import requests as requests
 from app.topic_log.kafka_python_ng.metadata import MetadataClient
+from app.topic_log.kafka_python_ng.sasl import TokenProvider as TokenProvider
+from app.topic_log.kafka_python_ng.sasl import sasl_exchange as sasl_exchange
 from app.topic_log.private_names import require_common_names, require_names
 
 NAME = "kafka-python-ng"
@@ -39,9 +39,6 @@ STEP_MS = 100
 require_common_names(NAME, MADE_FOR)
 require_names(NAME, MADE_FOR, KafkaClient, "_idle_expiry_manager", "get_api_versions")
 require_names(NAME, MADE_FOR, ClusterMetadata, "unauthorized_topics")
-
-# it logs to the root logger, where a wrong password makes hundreds of lines
-scram.log = logging.getLogger(scram.__name__)
 
 
 class _BoundedClient(KafkaClient):  # type: ignore[misc]  # the client has no types

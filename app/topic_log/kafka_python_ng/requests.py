@@ -33,6 +33,7 @@ def fetch_request(
     wait_ms: int,
     max_bytes: int,
     isolation_level: int,
+    rack: str,
 ) -> Any:
     head = -1, wait_ms, 1, max_bytes, isolation_level
     if version < 11:
@@ -41,13 +42,13 @@ def fetch_request(
         )
     of_no_session = 0, -1
     asked = [(number, epoch, offset, -1, size) for number, epoch, offset, size in partitions]
-    return FetchRequest[version](*head, *of_no_session, [(topic, asked)], [], "")
+    return FetchRequest[version](*head, *of_no_session, [(topic, asked)], [], rack)
 
 
 def fetch_answers(response: Any) -> Iterator[FetchAnswer]:
     for _, partitions in response.topics:
-        for number, error, high_watermark, stable, *log_start, aborted, records in (
-            (*fields[:-2], fields[-1]) if response.API_VERSION >= 11 else fields
+        for number, error, high_watermark, stable, *log_start, aborted, preferred, records in (
+            fields if response.API_VERSION >= 11 else (*fields[:-1], -1, fields[-1])
             for fields in partitions
         ):
             yield (
@@ -57,6 +58,7 @@ def fetch_answers(response: Any) -> Iterator[FetchAnswer]:
                 stable,
                 log_start[0] if log_start else None,
                 aborted or (),
+                preferred,
                 records,
             )
 

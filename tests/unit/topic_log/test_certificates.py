@@ -14,8 +14,9 @@ import pytest
 import trustme
 
 from app.settings import Settings
+from app.settings.security import SecuritySettings
 from app.topic_log.connectivity import reaching
-from app.topic_log.handshake import Unreachable
+from app.topic_log.errors import Unreachable
 
 
 @contextlib.contextmanager
@@ -63,8 +64,7 @@ def test_names_the_variable_that_matters_for_a_certificate(
         settings = Settings(
             topic="t",
             bootstrap_servers=f"{host}:{port}",
-            security_protocol="SSL",
-            ssl_cafile=str(tmp_path / "ca"),
+            security=SecuritySettings(protocol="SSL", ssl_cafile=str(tmp_path / "ca")),
         )
         with pytest.raises(Unreachable) as raised, reaching(settings):
             pass

@@ -13,7 +13,8 @@ from kafka.errors import KafkaError
 from app.settings import Settings
 from app.topic_log import TopicLog, exchange
 from app.topic_log.admin import create_topic
-from app.topic_log.client import TopicLogError, connection_options, open_client
+from app.topic_log.client import connection_options, open_client
+from app.topic_log.errors import TopicLogError
 from dev.broker import EmbeddedBroker
 from tests.support.clients import IS_KAFKA_PYTHON_3
 from tests.support.waiting import eventually
@@ -63,5 +64,7 @@ def test_what_to_do_is_said_of_a_broker_that_knows_no_request_to_create_a_topic(
 
 
 def test_a_request_may_take_as_long_as_is_said():
-    options = connection_options(Settings(topic="t", request_timeout_ms=2000), "localhost:9092")
+    options = connection_options(
+        Settings(topic="t", request_timeout_ms=2000), "localhost:9092", KafkaConsumer
+    )
     assert options["request_timeout_ms"] == 2000

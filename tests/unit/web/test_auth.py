@@ -15,18 +15,18 @@ from tests.support.still import still_app
 TOKEN = "s3cret.token~1=="
 
 
-def client(token: str | None):
+def client(*tokens: str):
     state = State()
     app = still_app(state)
     state.publish(Snapshot("77"), {0: 0})
     app.register_blueprint(views.blueprint)
     problems.register(app)
-    protection.register(app, token)
+    protection.register(app, lambda: tokens)
     return app.test_client()
 
 
 def test_without_a_token_everyone_is_answered():
-    assert client(None).get("/state").status_code == 200
+    assert client().get("/state").status_code == 200
 
 
 def test_with_a_token_only_who_has_it_is_answered():
@@ -94,7 +94,7 @@ def test_probes_need_no_token(path):
 
 @pytest.mark.parametrize("path", ["/", "/state", "/nowhere"])
 def test_browsers_may_use_nothing_with_an_answer_that_is_not_of_this_service(path):
-    headers = client(None).get(path).headers
+    headers = client().get(path).headers
     policy = dict(part.split(maxsplit=1) for part in headers["Content-Security-Policy"].split("; "))
     assert policy["default-src"] == "'none'"
     assert policy["frame-ancestors"] == "'none'"
@@ -107,10 +107,10 @@ def test_browsers_may_use_nothing_with_an_answer_that_is_not_of_this_service(pat
 
 @pytest.mark.parametrize("path", ["/", "/state", "/nowhere", "/healthz"])
 def test_no_header_is_sent_twice(path):
-    names = [name.lower() for name, _ in client(None).get(path).headers]
+    names = [name.lower() for name, _ in client().get(path).headers]
     assert sorted(names) == sorted(set(names))
 
 
 def test_only_the_state_may_be_kept_and_only_to_be_checked():
-    assert client(None).get("/state").headers["Cache-Control"] == "no-cache, no-transform"
-    assert client(None).get("/healthz").headers["Cache-Control"] == "no-store"
+    assert client().get("/state").headers["Cache-Control"] == "no-cache, no-transform"
+    assert client().get("/healthz").headers["Cache-Control"] == "no-store"

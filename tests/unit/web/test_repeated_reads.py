@@ -107,6 +107,18 @@ def test_the_token_is_asked_for_each_time():
     assert same(read, Authorization=right)
 
 
+def test_a_token_that_is_no_longer_accepted_is_asked_for_again(tmp_path, monkeypatch):
+    monkeypatch.setattr("app.settings.settings.TOKENS_SECONDS", 0)
+    file = tmp_path / "tokens"
+    file.write_text(f"{TOKEN}\nanother-of-many-letters\n")
+    read = Read(api_token_file=str(file))
+    assert same(read, Authorization=f"Bearer {TOKEN}")
+    file.write_text("another-of-many-letters\n")
+    given = {"Authorization": f"Bearer {TOKEN}"}
+    assert read.client.get("/state", headers=given).status_code == 401
+    assert same(read, Authorization="Bearer another-of-many-letters")
+
+
 def test_both_are_counted(read):
     same(read)
     text = read.service.metrics.expose("")[0].decode()

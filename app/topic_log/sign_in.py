@@ -1,0 +1,60 @@
+"""Signing in by SASL: with what the clients do, and once before them to know what comes of it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from app.settings.security_checks import OAUTHBEARER
+from app.topic_log.adapter import SaslExchange
+from app.topic_log.installed import adapter
+from app.topic_log.tokens import Tokens, tokens_of
+
+if TYPE_CHECKING:
+    from app.settings import Settings
+    from app.settings.security import SecuritySettings
+
+
+class _TokenProvider(adapter.TokenProvider):  # type: ignore[misc, name-defined]
+    """Gives the clients a token each time they sign in."""
+
+    def __init__(self, tokens: Tokens, extensions: dict[str, str]) -> None:
+        self._tokens = tokens
+        self._extensions = extensions
+
+    def token(self) -> str:
+        return self._tokens.current()
+
+    def extensions(self) -> dict[str, str]:
+        return self._extensions
+
+
+def sasl_options(security: SecuritySettings) -> dict[str, Any]:
+    """What every client of the cluster is told of SASL. Secrets are not in it: a client asks for
+    them each time it signs in, so that they may change."""
+    options: dict[str, Any] = {"sasl_mechanism": security.sasl_mechanism}
+    if security.sasl_mechanism == OAUTHBEARER:
+        provider = _TokenProvider(tokens_of(security), dict(security.oauth_extensions))
+        return options | {"sasl_oauth_token_provider": provider}
+    return options | {
+        "sasl_plain_username": security.sasl_username,
+        "sasl_plain_password": security.password,
+    }
+
+
+def require_credentials(settings: Settings) -> None:
+    """
+    Raises:
+        Unreachable: there is nothing to sign in with now.
+        Refused: a token endpoint refuses this client.
+    """
+    security = settings.security
+    if security.uses_sasl and security.sasl_mechanism == OAUTHBEARER:
+        tokens_of(security).current()
+
+
+def new_exchange(security: SecuritySettings, host: str) -> SaslExchange | None:
+    """Begin what a client and a broker say to each other until it has signed in; None without
+    SASL."""
+    if not security.uses_sasl:
+        return None
+    return adapter.sasl_exchange(host, sasl_options(security))
