@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from app.settings.dotted_path import resolve
+from app.settings.dotted_path import not_accepted, resolve
 from app.settings.security_checks import MSK_IAM
 from app.topic_log.errors import Refused, Unreachable
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+ACCEPTED = "accepted is the dotted path of a callable that gives a token and when it expires"
 # of a token's life, after which the next one is fetched; Kafka's own clients do so too
 # (sasl.login.refresh.window.factor)
 REFRESH_FACTOR = 0.8
@@ -151,8 +152,13 @@ def _source(security: SecuritySettings) -> Callable[[], Token]:
     provide = resolve(
         "KAFKA_OAUTH_TOKEN_PROVIDER",
         security.oauth_token_provider,
-        "accepted is the dotted path of a callable that gives a token and when it expires",
+        ACCEPTED,
     )
+    if not callable(provide):
+        told = f"that is a {type(provide).__name__}"
+        raise not_accepted(
+            "KAFKA_OAUTH_TOKEN_PROVIDER", security.oauth_token_provider, ACCEPTED, told
+        )
     return functools.partial(_from_provider, security.oauth_token_provider, provide)
 
 

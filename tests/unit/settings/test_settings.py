@@ -409,5 +409,5 @@ def test_gunicorn_ends_at_once_on_a_setting_that_makes_no_sense(options):
 def test_the_readme_lists_every_variable():
     section = (ROOT / "README.md").read_text().partition("\n## Settings\n")[2].partition("\n## ")[0]
     names = "".join(re.findall(r"^\| (`[^|]*`) \|", section, re.MULTILINE))
-    known = variables(Settings).keys() | variables(ModelSettings).keys()
+    known = {*variables(Settings), *variables(SecuritySettings), *variables(ModelSettings)}
     assert set(re.findall("[A-Z_]+", names)) == known

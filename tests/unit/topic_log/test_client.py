@@ -6,14 +6,14 @@ import threading
 
 import psutil
 import pytest
-from kafka import KafkaConsumer
+from kafka import KafkaConsumer, KafkaProducer
 from kafka.admin import KafkaAdminClient
 from kafka.errors import KafkaError
 
-from app.settings import Settings
+from app.settings import Settings, SettingsError
 from app.topic_log import TopicLog, exchange
 from app.topic_log.admin import create_topic
-from app.topic_log.client import connection_options, open_client
+from app.topic_log.client import check_settings, connection_options, open_client
 from app.topic_log.errors import TopicLogError
 from dev.broker import EmbeddedBroker
 from tests.support.clients import IS_KAFKA_PYTHON_3
@@ -68,3 +68,29 @@ def test_a_request_may_take_as_long_as_is_said():
         Settings(topic="t", request_timeout_ms=2000), "localhost:9092", KafkaConsumer
     )
     assert options["request_timeout_ms"] == 2000
+
+
+def test_options_that_there_is_no_setting_for_are_passed_on():
+    settings = Settings(topic="t", client_options='{"receive_buffer_bytes":65536,"linger_ms":5}')
+    check_settings(settings)
+    options = connection_options(settings, "localhost:9092", KafkaConsumer)
+    assert options["receive_buffer_bytes"] == 65536
+    assert "linger_ms" not in options  # of producers
+    assert connection_options(settings, "localhost:9092", KafkaProducer)["linger_ms"] == 5
+
+
+@pytest.mark.parametrize(
+    "name", ["group_id", "sasl_mechanism", "proxy_url", "fetch_min_bytes", "x"]
+)
+def test_options_that_have_no_effect_or_a_setting_are_refused(name):
+    settings = Settings(topic="t", client_options=f'{{"{name}":"s3cret"}}')
+    with pytest.raises(
+        SettingsError, match=f"KAFKA_CLIENT_OPTIONS has '{name}': accepted of kafka"
+    ) as e:
+        check_settings(settings)
+    assert "s3cret" not in str(e.value)
+
+
+def test_brokers_are_told_the_name_of_the_client():
+    options = connection_options(Settings(topic="t"), "localhost:9092", KafkaConsumer)
+    assert options["client_id"] == "kafka-state"
