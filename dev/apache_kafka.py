@@ -122,8 +122,10 @@ def _archive() -> Path:
     return libs() / "classes.jsa"
 
 
-def java(main_class: str, *arguments: str, heap: str = "256m") -> list[str]:
-    """The command that runs one of Kafka's own programs."""
+def java(
+    main_class: str, *arguments: str, heap: str = "256m", jvm: Mapping[str, str] | None = None
+) -> list[str]:
+    """The command that runs one of Kafka's own programs; `jvm` holds system properties of Java."""
     sharing = []
     if _archive().exists():
         sharing = [f"-XX:SharedArchiveFile={_archive()}"]
@@ -136,6 +138,7 @@ def java(main_class: str, *arguments: str, heap: str = "256m") -> list[str]:
         "-XX:TieredStopAtLevel=1",
         "-XX:+UseSerialGC",
         "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+        *(f"-D{name}={value}" for name, value in (jvm or {}).items()),
         "-cp",
         f"{libs()}/*",
         main_class,
@@ -194,6 +197,7 @@ class ApacheKafka:
         controller: str,
         cluster_id: str,
         heap: str,
+        jvm: Mapping[str, str],
         zookeeper: ZooKeeper | None = None,
         port: int | None = None,
     ) -> None:
@@ -203,6 +207,7 @@ class ApacheKafka:
             properties: server.properties, but for those that name ports and folders.
             listeners: the names of those for clients, PLAINTEXT among them.
             controller: host:port of the one for controllers.
+            jvm: system properties of Java.
             zookeeper: where there are no controllers.
             port: of the listener PLAINTEXT; a free one if None.
         """
@@ -216,6 +221,7 @@ class ApacheKafka:
         self._controller = controller
         self._cluster_id = cluster_id
         self._heap = heap
+        self._jvm = jvm
         self._zookeeper = zookeeper
         self._killed_at = -SESSION_ENDS_SECONDS
         advertised = properties.get("advertised.listeners")
@@ -243,7 +249,7 @@ class ApacheKafka:
         with (self._folder / "output").open("a") as out:
             if not self._zookeeper and not self._disk.exists():
                 self._format_disk(config, out)
-            command = java(BROKER, str(config), heap=self._heap)
+            command = java(BROKER, str(config), heap=self._heap, jvm=self._jvm)
             self.process = subprocess.Popen(command, stdout=out, stderr=out, start_new_session=True)
         self.wait_to_see({self._elsewhere.get("PLAINTEXT", self.address)})
 
@@ -386,6 +392,7 @@ def running(
     overrides: Mapping[str, str] | None = None,
     listeners: Collection[str] = ("PLAINTEXT",),
     port: int | None = None,
+    jvm: Mapping[str, str] | None = None,
 ) -> Iterator[ApacheKafka]:
     """Run a broker for as long as the block.
 
@@ -395,11 +402,12 @@ def running(
         listeners: the names of those for clients, PLAINTEXT among them; `overrides` say what the
             others speak.
         port: of the listener PLAINTEXT; a free one if None.
+        jvm: system properties of Java.
 
     Raises:
         RuntimeError: it did not come up; the text has the end of its output.
     """
-    with _running(1, overrides or {}, listeners, heap="512m", port=port) as (broker,):
+    with _running(1, overrides or {}, listeners, heap="512m", port=port, jvm=jvm) as (broker,):
         yield broker
 
 
@@ -425,6 +433,7 @@ def _running(
     listeners: Collection[str],
     heap: str,
     port: int | None = None,
+    jvm: Mapping[str, str] | None = None,
 ) -> Iterator[list[ApacheKafka]]:
     fetch()
     controllers = [f"localhost:{next(free_ports)}" for _ in range(count)]
@@ -460,6 +469,7 @@ def _running(
                 controller=controller,
                 cluster_id=cluster_id,
                 heap=heap,
+                jvm=jvm or {},
                 zookeeper=zookeeper,
                 port=port,
             )

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
+import socket
+import ssl
 import tempfile
+import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +20,9 @@ from confluent_kafka.admin import (
     AclOperation,
     AclPermissionType,
     AdminClient,
+    AlterConfigOpType,
+    ConfigEntry,
+    ConfigResource,
     ResourcePatternType,
     ResourceType,
     ScramCredentialInfo,
@@ -23,28 +30,18 @@ from confluent_kafka.admin import (
     UserScramCredentialAlteration,
     UserScramCredentialUpsertion,
 )
-from cryptography.hazmat.primitives import serialization
 
 from dev import apache_kafka
 from dev.apache_kafka import ApacheKafka
+from tests.support import certificates, token_server
 from tests.support.coordinator import await_coordinator
+from tests.support.secure_listeners import LISTENERS, RENEWED_KEYSTORE, USERS, properties
+from tests.support.token_server import TokenServer
 from tests.support.waiting import eventually
 
-# what each speaks; MUTUAL asks for a certificate, WRONG_HOST shows that of another host, and
-# ONLY_PLAIN knows no other mechanism
-LISTENERS = {
-    "PLAINTEXT": "PLAINTEXT",
-    "CONTROLLER": "PLAINTEXT",
-    "SSL": "SSL",
-    "MUTUAL": "SSL",
-    "WRONG_HOST": "SSL",
-    "SASL_PLAINTEXT": "SASL_PLAINTEXT",
-    "SASL_SSL": "SASL_SSL",
-    "ONLY_PLAIN": "SASL_SSL",
-}
-# with what configuration files and JAAS might take for their own
-USERS = {"alice": "s3cret of=alice; 100%", "bob": "s3cret of bob"}
-SCRAM_ITERATIONS = 4096
+CLIENT_KEY_PASSWORD = "s3cret of the key"
+# the least that Kafka takes; each change of passwords has one more, which tells it from those before
+SCRAM_ITERATIONS = itertools.count(4096)
 WITHIN_SECONDS = 10
 
 
@@ -52,29 +49,37 @@ WITHIN_SECONDS = 10
 class SecureBroker:
     """A broker that lets nobody do anything before `allow`, but for those without a name.
 
-    These are the clients of its PLAINTEXT, SSL and WRONG_HOST listeners, which may do all.
+    These are the clients of its PLAINTEXT, SSL, WRONG_HOST and RENEWED listeners, which may do all.
 
     Attributes:
         admin: one that may do all.
-        ca: PEM file, the authority of the broker's certificates.
+        authority: that of the broker's certificates, and of those for MUTUAL.
+        tokens: gives those for OAUTH and REAUTH.
+        ca: PEM file, the authority's certificate.
         unknown_ca: PEM file, an authority of nothing.
         client_cert: PEM file, a certificate for MUTUAL, where it makes the client `client_user`.
         client_key: PEM file, its key.
+        client_key_encrypted: PEM file, the same with a password.
         unknown_cert: PEM file, a certificate by `unknown_ca`, which MUTUAL turns away.
         unknown_key: PEM file, its key.
-        users: passwords by user, for PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512 alike.
+        users: passwords by user, for PLAIN, SCRAM-SHA-256 and SCRAM-SHA-512 alike, as they are at
+            the start.
     """
 
     kafka: ApacheKafka
     admin: AdminClient
+    authority: trustme.CA
+    tokens: TokenServer
     ca: Path
     unknown_ca: Path
     client_cert: Path
     client_key: Path
+    client_key_encrypted: Path
     unknown_cert: Path
     unknown_key: Path
     users: Mapping[str, str]
     client_user: str = "client"
+    client_key_password: str = CLIENT_KEY_PASSWORD
 
     def address(self, listener: str) -> str:
         """The host:port of one of LISTENERS."""
@@ -100,6 +105,43 @@ class SecureBroker:
         which = self._binding(AclBindingFilter, user, resource, name, "any")
         self.admin.delete_acls([which])[which].result(WITHIN_SECONDS)
         eventually(lambda: not self._bindings(user, resource, name))
+
+    def set_password(self, user: str, password: str) -> None:
+        """Let the user in by SCRAM with this one only from now on; PLAIN keeps that of the start."""
+        _set_passwords(self.admin, {user: password})
+
+    def rotate_key(self) -> None:
+        """Have tokens be signed with another key; returns when the broker knows that, and no other."""
+        self.tokens.rotate_key()
+        asked = self.tokens.keys_asked
+        # each of the two listeners asks by itself, as often as the other
+        eventually(lambda: self.tokens.keys_asked >= asked + 4)
+
+    def renew(self) -> Path:
+        """Have RENEWED show a certificate of a new authority; gives that authority's PEM file."""
+        path = self.ca.with_name(f"renewed-{uuid.uuid4().hex}")
+        authority = trustme.CA()
+        certificates.write(_of_renewed(authority), path)
+        authority.cert_pem.write_to_path(str(path.with_suffix(".ca")))
+        keystore = ConfigEntry(
+            RENEWED_KEYSTORE,
+            str(path.with_suffix(".pem")),
+            incremental_operation=AlterConfigOpType.SET,
+        )
+        broker = ConfigResource(ConfigResource.Type.BROKER, "1", incremental_configs=[keystore])
+        self.admin.incremental_alter_configs([broker])[broker].result(WITHIN_SECONDS)
+        eventually(lambda: self._is_trusted(path.with_suffix(".ca"), "RENEWED"))
+        return path.with_suffix(".ca")
+
+    def _is_trusted(self, authority: Path, listener: str) -> bool:
+        host, _, port = self.address(listener).partition(":")
+        trusting = ssl.create_default_context(cafile=authority)
+        with socket.create_connection((host, int(port)), WITHIN_SECONDS) as connection:
+            try:
+                trusting.wrap_socket(connection, server_hostname=host).close()
+            except ssl.SSLCertVerificationError:
+                return False
+        return True
 
     def _bindings(self, user: str, resource: str, name: str) -> set[AclBinding]:
         which = self._binding(AclBindingFilter, user, resource, name, "any")
@@ -127,7 +169,7 @@ class SecureBroker:
 
 @contextlib.contextmanager
 def running(overrides: Mapping[str, str] | None = None) -> Iterator[SecureBroker]:
-    """Run it for as long as the block.
+    """Run it for as long as the block, and a token server beside it.
 
     Args:
         overrides: server.properties that come on top.
@@ -135,88 +177,76 @@ def running(overrides: Mapping[str, str] | None = None) -> Iterator[SecureBroker
     Raises:
         RuntimeError: it did not come up; the text has the end of its output.
     """
-    with tempfile.TemporaryDirectory(prefix="certificates-") as name:
-        folder = Path(name)
+    with contextlib.ExitStack() as started:
+        folder = Path(started.enter_context(tempfile.TemporaryDirectory(prefix="certificates-")))
         ca, unknown_ca = trustme.CA(), trustme.CA()
         ca.cert_pem.write_to_path(folder / "ca.pem")
         unknown_ca.cert_pem.write_to_path(folder / "unknown-ca.pem")
-        _write(ca.issue_cert("localhost"), folder / "server")
-        _write(ca.issue_cert("elsewhere.example"), folder / "elsewhere")
+        certificates.write(ca.issue_cert("localhost"), folder / "server")
+        certificates.write(ca.issue_cert("elsewhere.example"), folder / "elsewhere")
+        certificates.write(_of_renewed(ca), folder / "renewed")
         for authority, whose in ((ca, "client"), (unknown_ca, "unknown")):
-            _write(authority.issue_cert("localhost", common_name="client"), folder / whose)
-        listeners = [listener for listener in LISTENERS if listener != "CONTROLLER"]
-        properties = _properties(folder) | dict(overrides or {})
-        with apache_kafka.running({**apache_kafka.LEFT_ALONE, **properties}, listeners) as kafka:
-            broker = SecureBroker(
-                kafka,
-                AdminClient({"bootstrap.servers": kafka.address}),
-                folder / "ca.pem",
-                folder / "unknown-ca.pem",
-                folder / "client.crt",
-                folder / "client.key",
-                folder / "unknown.crt",
-                folder / "unknown.key",
-                USERS,
+            certificate = authority.issue_cert("localhost", common_name="client")
+            certificates.write(certificate, folder / whose, CLIENT_KEY_PASSWORD)
+        tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        tls.load_cert_chain(folder / "server.pem")
+        tokens = started.enter_context(token_server.running(tls))
+        kafka = started.enter_context(
+            apache_kafka.running(
+                {
+                    **apache_kafka.LEFT_ALONE,
+                    **properties(folder, tokens.jwks_url),
+                    **(overrides or {}),
+                },
+                [listener for listener in LISTENERS if listener != "CONTROLLER"],
+                # since Kafka 4.0 it asks nobody else
+                jvm={"org.apache.kafka.sasl.oauthbearer.allowed.urls": tokens.jwks_url},
             )
-            _add_scram_users(broker.admin)
-            await_coordinator(kafka.address)
-            yield broker
+        )
+        broker = SecureBroker(
+            kafka,
+            AdminClient({"bootstrap.servers": kafka.address}),
+            ca,
+            tokens,
+            folder / "ca.pem",
+            folder / "unknown-ca.pem",
+            folder / "client.crt",
+            folder / "client.key",
+            folder / "client.key.encrypted",
+            folder / "unknown.crt",
+            folder / "unknown.key",
+            USERS,
+        )
+        _set_passwords(broker.admin, USERS)
+        await_coordinator(kafka.address)
+        yield broker
 
 
-def _write(certificate: trustme.LeafCert, path: Path) -> None:
-    """Write .crt, .key, and a .pem with both, for Kafka in PKCS#8, the only form it takes."""
-    chain = b"".join(blob.bytes() for blob in certificate.cert_chain_pems)
-    key = serialization.load_pem_private_key(certificate.private_key_pem.bytes(), None)
-    pkcs8 = key.private_bytes(
-        serialization.Encoding.PEM,
-        serialization.PrivateFormat.PKCS8,
-        serialization.NoEncryption(),
-    )
-    path.with_suffix(".crt").write_bytes(chain)
-    path.with_suffix(".key").write_bytes(pkcs8)
-    path.with_suffix(".pem").write_bytes(pkcs8 + chain)
+def _of_renewed(authority: trustme.CA) -> trustme.LeafCert:
+    # Kafka takes another certificate while it runs only if the name in it stays
+    return authority.issue_cert("localhost", organization_unit_name="renewed")
 
 
-def _properties(folder: Path) -> dict[str, str]:
-    protocols = ",".join(f"{name}:{protocol}" for name, protocol in LISTENERS.items())
-    passwords = " ".join(f'user_{user}="{password}"' for user, password in USERS.items())
-    module = "org.apache.kafka.common.security.{}LoginModule required{};"
-    properties = {
-        "listener.security.protocol.map": protocols,
-        "inter.broker.listener.name": "PLAINTEXT",
-        "authorizer.class.name": "org.apache.kafka.metadata.authorizer.StandardAuthorizer"
-        if apache_kafka.is_since(*apache_kafka.KRAFT_SINCE)
-        else "kafka.security.authorizer.AclAuthorizer",
-        "super.users": "User:ANONYMOUS",
-        "ssl.keystore.type": "PEM",
-        "ssl.keystore.location": f"{folder}/server.pem",
-        "ssl.truststore.type": "PEM",
-        "ssl.truststore.location": f"{folder}/ca.pem",
-        "ssl.principal.mapping.rules": "RULE:^.*CN=([^,]+).*$/$1/,DEFAULT",
-        "listener.name.mutual.ssl.client.auth": "required",
-        "listener.name.wrong_host.ssl.keystore.type": "PEM",
-        "listener.name.wrong_host.ssl.keystore.location": f"{folder}/elsewhere.pem",
-    }
-    for listener in ("sasl_plaintext", "sasl_ssl", "only_plain"):
-        prefix = f"listener.name.{listener}"
-        properties |= {
-            f"{prefix}.sasl.enabled.mechanisms": "PLAIN"
-            if listener == "only_plain"
-            else "PLAIN,SCRAM-SHA-256,SCRAM-SHA-512",
-            f"{prefix}.plain.sasl.jaas.config": module.format("plain.Plain", f" {passwords}"),
-            f"{prefix}.scram-sha-256.sasl.jaas.config": module.format("scram.Scram", ""),
-            f"{prefix}.scram-sha-512.sasl.jaas.config": module.format("scram.Scram", ""),
-        }
-    return properties
-
-
-def _add_scram_users(admin: AdminClient) -> None:
+def _set_passwords(admin: AdminClient, passwords: Mapping[str, str]) -> None:
+    """Returns when the broker knows them."""
+    iterations = next(SCRAM_ITERATIONS)
     # one request takes no user twice
     for mechanism in (ScramMechanism.SCRAM_SHA_256, ScramMechanism.SCRAM_SHA_512):
-        info = ScramCredentialInfo(mechanism, SCRAM_ITERATIONS)
+        info = ScramCredentialInfo(mechanism, iterations)
         upsertions: list[UserScramCredentialAlteration] = [
             UserScramCredentialUpsertion(user, info, password.encode())
-            for user, password in USERS.items()
+            for user, password in passwords.items()
         ]
         for added in admin.alter_user_scram_credentials(upsertions).values():
             added.result(WITHIN_SECONDS)
+
+    def known() -> bool:
+        described = admin.describe_user_scram_credentials(list(passwords))
+        assert isinstance(described, dict)
+        return all(
+            {info.iterations for info in future.result(WITHIN_SECONDS).scram_credential_infos}
+            == {iterations}
+            for future in described.values()
+        )
+
+    eventually(known)
