@@ -38,6 +38,8 @@ READ_MS = 10
 ANSWER_BYTES = 16 * 1024 * 1024
 # a leader that takes longer to answer, or to be connected to, is in trouble
 PATIENCE_SECONDS = 3.0
+# a connection that is lost sooner after the one before was none
+GOOD_SECONDS = 1.0
 # how long a step of the network takes at most while a connection is being made
 CONNECTING_MS = 50
 
@@ -97,6 +99,7 @@ class Exchange:
         self._redirected: dict[int, dict[int, Ask]] = defaultdict(dict)
         self._unconnected_since: dict[int, float] = {}
         self._ever_connected: set[int] = set()
+        self._lost_at: dict[int, float] = {}
         self.fetches = 0
 
     def forget(self, partition: int) -> None:
@@ -250,6 +253,17 @@ class Exchange:
             )
 
     def _lost(self, request: _Request, error: Exception) -> Iterator[Answer]:
+        """A connection that was good ends now and then: a session is over, or it was idle. Then all
+        is asked once more over the next one."""
+        now = time.monotonic()
+        was_good = now - self._lost_at.get(request.node, 0.0) > GOOD_SECONDS
+        self._lost_at[request.node] = now
+        if was_good:
+            self.want_metadata()  # or the broker is gone
+            for partition, ask in request.asks.items():
+                if self._claim(request, partition):
+                    self._redirected[request.node][partition] = ask
+            return
         detail = f"{self._broker(request.node)} did not answer: {error or type(error).__name__}"
         yield from self._failures(request, NO_CONNECTION, detail)
 

@@ -17,6 +17,7 @@ from app.topic_log.exchange import Exchange
 from app.topic_log.group import Group
 from app.topic_log.installed import adapter
 from app.topic_log.metadata import BrokersLost, TopicMetadata
+from app.topic_log.sign_in import keep_fresh
 
 if TYPE_CHECKING:
     from app.settings import Settings
@@ -116,6 +117,7 @@ class TopicLog:
         A partition that has yet to answer is not asked again, until `forget`.
         """
         self._before_wait()
+        keep_fresh(self._settings.security)
         return self._exchange.ask(asks, timeout)
 
     def forget(self, partition: int) -> None:

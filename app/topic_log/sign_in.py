@@ -52,6 +52,12 @@ def require_credentials(settings: Settings) -> None:
         tokens_of(security).current()
 
 
+def keep_fresh(security: SecuritySettings) -> None:
+    """Renew in time what expires; to be called again and again. Does not wait."""
+    if security.sasl_mechanism == OAUTHBEARER:
+        tokens_of(security).keep_fresh()
+
+
 def new_exchange(security: SecuritySettings, host: str) -> SaslExchange | None:
     """Begin what a client and a broker say to each other until it has signed in; None without
     SASL."""

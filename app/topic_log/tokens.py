@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple
+from urllib.parse import quote_plus
 
 from app.settings.dotted_path import not_accepted, resolve
 from app.settings.security_checks import MSK_IAM
@@ -95,6 +96,13 @@ class Tokens:
             assert self._token
             return self._token.value
 
+    def keep_fresh(self) -> None:
+        """Have the next one be fetched in time, so that no connection waits for it; to be called
+        again and again. Does not wait."""
+        with self._changed:
+            if self._token:
+                self._begin_to_fetch_if_due()
+
     def _is_usable(self) -> bool:
         return self._token is not None and self._now() < self._token.expires_at
 
@@ -113,6 +121,8 @@ class Tokens:
         except BaseException as error:  # whatever it is, nobody is to wait for it
             failure = NoToken(f"{type(error).__name__} in what gives the token")
             log.exception("A token could not be fetched")
+        if failure:
+            self._warn_of(failure)
         with self._changed:
             self._is_fetching, self._failure = False, failure
             if token:
@@ -120,9 +130,12 @@ class Tokens:
                 self._refresh_at = began + (token.expires_at - began) * REFRESH_FACTOR
             else:
                 self._refresh_at = began + RETRY_SECONDS
-            still_usable = failure and self._is_usable()
             self._changed.notify_all()
-        if still_usable:
+
+    def _warn_of(self, failure: NoToken) -> None:
+        with self._changed:
+            is_usable = self._is_usable()
+        if is_usable:  # else who needs one says it
             log.warning(
                 "The next token cannot be had yet, the one before still counts: %s", failure
             )
@@ -177,9 +190,12 @@ def _from_endpoint(security: SecuritySettings) -> Token:
     from authlib.integrations.requests_client import OAuth2Session
 
     try:
-        secret = security.client_secret()
+        # in its header both are encoded once more (RFC 6749, 2.3.1)
+        client_id, secret = map(
+            quote_plus, (security.oauth_client_id or "", security.client_secret())
+        )
         with OAuth2Session(
-            security.oauth_client_id,
+            client_id,
             secret,
             scope=security.oauth_scope,
             default_timeout=ENDPOINT_SECONDS,
