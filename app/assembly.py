@@ -32,7 +32,7 @@ def build_service(settings: Settings) -> Service:
         from app.model.service import build_model_service
 
         model = build_model_service(settings.model, loader, metrics)
-        reports.append(model.metrics.record)
+        reports.append(model.record)
     consumer = Consumer(settings, state, history, reports, loader)
     return Service(
         settings=settings,

@@ -100,6 +100,11 @@ class Cache:
             raise self._cannot_be_used(error) from None
         return True
 
+    def note_use(self, sha256: str) -> None:
+        """Have it removed after those that were used before now, if it is there."""
+        with suppress(OSError):
+            os.utime(self._model(sha256))
+
     def _cannot_be_used(self, error: OSError) -> RetryableError:
         return RetryableError("disk", f"{self._folder}: {error.strerror or type(error).__name__}")
 

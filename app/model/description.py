@@ -34,7 +34,7 @@ def _json(description: str, schema: type[Schema], **content: Any) -> dict[str, A
 
 UNAUTHORIZED = _json("the bearer token is missing or wrong", ErrorSchema)
 NOT_SERVED = {
-    404: _json("another model or version is served", ErrorSchema),
+    404: _json("the model, or its version, is neither served nor kept", ErrorSchema),
     503: _json("there is no model yet, or no room for the request, and why", ErrorSchema),
 }
 

@@ -94,17 +94,30 @@ def served_model(service: Service) -> Model:
     return service.model.require_model(service.state.read())
 
 
+def kept_models(service: Service, served: Model) -> list[Model]:
+    """Those of its name that were served before and can be asked, the last served first."""
+    assert service.model
+    return service.model.loader.versions.beside(served)
+
+
 def asked_model(service: Service, name: str, version: str | None) -> Model:
     """
     Raises:
         StateUnknown: there is none yet.
-        NotFound: it is another one.
+        NotFound: it is neither served nor kept.
     """
-    model = served_model(service)
-    if name != model.name or version not in (None, model.version):
-        wanted = name if version is None else f"{name} {version}"
-        raise NotFound(f"the model is {wanted}; served is {model.name} {model.version}")
-    return model
+    served = served_model(service)
+    if name == served.name and version in (None, served.version):
+        return served
+    kept = kept_models(service, served)
+    for model in kept:
+        if (name, version) == (model.name, model.version):
+            return model
+    wanted = name if version is None else f"{name} {version}"
+    told = f"the model is {wanted}; served is {served.name} {served.version}"
+    if kept:
+        told += f", and kept {', '.join(model.version for model in kept)}"
+    raise NotFound(told)
 
 
 def infer(service: Service, environ: WSGIEnvironment, name: str, version: str | None) -> Answer:
@@ -112,7 +125,7 @@ def infer(service: Service, environ: WSGIEnvironment, name: str, version: str | 
 
     Raises:
         StateUnknown: there is no model yet.
-        NotFound: it is another one.
+        NotFound: it is neither served nor kept.
         BadRequest: the request does not fit it.
         LimitExceeded: other requests hold the threads, or the memory, that this one needs.
         MemoryError: there is not enough memory to compute it.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import logging
 import os
 import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import platformdirs
 from marshmallow import ValidationError
@@ -22,9 +23,12 @@ from app.model.schemas import ModelSchema
 from app.model.source import Source
 from app.model.trial import Trials
 from app.model.uri import redacted_uri, require_prefixes
+from app.model.versions import Versions
 from app.settings import SettingsError
 from app.settings.model import ModelSettings
 from app.state import RecordId
+
+log = logging.getLogger(__name__)
 
 # after so many a message is invalid; the pauses between them come to some seconds
 MOST_WRONG_ANSWERS = 5
@@ -32,9 +36,15 @@ MOST_REMEMBERED = 1000
 
 _SCHEMA = ModelSchema()
 
+T = TypeVar("T")
+
 
 class OnnxLoader:
-    """Fetches, verifies and loads models. For the consumer thread only."""
+    """Fetches, verifies and loads models. For the consumer thread only.
+
+    Attributes:
+        versions: the models that are loaded.
+    """
 
     def __init__(self, settings: ModelSettings) -> None:
         """
@@ -53,6 +63,7 @@ class OnnxLoader:
                 f"MODEL_CACHE_DIR is {str(folder)!r}: accepted is a folder that can be written to "
                 f"({error.strerror})"
             ) from error
+        self.versions = Versions(settings.keep_versions)
         self._wrong_answers: dict[RecordId, int] = {}
         self._processes = self._requests_at_once = 1
         self._trials = Trials()
@@ -96,15 +107,24 @@ class OnnxLoader:
             self._source.check(given["uri"])
             fill = partial(self._fetch, message, given["uri"], given["sha256"], checkpoint)
 
+        if loaded := self.versions.with_checksum(given["sha256"]):
+            self._cache.note_use(given["sha256"])
+            return loaded.named(representation)
+
         def check(path: Path) -> None:
-            self._trials.require_servable(
-                path, self._limits(), self._settings.load_seconds, checkpoint
+            self._with_all_memory(
+                lambda: self._trials.require_servable(
+                    path, self._limits(), self._settings.load_seconds, checkpoint
+                )
             )
 
         try:
             with self._cache.holding(given["sha256"], fill, check, checkpoint) as path:
                 _require_size(path.stat().st_size, self._settings.max_bytes)
-                return Model.load(path, representation, self._limits())
+                self.versions.make_room()
+                return self._with_all_memory(
+                    lambda: Model.load(path, representation, self._limits())
+                )
         finally:
             self._trials.make_ready()
 
@@ -135,6 +155,17 @@ class OnnxLoader:
                 error.reason, f"{error}; {redacted_uri(uri)} is asked again"
             ) from None
         return found
+
+    def _with_all_memory(self, load: Callable[[], T]) -> T:
+        """Do `load`; where memory does not suffice for it, let go what is kept and do it again."""
+        try:
+            return load()
+        except RetryableError as error:
+            if error.reason != "memory" or not (let_go := self.versions.let_go()):
+                raise
+        # out of the `except`, for the error would keep what was loaded in vain
+        log.warning("Memory is short for the next model; no longer kept: %s", ", ".join(let_go))
+        return load()
 
     def _limits(self) -> Limits:
         """Share the cores: each request is computed with so many threads that all fit."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, Metric
 from prometheus_client.registry import Collector
 
-from app.following.status import Status
+from app.model.model import Model
 from app.web import metrics_files
 
 # a small model takes some 20 microseconds, a large one seconds
@@ -20,6 +20,8 @@ INFERENCE_BUCKETS = (
     1, 2.5, 5, 10,
 )  # fmt: skip
 BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+
+Labels = dict[str, str]
 
 
 class ModelMetrics:
@@ -42,56 +44,70 @@ class ModelMetrics:
         self._swaps = Counter(
             "kafka_state_model_swaps", "Models that took the place of another", registry=registry
         )
-        self.served = ServedModels()
+        self.loaded = LoadedModels()
 
-    def record(self, status: Status) -> None:
-        """Take over what has changed."""
-        if status.updates == self._updates:
-            return
-        self._updates = status.updates
-        model = status.snapshot.served if status.snapshot else None
-        if model is None:
-            return
-        if self.served.own:
+    def record(self, updates: int, loaded: Sequence[Model]) -> None:
+        """Take over what has changed.
+
+        Args:
+            updates: how many states were served.
+            loaded: the model that is served, if there is one, and then those that are kept.
+        """
+        if updates != self._updates and self.loaded.own:
             self._swaps.inc()
-        self.served.note(model.name, model.version)
+        self._updates = updates
+        self.loaded.note(loaded)
 
 
-class ServedModels(Collector):
-    """Which model each process serves.
+class LoadedModels(Collector):
+    """Which model each process serves, and which it keeps.
 
-    Not a gauge, for one of prometheus_client's keeps every label that it ever had.
+    No gauges, for one of prometheus_client's keeps every label that it ever had.
 
     Attributes:
-        own: name and version of the one that this process serves.
+        own: name and version of those of this process, the one that is served first.
     """
 
     def __init__(self) -> None:
-        self.own: dict[str, str] | None = None
+        self.own: list[Labels] = []
 
-    def note(self, name: str, version: str) -> None:
-        self.own = {"name": name, "version": version}
+    def note(self, loaded: Sequence[Model]) -> None:
+        own = [{"name": model.name, "version": model.version} for model in loaded]
+        if own == self.own:
+            return
         folder = metrics_files.folder()
         if folder:
-            path = folder / f"model_{os.getpid()}.json"
+            path = folder / f"models_{os.getpid()}.json"
             written = path.with_suffix(".new")
-            written.write_text(json.dumps(self.own))
+            written.write_text(json.dumps(own))
             written.replace(path)
+        self.own = own
 
     def collect(self) -> Iterable[Metric]:
-        metric = Metric("kafka_state_model_info", "1 for the model that is served", "gauge")
-        for labels in {tuple(served.items()): served for served in self._of_all()}.values():
-            metric.add_sample(metric.name, labels, 1)
-        yield metric
+        of_all = list(self._of_all())
+        served = Metric("kafka_state_model_info", "1 for the model that is served", "gauge")
+        _add(served, [labels for loaded in of_all for labels in loaded[:1]])
+        yield served
+        kept = Metric(
+            "kafka_state_model_kept_info", "1 for each model served before that is kept", "gauge"
+        )
+        _add(kept, [labels for loaded in of_all for labels in loaded[1:]])
+        yield kept
 
-    def _of_all(self) -> Iterable[dict[str, str]]:
+    def _of_all(self) -> Iterable[list[Labels]]:
         folder = metrics_files.folder()
         if folder is None:
-            return [self.own] if self.own else []
-        return [served for path in folder.glob("model_*.json") for served in _read(path)]
+            return [self.own]
+        return map(_read, folder.glob("models_*.json"))
 
 
-def _read(path: Path) -> list[dict[str, str]]:
+def _add(metric: Metric, of_all: Iterable[Labels]) -> None:
+    for labels in {tuple(labels.items()): labels for labels in of_all}.values():
+        metric.add_sample(metric.name, labels, 1)
+
+
+def _read(path: Path) -> list[Labels]:
     with contextlib.suppress(FileNotFoundError):  # of a worker that has just ended
-        return [json.loads(path.read_text())]
+        loaded: list[Labels] = json.loads(path.read_text())
+        return loaded
     return []

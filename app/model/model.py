@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 import ctypes
 import logging
 import math
 import os
+import threading
 import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -63,15 +65,30 @@ class Model:
         """
         self._session = session
         self.run_seconds = 0.0
-        self._has_grown = True  # by being loaded
+        self._has_grown = threading.Event()  # the session, which others may share
+        self._has_grown.set()  # by being loaded
         self.representation = dict(representation)
-        self.name: str = representation["name"]
-        self.version: str = representation["version"]
         self.inputs = [_spec(node) for node in session.get_inputs()]
         self.outputs = [_spec(node) for node in session.get_outputs()]
         self._has_bfloat16 = any(spec.datatype == "BF16" for spec in self.inputs + self.outputs)
         if not self.outputs:
             raise InvalidMessage("model", "it has no output; accepted is one or more")
+
+    @property
+    def name(self) -> str:
+        name: str = self.representation["name"]
+        return name
+
+    @property
+    def version(self) -> str:
+        version: str = self.representation["version"]
+        return version
+
+    def named(self, representation: Mapping[str, Any]) -> Model:
+        """The same, as another message names it; it takes no memory of its own."""
+        model = copy.copy(self)
+        model.representation = dict(representation)
+        return model
 
     @classmethod
     def load(cls, path: Path, representation: Mapping[str, Any], limits: Limits) -> Model:
@@ -126,9 +143,9 @@ class Model:
         run = self._run_with_bfloat16 if self._has_bfloat16 else self._session.run
         options = options or RunOptions()
         is_large = sum(array.nbytes for array in inputs.values()) > LARGE_BYTES
-        if is_large or self._has_grown:
+        if is_large or self._has_grown.is_set():
             options.add_run_config_entry(*SHRINK)
-            self._has_grown = False
+            self._has_grown.clear()
         options.log_severity_level = NO_ERRORS
         has_grown = True  # as far as is known of one that fails
         began = time.thread_time()
@@ -142,7 +159,8 @@ class Model:
         finally:
             # one that was slow, or was ended, is taken to be slow for some runs more
             self.run_seconds = max(time.thread_time() - began, self.run_seconds / 2)
-            self._has_grown |= has_grown  # the outputs are still there
+            if has_grown:
+                self._has_grown.set()  # the outputs are still there
         return dict(zip(names, computed, strict=True))
 
     def _run_with_bfloat16(

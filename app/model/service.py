@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+from app.following.status import Status
 from app.loaders import Loader
 from app.model import description, malloc
 from app.model.budget import Budget
@@ -58,6 +59,12 @@ class ModelService:
         model: Model = snapshot.served
         return model
 
+    def record(self, status: Status) -> None:
+        """Take over which model is served; for the consumer thread only."""
+        if status.snapshot and status.snapshot.served:
+            self.loader.versions.serve(status.snapshot.served)
+        self.metrics.record(status.updates, self.loader.versions.loaded)
+
     def serve_with(self, server: Server) -> None:
         """To be called before the first request."""
         self.body_errors = server.body_errors
@@ -77,6 +84,6 @@ def build_model_service(settings: ModelSettings, loader: Loader, metrics: Metric
     """
     assert isinstance(loader, OnnxLoader)
     own = ModelMetrics(metrics.registry)
-    metrics.others.append(own.served)
+    metrics.others.append(own.loaded)
     budget = Budget(settings.max_held_bytes)
     return ModelService(settings, loader, own, budget, Runs(settings.infer_seconds))

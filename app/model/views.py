@@ -10,7 +10,7 @@ from flask import Blueprint, Response, request
 
 from app.model import inference
 from app.model.datatypes import BadRequest
-from app.model.inference import FAILED, asked_model, served_model
+from app.model.inference import FAILED, asked_model, kept_models, served_model
 from app.service import current_service
 from app.web.description import NAME
 from app.web.errors import RETRY_AFTER_SECONDS
@@ -54,11 +54,13 @@ def ready() -> dict[str, bool]:
 @blueprint.get("/models/<name>")
 @blueprint.get("/models/<name>/versions/<version>")
 def metadata(name: str, version: str | None = None) -> dict[str, Any]:
-    """The inputs and outputs of the model."""
-    model = asked_model(current_service(), name, version)
+    """The model's inputs and outputs, and its versions: the one served, and then those kept."""
+    service = current_service()
+    model, served = asked_model(service, name, version), served_model(service)
+    loaded = [served, *kept_models(service, served)]
     return {
         "name": model.name,
-        "versions": [model.version],
+        "versions": [other.version for other in loaded if other.name == name],
         "platform": "onnxruntime_onnx",
         "inputs": list(map(asdict, model.inputs)),
         "outputs": list(map(asdict, model.outputs)),
@@ -68,7 +70,7 @@ def metadata(name: str, version: str | None = None) -> dict[str, Any]:
 @blueprint.get("/models/<name>/ready")
 @blueprint.get("/models/<name>/versions/<version>/ready")
 def model_ready(name: str, version: str | None = None) -> dict[str, Any]:
-    """Whether this model is the one that is served."""
+    """Whether this model is the one that is served, or is kept."""
     return {"name": asked_model(current_service(), name, version).name, "ready": True}
 
 

@@ -53,6 +53,12 @@ class ModelSettings:
         "How much of them is kept; those that were not used for longest go first.",
         default=4096 * MEBIBYTE,
     )
+    keep_versions: int = setting(
+        "MODEL_KEEP_VERSIONS",
+        whole_number("versions", 0, 100),
+        "How many of the versions that were served before stay loaded, and can be asked by name.",
+        default=1,
+    )
     threads: int | None = setting(
         "MODEL_THREADS",
         whole_number("threads", 1, 1024),

@@ -14,14 +14,14 @@ import numpy as np
 import psutil
 import pytest
 from onnx import TensorProto
+from onnxruntime import RunOptions
 
 from app.message import StateMessage
 from app.message_errors import InvalidMessage, RetryableError
-from app.model.loader import MOST_WRONG_ANSWERS, OnnxLoader, cores
-from app.model.model import Limits, Model
+from app.model.loader import MOST_WRONG_ANSWERS, cores
+from app.model.model import SHRINK, Limits, Model
 from app.model.tensors import read_request
 from app.settings import SettingsError
-from app.settings.model import ModelSettings
 from tests.support import model_server, models
 
 SHOWN = {"name": "m", "version": "1"}
@@ -35,17 +35,6 @@ def load(tmp_path):
         return Model.load(path, SHOWN, Limits(threads, request_bytes=1000))
 
     return load
-
-
-@pytest.fixture
-def loader(tmp_path):
-    def loader(**environ: str) -> OnnxLoader:
-        settings = ModelSettings.from_environ(
-            {"MODEL_CACHE_DIR": str(tmp_path), **environ}, is_used=True
-        )
-        return OnnxLoader(settings)
-
-    return loader
 
 
 def test_computes_after_its_file_is_gone(load, tmp_path):
@@ -159,6 +148,7 @@ def test_a_member_that_is_null_is_absent_and_a_checksum_may_be_in_capitals(loade
     assert "uri" not in model.representation
 
 
+@pytest.mark.parametrize("is_loaded", [False, True])
 @pytest.mark.parametrize(
     ("changes", "environ", "reason"),
     [
@@ -168,14 +158,16 @@ def test_a_member_that_is_null_is_absent_and_a_checksum_may_be_in_capitals(loade
         ({"data": None, "uri": "https://example.com/model.onnx"}, {}, "uri"),
     ],
 )
-def test_a_message_is_refused_also_where_its_model_is_in_the_cache(
-    loader, changes, environ, reason
+def test_a_message_is_refused_also_where_its_model_is_in_the_cache_or_loaded(
+    loader, changes, environ, reason, is_loaded
 ):
     state = models.message(models.adding(5))
-    loader()(StateMessage(state))
+    model, load = loader()(StateMessage(state)), loader(**environ)
+    if is_loaded:
+        load.versions.serve(model)
     changed = {name: value for name, value in (state | changes).items() if value is not None}
     with pytest.raises(InvalidMessage) as raised:
-        loader(**environ)(StateMessage(changed))
+        load(StateMessage(changed))
     assert raised.value.reason == reason
 
 
@@ -312,3 +304,22 @@ def test_what_takes_more_memory_than_there_is_is_no_fault_of_the_request(load):
     with pytest.raises(ValueError, match="must be >= 0"):
         model.infer({"x": np.array([-5])}, ["y"])
     assert len(model.infer({"x": np.array([3])}, ["y"])["y"]) == 3
+
+
+def test_under_another_name_it_is_the_same_and_gives_back_what_the_other_took(load):
+    model = load(models.filling())
+    again = model.named({"name": "again", "version": "2"})
+    assert [(m.name, m.version) for m in (model, again)] == [("m", "1"), ("again", "2")]
+    assert again.inputs == model.inputs
+
+    def gives_back() -> bool:
+        options = RunOptions()
+        again.infer({"x": np.array([3])}, ["y"], options)
+        try:
+            return options.get_run_config_entry(SHRINK[0]) == SHRINK[1]
+        except RuntimeError:  # it has none
+            return False
+
+    assert [gives_back(), gives_back()] == [False, False]
+    model.infer({"x": np.array([10**6])}, ["y"])
+    assert [gives_back(), gives_back()] == [True, False]

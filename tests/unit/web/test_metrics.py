@@ -77,7 +77,7 @@ def test_tells_of_following_what_its_status_says(metrics):
 
 def test_the_readme_lists_every_metric(metrics):
     metrics.register(Flask("app"))
-    metrics.others.append(ModelMetrics(metrics.registry).served)
+    metrics.others.append(ModelMetrics(metrics.registry).loaded)
     metrics.record(replace(FOLLOWING, snapshot=Snapshot("77", timestamp=1)))
     families = text_string_to_metric_families(metrics.expose("")[0].decode())
     table = (ROOT / "README.md").read_text().partition("\n**Metrics**")[2].partition("\n\nAny ")[0]
@@ -119,17 +119,35 @@ def test_says_nothing_of_a_connection_that_it_has_yet_to_try(metrics):
     assert samples(metrics)["kafka_state_connected"] == 0
 
 
+IRIS = [SimpleNamespace(name="iris", version=str(version)) for version in range(4)]
+
+
 def test_a_model_that_is_served_no_more_leaves_no_series_behind(metrics, tmp_path, monkeypatch):
     monkeypatch.setenv("PROMETHEUS_MULTIPROC_DIR", str(tmp_path))
     of_models = ModelMetrics(metrics.registry)
-    metrics.others.append(of_models.served)
+    metrics.others.append(of_models.loaded)
     for version in range(1, 4):
-        model = SimpleNamespace(name="iris", version=str(version))
-        snapshot = Snapshot("{}", offset=version, served=model)
-        of_models.record(replace(FOLLOWING, updates=version, snapshot=snapshot))
-    assert samples(metrics)["kafka_state_model_info name=iris version=3"] == 1
+        of_models.record(version, [IRIS[version], IRIS[version - 1]])
+    assert of_info(metrics) == {
+        "kafka_state_model_info name=iris version=3",
+        "kafka_state_model_kept_info name=iris version=2",
+    }
     kept = b"".join(path.read_bytes() for path in tmp_path.iterdir())
-    assert kept.count(b"iris") == 1
+    assert kept.count(b"iris") == 2
+    of_models.record(3, IRIS[3:])
+    assert of_info(metrics) == {"kafka_state_model_info name=iris version=3"}
+
+
+def of_info(metrics: Metrics) -> set[str]:
+    told = samples(metrics).items()
+    return {name for name, value in told if "_info" in name and value == 1}
+
+
+def test_a_swap_is_counted_once_however_often_the_models_are_reported(metrics):
+    of_models = ModelMetrics(metrics.registry)
+    for updates, loaded in ((0, []), (1, IRIS[:1]), (2, IRIS[:2]), (2, IRIS[:1]), (3, IRIS[:2])):
+        of_models.record(updates, loaded)
+    assert samples(metrics)["kafka_state_model_swaps_total"] == 2
 
 
 def test_puts_the_delay_of_each_update_that_has_one_into_the_histogram(metrics):
