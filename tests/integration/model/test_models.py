@@ -8,7 +8,6 @@ import shutil
 import signal
 import socket
 import threading
-import weakref
 
 import numpy as np
 import pytest
@@ -160,9 +159,9 @@ def test_two_hundred_swaps_fail_no_request_and_mix_no_versions(topic, serving):
 
 @pytest.mark.apache_kafka
 @pytest.mark.timeout(300)
-def test_fifty_swaps_of_a_large_model_leave_no_more_memory_taken_than_five(topic, serving, stored):
-    size, little = 20, 50
-    different = 10  # of one that comes again the first run is not waited for
+def test_fifty_swaps_of_a_large_model_stay_within_the_memory_of_two(topic, serving, stored):
+    size, little = 50, 25
+    different = 4  # of one that comes again the first run is not waited for
     model = bytearray(models.adding(different, megabytes=size))
 
     def swap(program, version: int) -> None:
@@ -174,13 +173,12 @@ def test_fifty_swaps_of_a_large_model_leave_no_more_memory_taken_than_five(topic
         return program.tree()[1].memory_info().rss / 2**20
 
     with serving(MODEL_CACHE_BYTES=str((different + 1) * size * 2**20)) as program:
-        for version in range(5):
+        swap(program, 0)
+        of_one = megabytes(program)
+        for version in range(1, 51):
             swap(program, version)
-        # the one before may be on its way out
-        after_five = min(megabytes(program) for _ in range(100))
-        for version in range(5, 50):
-            swap(program, version)
-        eventually(lambda: megabytes(program) - after_five < little)
+            eventually(lambda: megabytes(program) < of_one + size + little)
+        assert megabytes(program) > of_one + size - little
 
 
 BAD = {
@@ -467,17 +465,6 @@ def test_a_restart_needs_not_fetch_again(topic, serving, stored, tmp_path):
         program.serves_model("1")
 
 
-def test_only_the_model_that_is_served_stays_in_memory(service, topic):
-    state = service.state
-    served = []
-    for version in ("v2", "v3"):
-        served.append(weakref.ref(state.read().served))
-        topic.send_state(models.message(models.adding(2), version))
-        eventually(lambda version=version: service.first_state()["version"] == version)
-    eventually(lambda: [model() for model in served] == [None, None])
-    assert state.read().served.version == "v3"
-
-
 def test_metrics_tell_what_is_served_and_asked(service, topic):
     body = {"inputs": [X | {"shape": [3, 2], "data": [0] * 6}]}
     assert service.client.post("/v2/models/m/infer", json=body).status_code == 200
@@ -489,7 +476,7 @@ def test_metrics_tell_what_is_served_and_asked(service, topic):
     eventually(lambda: service.first_state()["version"] == "v2")
     text = service.get("/metrics").text
     assert 'kafka_state_model_info{name="m",version="v2"} 1.0' in text
-    assert 'version="v1"' not in text
+    assert 'kafka_state_model_info{name="m",version="v1"}' not in text
     assert "kafka_state_model_swaps_total 1.0" in text
 
 
