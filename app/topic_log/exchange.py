@@ -259,10 +259,11 @@ class Exchange:
         was_good = now - self._lost_at.get(request.node, 0.0) > GOOD_SECONDS
         self._lost_at[request.node] = now
         if was_good:
+            self._replicas.note_failure()
             self.want_metadata()  # or the broker is gone
             for partition, ask in request.asks.items():
                 if self._claim(request, partition):
-                    self._redirected[request.node][partition] = ask
+                    self._redirected[self._broker_to_ask(partition, ask)][partition] = ask
             return
         detail = f"{self._broker(request.node)} did not answer: {error or type(error).__name__}"
         yield from self._failures(request, NO_CONNECTION, detail)
@@ -276,11 +277,12 @@ class Exchange:
         self, node: int, partition: int, ask: Ask, name: str, detail: str
     ) -> Iterator[Answer]:
         """What a broker that is nearer than the leader does not answer, the leader is asked."""
-        if node != self._replicas.nearest(partition):
+        leader = self._leader(partition).node
+        if node == leader or not self._replicas.are_asked:
             yield PartitionError(partition, name, detail)
             return
         self._replicas.note_failure()
-        self._redirected[self._leader(partition).node][partition] = ask
+        self._redirected[leader][partition] = ask
 
     def _claim(self, request: _Request, partition: int) -> bool:
         """Whether the partition still awaits the answer to this request; then it has it now."""

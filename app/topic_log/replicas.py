@@ -33,6 +33,11 @@ class Replicas:
         self._only_leaders_until = 0.0
 
     @property
+    def are_asked(self) -> bool:
+        """Whether others than the leaders ever are."""
+        return bool(self._rack)
+
+    @property
     def rack(self) -> str:
         """Where a leader is told that this client is."""
         return self._rack if self._now() >= self._only_leaders_until else ""
@@ -49,6 +54,6 @@ class Replicas:
         self._nearest[partition] = _Nearest(node, self._now() + self._seconds)
 
     def note_failure(self) -> None:
-        """Note that a broker which is not the leader has failed."""
+        """Note that a broker has failed, be it the nearest or not."""
         self._nearest.clear()
         self._only_leaders_until = self._now() + self._seconds
