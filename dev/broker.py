@@ -7,6 +7,7 @@ import selectors
 import signal
 import socket
 import socketserver
+import ssl
 import threading
 from collections.abc import Iterator
 
@@ -80,7 +81,7 @@ def forwarding(port: int, target: str) -> Iterator[None]:
                 contextlib.suppress(ConnectionError),
                 socket.create_connection((host, int(target_port)), TIMEOUT_SECONDS) as upstream,
             ):
-                _pipe(self.request, upstream)
+                pipe(self.request, upstream)
 
     class Server(socketserver.ThreadingTCPServer):
         allow_reuse_address = True
@@ -94,7 +95,7 @@ def forwarding(port: int, target: str) -> Iterator[None]:
             server.shutdown()
 
 
-def _pipe(client: socket.socket, upstream: socket.socket) -> None:
+def pipe(client: socket.socket, upstream: socket.socket) -> None:
     """Copy bytes both ways until one side closes."""
     with selectors.DefaultSelector() as selector:
         selector.register(client, selectors.EVENT_READ, upstream)
@@ -104,6 +105,9 @@ def _pipe(client: socket.socket, upstream: socket.socket) -> None:
                 source, sink = key.fileobj, key.data
                 assert isinstance(source, socket.socket)
                 data = source.recv(CHUNK_BYTES)
+                # the selector knows nothing of what TLS has read already
+                while isinstance(source, ssl.SSLSocket) and source.pending():
+                    data += source.recv(CHUNK_BYTES)
                 if not data:
                     return
                 sink.sendall(data)

@@ -9,10 +9,12 @@ import uuid
 from typing import Any
 
 import pytest
+from aws_msk_iam_sasl_signer.MSKAuthTokenProvider import generate_auth_token
 from confluent_kafka import KafkaError, KafkaException, Producer
-from confluent_kafka.admin import NewTopic
+from confluent_kafka.admin import AdminClient, NewTopic
 
-from tests.support import secure_broker
+from tests.support import msk_broker, secure_broker
+from tests.support.msk_tokens import REGION
 from tests.support.secure_listeners import LISTENERS, PASSWORDS
 from tests.support.token_server import unsecured_token
 from tests.support.waiting import eventually
@@ -41,15 +43,12 @@ def alices_topic(broker) -> str:
 class Client:
     """One of a listener, which has signed in when it knows what it may do with the topic."""
 
-    def __init__(self, broker, listener: str, topic: str, config: dict[str, Any]) -> None:
+    def __init__(self, topic: str, config: dict[str, Any]) -> None:
         self._topic = topic
         self._errors: list[KafkaError] = []
         self.sign_ins = 0
         self._producer = Producer(
             {
-                "bootstrap.servers": broker.address(listener),
-                "security.protocol": LISTENERS[listener],
-                "ssl.ca.location": str(broker.ca),
                 "error_cb": self._errors.append,
                 "statistics.interval.ms": 100,
                 "stats_cb": self._count,
@@ -80,7 +79,12 @@ class Client:
 @pytest.fixture
 def client(broker, alices_topic):
     def client(listener: str, config: dict[str, Any]) -> Client:
-        return Client(broker, listener, alices_topic, config)
+        given = {
+            "bootstrap.servers": broker.address(listener),
+            "security.protocol": LISTENERS[listener],
+            "ssl.ca.location": str(broker.ca),
+        }
+        return Client(alices_topic, given | config)
 
     return client
 
@@ -178,3 +182,64 @@ def test_another_authority_is_that_of_one_listener_from_now_on(broker, client):
     assert client("RENEWED", {"ssl.ca.location": str(renewed)}).fares() == "allowed"
     assert client("RENEWED", {}).fares() == "refused"
     assert client("SSL", {}).fares() == "allowed"
+
+
+@pytest.fixture(scope="module")
+def msk():
+    with msk_broker.running() as broker:
+        yield broker
+
+
+@pytest.fixture
+def by_url(msk, monkeypatch):
+    """A client with the signer of AWS, which takes credentials from the environment."""
+    name = f"signed-in-{uuid.uuid4().hex}"
+    admin = AdminClient({"bootstrap.servers": msk.kafka.address})
+    admin.create_topics([NewTopic(name, 1, 1)])[name].result(10)
+
+    def signed(_: str) -> tuple[str, float]:
+        token, expires_ms = generate_auth_token(REGION)
+        return token, expires_ms / 1000
+
+    def by_url(oauth_cb=signed, **environ: str) -> Client:
+        for variable, value in {**msk.environ, **environ}.items():
+            monkeypatch.setenv(variable, value)
+        given = {
+            "bootstrap.servers": msk.address,
+            "security.protocol": "SASL_SSL",
+            "ssl.ca.location": str(msk.ca),
+            "sasl.mechanism": "OAUTHBEARER",
+            "oauth_cb": oauth_cb,
+        }
+        return Client(name, given)
+
+    return by_url
+
+
+def test_msk_lets_in_who_signs_with_a_key_that_it_knows(msk, by_url):
+    known = msk.sign_ins
+    client = by_url()
+    assert client.fares() == "allowed"
+    assert msk.sign_ins > known
+    refused = len(msk.refusals)
+    assert by_url(AWS_SECRET_ACCESS_KEY="unknown").fares() == "refused"
+    assert by_url(AWS_ACCESS_KEY_ID="unknown").fares() == "refused"
+    assert by_url(lambda _: (unsecured_token("alice"), time.time() + 60)).fares() == "refused"
+    reasons = "\n".join(msk.refusals[refused:])
+    assert "its signature is not right" in reasons
+    assert "nobody has the access key unknown" in reasons
+    assert "it is not a signed URL" in reasons
+
+
+def test_msk_can_refuse_all_and_cut_off_all(msk, by_url, monkeypatch):
+    known = msk.sign_ins
+    client = by_url()
+
+    def signs_in_again() -> bool:
+        msk.cut_off()
+        # with two connections at first
+        return client.fares() == "allowed" and msk.sign_ins > known + 2
+
+    eventually(signs_in_again)
+    monkeypatch.setattr(msk, "refuses", True)
+    assert by_url().fares() == "refused"
