@@ -35,6 +35,7 @@ from dev import apache_kafka
 from dev.apache_kafka import ApacheKafka
 from tests.support import certificates, token_server
 from tests.support.coordinator import await_coordinator
+from tests.support.kerberos import Kerberos
 from tests.support.secure_listeners import LISTENERS, RENEWED_KEYSTORE, USERS, properties
 from tests.support.token_server import TokenServer
 from tests.support.waiting import eventually
@@ -168,11 +169,14 @@ class SecureBroker:
 
 
 @contextlib.contextmanager
-def running(overrides: Mapping[str, str] | None = None) -> Iterator[SecureBroker]:
+def running(
+    overrides: Mapping[str, str] | None = None, kerberos: Kerberos | None = None
+) -> Iterator[SecureBroker]:
     """Run it for as long as the block, and a token server beside it.
 
     Args:
         overrides: server.properties that come on top.
+        kerberos: that of the listener GSSAPI, which is not there without.
 
     Raises:
         RuntimeError: it did not come up; the text has the end of its output.
@@ -191,16 +195,20 @@ def running(overrides: Mapping[str, str] | None = None) -> Iterator[SecureBroker
         tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         tls.load_cert_chain(folder / "server.pem")
         tokens = started.enter_context(token_server.running(tls))
+        # since Kafka 4.0 it asks nobody else
+        jvm = {"org.apache.kafka.sasl.oauthbearer.allowed.urls": tokens.jwks_url}
+        if kerberos:
+            jvm["java.security.krb5.conf"] = str(kerberos.config)
         kafka = started.enter_context(
             apache_kafka.running(
                 {
                     **apache_kafka.LEFT_ALONE,
                     **properties(folder, tokens.jwks_url),
+                    **(kerberos.listener if kerberos else {}),
                     **(overrides or {}),
                 },
-                [listener for listener in LISTENERS if listener != "CONTROLLER"],
-                # since Kafka 4.0 it asks nobody else
-                jvm={"org.apache.kafka.sasl.oauthbearer.allowed.urls": tokens.jwks_url},
+                LISTENERS.keys() - {"CONTROLLER", *(() if kerberos else ("GSSAPI",))},
+                jvm=jvm,
             )
         )
         broker = SecureBroker(

@@ -8,7 +8,7 @@ from dev import apache_kafka
 from tests.support import token_server
 
 # what each speaks; MUTUAL asks for a certificate, WRONG_HOST shows that of another host, and RENEWED
-# one of another authority after `renew`
+# one of another authority after `renew`; GSSAPI is there beside a Kerberos only
 LISTENERS = {
     "PLAINTEXT": "PLAINTEXT",
     "CONTROLLER": "PLAINTEXT",
@@ -22,6 +22,7 @@ LISTENERS = {
     "OAUTH": "SASL_SSL",
     "OAUTH_UNSECURED": "SASL_PLAINTEXT",
     "REAUTH": "SASL_SSL",
+    "GSSAPI": "SASL_SSL",
 }
 PASSWORDS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 # OAUTH_UNSECURED takes tokens without a signature; on REAUTH sessions end
