@@ -28,7 +28,7 @@ class SecretFiles:
     def change(self, files: Mapping[str, bytes | str]) -> None:
         """Replace these, and leave the others as they are."""
         self._files |= files
-        before = self._data.resolve()
+        before = self._data.resolve() if self._data.exists() else None
         after = self._folder / f"..{uuid4().hex}"
         after.mkdir()
         for name, content in self._files.items():
@@ -40,5 +40,5 @@ class SecretFiles:
         for name in files:
             if not self.path(name).is_symlink():
                 self.path(name).symlink_to(f"..data/{name}")
-        if before != self._data:
+        if before:
             shutil.rmtree(before)
