@@ -78,6 +78,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         action="store_true",
         help="also install the package with all that it needs, which takes half a minute",
     )
+    parser.addoption(
+        "--session-seconds",
+        type=float,
+        default=12,
+        help="how long is followed while the broker ends each session after five (12)",
+    )
     parser.addoption("--screenshots", type=Path, help="a folder to leave pictures of the page in")
 
 

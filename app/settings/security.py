@@ -68,6 +68,12 @@ class SecuritySettings:
         "The file that holds it.",
         default=None,
     )
+    sasl_kerberos_service_name: str = setting(
+        "KAFKA_SASL_KERBEROS_SERVICE_NAME",
+        text(longest=LONGEST_SECRET),
+        "The first part of the brokers' principal, with GSSAPI.",
+        default="kafka",
+    )
     oauth_token_url: str | None = setting(
         "KAFKA_OAUTH_TOKEN_URL",
         http_url(),
@@ -188,7 +194,9 @@ class SecuritySettings:
             return f"the user {self.sasl_username}"
         if self.oauth_client_id:
             return f"the client {self.oauth_client_id}"
-        return f"the bearer of a token by {self.oauth_token_provider}"
+        if self.oauth_token_provider:
+            return f"the bearer of a token by {self.oauth_token_provider}"
+        return "the Kerberos principal of this process"
 
     def password(self) -> str:
         """The user's password as it is now.

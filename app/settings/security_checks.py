@@ -13,13 +13,15 @@ if TYPE_CHECKING:
 
 PASSWORD_MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 OAUTHBEARER = "OAUTHBEARER"
-SASL_MECHANISMS = (*PASSWORD_MECHANISMS, OAUTHBEARER)
+GSSAPI = "GSSAPI"
+SASL_MECHANISMS = (*PASSWORD_MECHANISMS, OAUTHBEARER, GSSAPI)
 MSK_IAM = "msk-iam"
 # by the attribute's first word: what of the protocol's name it has an effect with
 PROTOCOLS = {"sasl": "SASL_", "oauth": "SASL_", "ssl": "SSL"}
-# what each way to get a token is imported from, and the extra that brings it
+# what each way to sign in is imported from, and the extra that brings it
 TOKEN_URL_PACKAGE = "authlib", "oauth"
 MSK_IAM_PACKAGE = "aws_msk_iam_sasl_signer", "msk-iam"
+GSSAPI_PACKAGE = "gssapi", "gssapi"
 
 
 def require_one_form(given: Collection[str], variable: str) -> None:
@@ -66,17 +68,22 @@ def _require_an_effect(settings: SecuritySettings, given: Collection[str]) -> No
                 f"accepted only where KAFKA_SECURITY_PROTOCOL has {needs}; it is "
                 f"{settings.protocol}",
             )
-        mechanisms: tuple[str, ...] = SASL_MECHANISMS
-        if family == "oauth":
-            mechanisms = (OAUTHBEARER,)
-        elif family == "sasl" and attribute != "sasl_mechanism":
-            mechanisms = PASSWORD_MECHANISMS
+        mechanisms = _mechanisms_of(attribute)
         if needs == "SASL_" and mechanism and mechanism not in mechanisms:
             raise fault(
                 variable,
                 f"accepted only where KAFKA_SASL_MECHANISM is {' or '.join(mechanisms)}; it is "
                 f"{mechanism}",
             )
+
+
+def _mechanisms_of(attribute: str) -> tuple[str, ...]:
+    """Those that a setting has an effect with."""
+    if attribute.startswith("oauth"):
+        return (OAUTHBEARER,)
+    if attribute.startswith("sasl_kerberos"):
+        return (GSSAPI,)
+    return SASL_MECHANISMS if attribute == "sasl_mechanism" else PASSWORD_MECHANISMS
 
 
 def _require_what_signs_in(settings: SecuritySettings, given: Collection[str]) -> None:
@@ -87,36 +94,40 @@ def _require_what_signs_in(settings: SecuritySettings, given: Collection[str]) -
             f"accepted are {', '.join(SASL_MECHANISMS)}; KAFKA_SECURITY_PROTOCOL is "
             f"{settings.protocol} and needs it",
         )
+    _require_package(settings)
     if mechanism in PASSWORD_MECHANISMS:
         whose = "accepted is that of a user whom the brokers know"
         needed = {"KAFKA_SASL_USERNAME": whose, "KAFKA_SASL_PASSWORD": f"{whose}, or a file of it"}
     elif settings.oauth_token_provider:
-        _require_package(settings)
+        needed = {}
+        of_an_endpoint = ("KAFKA_OAUTH_TOKEN_URL", "KAFKA_OAUTH_CLIENT", "KAFKA_OAUTH_SCOPE")
         for variable in sorted(given):
-            if variable.startswith(
-                ("KAFKA_OAUTH_TOKEN_URL", "KAFKA_OAUTH_CLIENT", "KAFKA_OAUTH_SCOPE")
-            ):
+            if variable.startswith(of_an_endpoint):
                 raise fault(variable, "accepted only without KAFKA_OAUTH_TOKEN_PROVIDER")
-        return
-    else:
-        _require_package(settings)
+    elif mechanism == OAUTHBEARER:
         needed = {
             "KAFKA_OAUTH_TOKEN_URL": "accepted is the address of a token endpoint; or "
             "KAFKA_OAUTH_TOKEN_PROVIDER",
             "KAFKA_OAUTH_CLIENT_ID": "accepted is that of a client whom KAFKA_OAUTH_TOKEN_URL knows",
             "KAFKA_OAUTH_CLIENT_SECRET": "accepted is that of the client, or a file of it",
         }
+    else:
+        needed = {}  # Kerberos has files and variables of its own
     for variable, accepted in needed.items():
         if variable not in given and f"{variable}_FILE" not in given:
             raise fault(variable, f"{accepted}; KAFKA_SASL_MECHANISM is {mechanism} and needs it")
 
 
 def _require_package(settings: SecuritySettings) -> None:
-    variable, (package, extra) = "KAFKA_SASL_MECHANISM", TOKEN_URL_PACKAGE
-    if settings.oauth_token_provider == MSK_IAM:
+    variable = "KAFKA_SASL_MECHANISM"
+    if settings.sasl_mechanism == GSSAPI:
+        package, extra = GSSAPI_PACKAGE
+    elif settings.oauth_token_provider == MSK_IAM:
         variable, (package, extra) = "KAFKA_OAUTH_TOKEN_PROVIDER", MSK_IAM_PACKAGE
-    elif settings.oauth_token_provider:
-        return  # it may be any
+    elif settings.sasl_mechanism == OAUTHBEARER and not settings.oauth_token_provider:
+        package, extra = TOKEN_URL_PACKAGE
+    else:
+        return
     if not find_spec(package):
         raise fault(
             variable,

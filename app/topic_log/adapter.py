@@ -91,8 +91,9 @@ class Adapter(Protocol):
     @property
     def requests(self) -> Requests: ...
 
-    def sasl_exchange(self, host: str, options: Mapping[str, Any]) -> SaslExchange:
-        """Begin to sign in at a host, by what every client is told of SASL.
+    def sasl_exchange(self, host: str, options: Mapping[str, Any]) -> SaslExchange | None:
+        """Begin to sign in at a host, by what every client is told of SASL; None where only the
+        client itself can.
 
         In `options` the password may be a callable that gives it, for the clients too.
         """

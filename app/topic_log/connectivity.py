@@ -18,7 +18,7 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from app.settings.security_checks import PASSWORD_MECHANISMS
+from app.settings.security_checks import OAUTHBEARER, PASSWORD_MECHANISMS
 from app.topic_log.errors import Refused, Unreachable
 from app.topic_log.handshake import (
     ANSWER_SECONDS,
@@ -191,7 +191,9 @@ def _why_refused(settings: Settings, error: Refused) -> str:
     mechanism = settings.security.sasl_mechanism
     if mechanism in PASSWORD_MECHANISMS:
         return f"the user name or the password is wrong for {mechanism}"
-    return f"it does not accept the token ({error})"
+    if mechanism == OAUTHBEARER:
+        return f"it does not accept the token ({error})"
+    return str(error)
 
 
 def _other_protocol(server: str, settings: Settings, error: Exception) -> str | None:

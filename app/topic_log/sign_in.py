@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from app.settings.security_checks import OAUTHBEARER
+from app.settings.security_checks import GSSAPI, OAUTHBEARER
 from app.topic_log.adapter import SaslExchange
+from app.topic_log.errors import TopicLogError, Unreachable
 from app.topic_log.installed import adapter
 from app.topic_log.tokens import Tokens, tokens_of
 
@@ -35,6 +36,8 @@ def sasl_options(security: SecuritySettings) -> dict[str, Any]:
     if security.sasl_mechanism == OAUTHBEARER:
         provider = _TokenProvider(tokens_of(security), dict(security.oauth_extensions))
         return options | {"sasl_oauth_token_provider": provider}
+    if security.sasl_mechanism == GSSAPI:
+        return options | {"sasl_kerberos_service_name": security.sasl_kerberos_service_name}
     return options | {
         "sasl_plain_username": security.sasl_username,
         "sasl_plain_password": security.password,
@@ -60,7 +63,16 @@ def keep_fresh(security: SecuritySettings) -> None:
 
 def new_exchange(security: SecuritySettings, host: str) -> SaslExchange | None:
     """Begin what a client and a broker say to each other until it has signed in; None without
-    SASL."""
+    SASL, and where only the client itself can say it.
+
+    Raises:
+        Unreachable: there is nothing to say: no ticket, no token.
+    """
     if not security.uses_sasl:
         return None
-    return adapter.sasl_exchange(host, sasl_options(security))
+    try:
+        return adapter.sasl_exchange(host, sasl_options(security))
+    except TopicLogError:
+        raise
+    except Exception as error:  # Kerberos has errors of its own
+        raise Unreachable(f"{security.who} cannot sign in: {error}") from error

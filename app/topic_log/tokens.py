@@ -210,16 +210,16 @@ def _from_endpoint(security: SecuritySettings) -> Token:
         told = f"{security.oauth_token_url} answers {error.error}"
         raise NoToken(f"{told} to {security.who}", is_refusal=is_refusal) from None
     except requests.RequestException as error:
-        told = f"{security.oauth_token_url} does not answer: {_reason(error)}"
-        raise NoToken(told) from None
+        raise NoToken(f"{security.oauth_token_url} {_what_it_does(error)}") from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         told = f"{security.oauth_token_url} gives none that can be read: {type(error).__name__}"
         raise NoToken(told) from None
 
 
-def _reason(error: Any) -> str:
-    response = getattr(error, "response", None)
-    return f"{response.status_code}" if response is not None else type(error).__name__
+def _what_it_does(error: Any) -> str:
+    if error.response is not None:
+        return f"answers {error.response.status_code}"
+    return f"does not answer: {type(error).__name__}"
 
 
 def _from_msk_iam() -> Token:

@@ -1,4 +1,4 @@
-"""A network between a browser and the program, which can lose connections without a word."""
+"""A network between a client and a server, which can lose connections without a word."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ class Network(socketserver.ThreadingTCPServer):
     """Forwards from `port` to the port `target` of this machine.
 
     What was connected when it went down stays open on both sides and carries nothing any more.
+
+    Attributes:
+        connections: how many there have been.
     """
 
     daemon_threads = True
@@ -22,6 +25,7 @@ class Network(socketserver.ThreadingTCPServer):
         self.target = target
         self.port = self.server_address[1]
         self.generation = 0
+        self.connections = 0
         self.is_down = False
 
     def go_down(self) -> None:
@@ -37,6 +41,7 @@ class _Connection(socketserver.BaseRequestHandler):
 
     def handle(self) -> None:
         self._generation = self.server.generation
+        self.server.connections += 1
         with socket.create_connection(("127.0.0.1", self.server.target)) as target:
             back = threading.Thread(target=self._carry, args=(target, self.request), daemon=True)
             back.start()

@@ -15,7 +15,7 @@ from kafka.oauth import AbstractTokenProvider
 from kafka.sasl import MECHANISMS, scram
 from kafka.scram import ScramClient
 
-from app.settings.security_checks import OAUTHBEARER, PASSWORD_MECHANISMS
+from app.settings.security_checks import GSSAPI, OAUTHBEARER, PASSWORD_MECHANISMS
 from app.topic_log.adapter import SaslExchange
 
 TokenProvider = AbstractTokenProvider
@@ -27,8 +27,10 @@ HAS_READ_WHY = b"\x01"
 scram.log = logging.getLogger(scram.__name__)
 
 
-def sasl_exchange(host: str, options: Mapping[str, Any]) -> SaslExchange:
+def sasl_exchange(host: str, options: Mapping[str, Any]) -> SaslExchange | None:
     mechanism = options["sasl_mechanism"]
+    if mechanism == GSSAPI:
+        return None
     if mechanism == OAUTHBEARER:
         provider = options["sasl_oauth_token_provider"]
         pairs = {"auth": f"Bearer {provider.token()}", **provider.extensions()}

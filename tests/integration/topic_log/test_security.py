@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import subprocess
 import uuid
 
 import pytest
 
-from app import create_app
-from app.settings import Settings
-from tests.support import secure_broker
 from tests.support.application import Service
 from tests.support.processes import ended, free_port, gunicorn, kafka_state, producer, running
 from tests.support.waiting import eventually
@@ -27,59 +23,6 @@ SASL = {
     "KAFKA_SASL_USERNAME": "alice",
     "KAFKA_SASL_PASSWORD": "anything",
 }
-
-
-@pytest.fixture(scope="module")
-def broker():
-    with secure_broker.running() as broker:
-        yield broker
-
-
-@pytest.fixture
-def name(broker) -> str:
-    """The name of a topic that alice and the client with a certificate may do everything with."""
-    name = f"secure-{uuid.uuid4().hex}"
-    for user in ("alice", broker.client_user):
-        broker.allow(user, "topic", name, "describe", "create", "read", "write")
-        broker.allow(user, "group", "*", "read", "delete")
-    return name
-
-
-@pytest.fixture
-def environ(broker, name):
-    """What the environment holds for one of the broker's listeners."""
-
-    def environ(listener: str, mechanism: str = "", **others: str) -> dict[str, str]:
-        protocol = secure_broker.LISTENERS[listener]
-        given = {
-            "KAFKA_TOPIC": name,
-            "KAFKA_BOOTSTRAP_SERVERS": broker.address(listener),
-            "KAFKA_SECURITY_PROTOCOL": protocol,
-        }
-        if protocol.endswith("SSL"):
-            given["KAFKA_SSL_CAFILE"] = str(broker.ca)
-        if listener == "MUTUAL":
-            given["KAFKA_SSL_CERTFILE"] = str(broker.client_cert)
-            given["KAFKA_SSL_KEYFILE"] = str(broker.client_key)
-        if mechanism:
-            given["KAFKA_SASL_MECHANISM"] = mechanism
-            given["KAFKA_SASL_USERNAME"] = "alice"
-            given["KAFKA_SASL_PASSWORD"] = broker.users["alice"]
-        return given | others
-
-    return environ
-
-
-@pytest.fixture
-def serve():
-    with contextlib.ExitStack() as services:
-
-        def start(environ: dict[str, str]) -> Service:
-            service = Service(create_app(Settings.from_environ(environ)))
-            services.callback(service.consumer.stop, 10)
-            return service
-
-        yield start
 
 
 def produce(environ: dict[str, str]) -> subprocess.CompletedProcess[str]:
@@ -114,10 +57,10 @@ def reason(service: Service) -> str:
         *[("SASL_SSL", mechanism) for mechanism in MECHANISMS],
     ],
 )
-def test_follows_and_produces_over_every_protocol(serve, environ, listener, mechanism, caplog):
+def test_follows_and_produces_over_every_protocol(start, environ, listener, mechanism, caplog):
     caplog.set_level(logging.WARNING)
     given = environ(listener, mechanism)
-    service = serve(given)
+    service = start(given)
     assert service.first_state() == 0
     produced = produce(given)
     assert produced.returncode == 0, produced.stderr
@@ -126,14 +69,14 @@ def test_follows_and_produces_over_every_protocol(serve, environ, listener, mech
 
 
 @pytest.mark.parametrize("mechanism", MECHANISMS)
-def test_a_wrong_password_is_named_and_never_shown(serve, environ, mechanism, caplog):
+def test_a_wrong_password_is_named_and_never_shown(start, environ, mechanism, caplog):
     caplog.set_level(logging.DEBUG)
     given = environ("SASL_SSL", mechanism, KAFKA_SASL_PASSWORD=WRONG)
     expected = (
         f"{given['KAFKA_BOOTSTRAP_SERVERS']} answers, and then refuses the user alice: the user "
         f"name or the password is wrong for {mechanism}"
     )
-    service = serve(given)
+    service = start(given)
     assert reason(service) == expected
     assert len([line for line in own_lines(caplog) if expected in line]) == 1
     produced = produce(given)
@@ -243,29 +186,29 @@ def test_a_wrong_password_is_named_and_never_shown(serve, environ, mechanism, ca
         ),
     ],
 )
-def test_says_what_is_wrong_with_the_connection(serve, environ, broker, listener, others, expected):
+def test_says_what_is_wrong_with_the_connection(start, environ, broker, listener, others, expected):
     files = {name: value.format_map(vars(broker)) for name, value in others.items()}
     given = environ(listener, **files)
-    assert expected in reason(serve(given))
+    assert expected in reason(start(given))
     assert expected in produce(given).stderr
 
 
-def test_says_which_mechanism_is_not_offered(serve, environ):
-    service = serve(environ("ONLY_PLAIN", "SCRAM-SHA-256"))
+def test_says_which_mechanism_is_not_offered(start, environ):
+    service = start(environ("ONLY_PLAIN", "SCRAM-SHA-256"))
     assert reason(service).endswith(
         "it does not offer the SASL mechanism SCRAM-SHA-256: KAFKA_SASL_MECHANISM has to be PLAIN"
     )
 
 
-def test_another_hosts_certificate_is_accepted_where_that_is_asked_for(serve, environ):
-    assert serve(environ("WRONG_HOST", KAFKA_SSL_CHECK_HOSTNAME="false")).first_state() == 0
+def test_another_hosts_certificate_is_accepted_where_that_is_asked_for(start, environ):
+    assert start(environ("WRONG_HOST", KAFKA_SSL_CHECK_HOSTNAME="false")).first_state() == 0
 
 
-def test_names_the_missing_acls_and_goes_on_when_they_are_there(serve, environ, broker, caplog):
+def test_names_the_missing_acls_and_goes_on_when_they_are_there(start, environ, broker, caplog):
     caplog.set_level(logging.WARNING)
     name = f"locked-{uuid.uuid4().hex}"
     given = environ("SASL_PLAINTEXT", "PLAIN", KAFKA_TOPIC=name)
-    service = serve(given)
+    service = start(given)
     follow = f"the ACLs do not let the user alice follow {name}: it needs DESCRIBE and READ"
     create = (
         f"the topic {name} does not exist, and the ACLs do not let the user alice create it: "
@@ -341,7 +284,7 @@ def test_without_the_right_to_write_the_producer_says_so(environ, broker):
     assert "the ACLs do not let the user alice write to" in produced.stderr
 
 
-def test_follows_without_committing_where_the_group_is_forbidden(serve, environ, broker, caplog):
+def test_follows_without_committing_where_the_group_is_forbidden(start, environ, broker, caplog):
     caplog.set_level(logging.WARNING)
     name = f"groupless-{uuid.uuid4().hex}"
     broker.allow("bob", "topic", name, "describe", "create", "read")
@@ -350,7 +293,7 @@ def test_follows_without_committing_where_the_group_is_forbidden(serve, environ,
         "KAFKA_SASL_USERNAME": "bob",
         "KAFKA_SASL_PASSWORD": broker.users["bob"],
     }
-    service = serve(environ("SASL_PLAINTEXT", "SCRAM-SHA-256", **bob))
+    service = start(environ("SASL_PLAINTEXT", "SCRAM-SHA-256", **bob))
     assert service.first_state() == 0
     refused = "The ACLs do not let the user bob use the group group-"
     eventually(lambda: any(line.startswith(refused) for line in own_lines(caplog)))
@@ -377,7 +320,7 @@ def test_shows_no_secret_whatever_is_logged_or_raised(environ, tmp_path, broker)
 
 
 def test_shows_no_secret_in_the_traceback_of_a_client_that_has_one_in_its_error(
-    serve, environ, broker, monkeypatch, capsys
+    start, environ, broker, monkeypatch, capsys
 ):
     def fail(*args: object, **config: object) -> None:
         raise RuntimeError(f"cannot do with {config} and {config['sasl_plain_password']()}")
@@ -385,7 +328,7 @@ def test_shows_no_secret_in_the_traceback_of_a_client_that_has_one_in_its_error(
     monkeypatch.setattr("app.topic_log.consumers.open_client", fail)
     root = logging.getLogger()
     monkeypatch.setattr(root, "handlers", [])
-    service = serve(environ("SASL_PLAINTEXT", "PLAIN"))
+    service = start(environ("SASL_PLAINTEXT", "PLAIN"))
     assert "cannot do with" in reason(service)
     logged = eventually(lambda: capsys.readouterr().err)
     assert "Traceback" in logged

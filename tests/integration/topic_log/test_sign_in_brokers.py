@@ -28,12 +28,6 @@ REFUSALS = (KafkaError._AUTHENTICATION, KafkaError._SSL)
 
 
 @pytest.fixture(scope="module")
-def broker():
-    with secure_broker.running() as broker:
-        yield broker
-
-
-@pytest.fixture(scope="module")
 def alices_topic(broker) -> str:
     """The name of one that alice may describe, and no other user."""
     name = f"signed-in-{uuid.uuid4().hex}"

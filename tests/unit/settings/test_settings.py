@@ -296,7 +296,8 @@ def test_a_token_that_is_soon_guessed_is_refused():
 def test_the_mechanisms_are_listed_where_none_is_given():
     given = {name: value for name, value in SASL.items() if name != "KAFKA_SASL_MECHANISM"}
     with pytest.raises(
-        SettingsError, match="accepted are PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER;"
+        SettingsError,
+        match="accepted are PLAIN, SCRAM-SHA-256, SCRAM-SHA-512, OAUTHBEARER, GSSAPI;",
     ):
         settings(**given)
 
