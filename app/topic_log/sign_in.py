@@ -55,6 +55,11 @@ def require_credentials(settings: Settings) -> None:
         tokens_of(security).current()
 
 
+def discard_credentials(security: SecuritySettings) -> bool:
+    """Use no more what was refused; False if there is nothing else to sign in with."""
+    return security.sasl_mechanism == OAUTHBEARER and tokens_of(security).discard()
+
+
 def keep_fresh(security: SecuritySettings) -> None:
     """Renew in time what expires; to be called again and again. Does not wait."""
     if security.sasl_mechanism == OAUTHBEARER:

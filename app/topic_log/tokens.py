@@ -27,6 +27,8 @@ REFRESH_FACTOR = 0.8
 ENDPOINT_SECONDS = 5.0
 # for a token where there is none that can be used
 WAIT_SECONDS = 10.0
+# a token that is refused so soon would be refused again
+NEW_SECONDS = 2.0
 # between two tries while the endpoint is away
 RETRY_SECONDS = 5.0
 # of a token whose endpoint does not say it, which it need not (RFC 6749, 5.1)
@@ -74,6 +76,7 @@ class Tokens:
         self._now = now
         self._changed = threading.Condition()
         self._token: Token | None = None
+        self._fetched_at = 0.0
         self._refresh_at = 0.0
         self._is_fetching = False
         self._failure: NoToken | None = None
@@ -103,6 +106,15 @@ class Tokens:
             if self._token:
                 self._begin_to_fetch_if_due()
 
+    def discard(self) -> bool:
+        """Use the current one no more, for a broker does not accept it: its clock may be ahead, or
+        its keys are others by now. False if it is so new that another one is none better."""
+        with self._changed:
+            if self._token is None or self._now() < self._fetched_at + NEW_SECONDS:
+                return False
+            self._token, self._refresh_at = None, 0.0
+            return True
+
     def _is_usable(self) -> bool:
         return self._token is not None and self._now() < self._token.expires_at
 
@@ -126,7 +138,7 @@ class Tokens:
         with self._changed:
             self._is_fetching, self._failure = False, failure
             if token:
-                self._token = token
+                self._token, self._fetched_at = token, began
                 self._refresh_at = began + (token.expires_at - began) * REFRESH_FACTOR
             else:
                 self._refresh_at = began + RETRY_SECONDS

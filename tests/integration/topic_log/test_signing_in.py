@@ -9,6 +9,7 @@ import time
 import pytest
 from confluent_kafka import Producer
 
+from app.topic_log import tokens
 from tests.support.network import network
 from tests.support.secret_files import SecretFiles
 from tests.support.token_server import FAILS, REFUSES, unsecured_token
@@ -141,6 +142,18 @@ def test_says_that_the_broker_does_not_accept_the_token(start, environ, broker, 
     assert told.startswith(f"{server} answers, and then refuses the client alice: it does not acc")
     assert "invalid_token" in told
     assert token not in told
+
+
+def test_a_token_of_a_key_that_the_broker_knows_no_more_is_replaced_at_once(
+    start, environ, broker, topic
+):
+    given = environ("OAUTH", "OAUTHBEARER", KAFKA_OAUTH_SCOPE="of the key before")
+    assert start(given).first_state() == 0
+    time.sleep(tokens.NEW_SECONDS)  # or it would be as new as the next one
+    broker.rotate_key()
+    service = start(given)
+    assert service.first_state() == 0
+    assert service.status["failures"] == 0
 
 
 def test_a_password_that_changes_on_the_broker_and_then_in_the_file_is_used(

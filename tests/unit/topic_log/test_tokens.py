@@ -118,6 +118,15 @@ def test_who_waits_for_an_endpoint_that_hangs_does_not_wait_for_ever(endpoint):
     assert endpoint.settled() == "token 1"
 
 
+def test_one_that_a_broker_refuses_is_used_no_more_unless_it_is_new(endpoint):
+    endpoint.tokens.current()
+    assert not endpoint.tokens.discard()
+    assert endpoint.tokens.current() == "token 1"
+    endpoint.now += 3
+    assert endpoint.tokens.discard()
+    assert endpoint.tokens.current() == "token 2"
+
+
 def test_all_who_wait_get_the_one_that_comes(endpoint):
     endpoint.answers.clear()
     found: list[str] = []
