@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable
@@ -239,7 +240,8 @@ def _from_msk_iam() -> Token:
     import boto3
     from aws_msk_iam_sasl_signer import MSKAuthTokenProvider
 
-    region = boto3.session.Session().region_name
+    # boto3 knows AWS_DEFAULT_REGION and its files, but not what AWS's own machines set
+    region = os.environ.get("AWS_REGION") or boto3.session.Session().region_name
     if not region:
         raise NoToken("AWS_REGION is not set: accepted is the region of the cluster")
     try:

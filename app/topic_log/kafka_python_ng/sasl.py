@@ -30,6 +30,7 @@ scram.log = logging.getLogger(scram.__name__)
 def sasl_exchange(host: str, options: Mapping[str, Any]) -> SaslExchange | None:
     mechanism = options["sasl_mechanism"]
     if mechanism == GSSAPI:
+        _require_ticket(options["sasl_kerberos_service_name"], host)
         return None
     if mechanism == OAUTHBEARER:
         provider = options["sasl_oauth_token_provider"]
@@ -40,6 +41,17 @@ def sasl_exchange(host: str, options: Mapping[str, Any]) -> SaslExchange | None:
     if mechanism == "PLAIN":
         return _OneMessage(f"{user}\0{user}\0{password}".encode())
     return _Scram(ScramClient(user, password, mechanism))
+
+
+def _require_ticket(service: str, host: str) -> None:
+    """
+    Raises:
+        gssapi.exceptions.GSSError: Kerberos gives none for this service.
+    """
+    import gssapi  # of an extra
+
+    name = gssapi.Name(f"{service}@{host}", gssapi.NameType.hostbased_service)
+    gssapi.SecurityContext(name=name, usage="initiate").step()
 
 
 class _OneMessage:

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import time
 
+import psutil
 import pytest
 from confluent_kafka import Producer
 
 from app.topic_log import tokens
+from tests.support.clients import IS_KAFKA_PYTHON_3
 from tests.support.network import network
+from tests.support.processes import ROOT
 from tests.support.secret_files import SecretFiles
 from tests.support.token_server import FAILS, REFUSES, unsecured_token
 from tests.support.topics import Topic
@@ -258,6 +262,26 @@ def test_the_endpoint_is_away_for_as_long_as_the_token_lives(start, environ, bro
     service.comes_to("when it is back")
 
 
+def connections_to(server: str) -> set[int]:
+    """The ports of this process's connections."""
+    port = int(server.partition(":")[2])
+    return {
+        connection.laddr.port
+        for connection in psutil.Process().net_connections("tcp")
+        if connection.raddr and connection.raddr.port == port
+    }
+
+
+def connects_again(mechanism: str) -> bool:
+    """Whether the README says so of this client where a session ends."""
+    readme = (ROOT / "README.md").read_text()
+    row = re.search(rf"^\| .*`{mechanism}`.* \| (.*) \| (.*) \|$", readme, re.MULTILINE)
+    assert row
+    of_client = row[1 if IS_KAFKA_PYTHON_3 else 2]
+    assert of_client in ("signs in again", "connects again")
+    return of_client == "connects again"
+
+
 @pytest.mark.alone
 @pytest.mark.timeout(300)
 @pytest.mark.parametrize("mechanism", ["PLAIN", "SCRAM-SHA-256", SCRAM, "OAUTHBEARER"])
@@ -269,6 +293,9 @@ def test_sessions_that_end_every_five_seconds_lose_nothing(
     scope = "of eight seconds" if mechanism == "OAUTHBEARER" else ""
     service = start(environ("REAUTH", mechanism, KAFKA_OAUTH_SCOPE=scope))
     service.first_state()
+    topic.send_state(0)
+    eventually(lambda: service.status["fetches"] > 1)
+    first = connections_to(broker.address("REAUTH"))
     caplog.clear()
     producer = Producer({"bootstrap.servers": topic.servers, "linger.ms": 0})
     end = time.monotonic() + pytestconfig.getoption("--session-seconds")
@@ -280,6 +307,7 @@ def test_sessions_that_end_every_five_seconds_lose_nothing(
         service.comes_to(number)
         longest = max(longest, time.monotonic() - sent_at)
     assert longest < 1.0
+    assert connections_to(broker.address("REAUTH")).isdisjoint(first) == connects_again(mechanism)
     assert own_lines(caplog) == []
     assert service.status["failures"] == 0
     assert len([line for line in caplog.messages if "Kafka client says" in line]) < 5

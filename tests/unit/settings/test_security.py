@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import configparser
+import re
 import ssl
 from pathlib import Path
 
@@ -11,6 +13,13 @@ from cryptography.hazmat.primitives import serialization
 
 from app.settings import Settings, SettingsError
 from app.settings.security import SecuritySettings
+from app.settings.security_checks import (
+    GSSAPI_PACKAGE,
+    MSK_IAM_PACKAGE,
+    SASL_MECHANISMS,
+    TOKEN_URL_PACKAGE,
+)
+from tests.support.processes import ROOT
 
 SECRET = "s3cret of-many letters"
 PLAIN = {
@@ -231,3 +240,16 @@ def test_a_token_is_given_in_one_form():
     given = {"KAFKA_TOPIC": "t", "API_TOKEN": "x" * 16, "API_TOKEN_FILE": __file__}
     with pytest.raises(SettingsError, match=r"accepted only without API_TOKEN$"):
         Settings.from_environ(given)
+
+
+def test_the_readme_lists_every_mechanism_with_what_it_needs():
+    section = (ROOT / "README.md").read_text().partition("\n## Signing in\n")[2]
+    section = section.partition("\n## ")[0]
+    table = [row.split("|")[1:4] for row in section.splitlines() if row.startswith("| `")]
+    names = {name for mechanisms, *_ in table for name in re.findall("`(.*?)`", mechanisms)}
+    assert names == set(SASL_MECHANISMS)
+    extras = {extra for *_, needs in table for extra in re.findall(r"`\[(.*?)\]`", needs)}
+    known = {extra for _, extra in (TOKEN_URL_PACKAGE, MSK_IAM_PACKAGE, GSSAPI_PACKAGE)}
+    declared = configparser.ConfigParser()
+    declared.read(ROOT / "setup.cfg")
+    assert extras == known <= declared["options.extras_require"].keys()
