@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from app.following.consumer import Consumer
 from app.following.history import History
+from app.following.state_file import find_state_file
 from app.loaders import find_loader
 from app.service import Service
 from app.settings import Settings
@@ -18,8 +19,8 @@ def build_service(settings: Settings) -> Service:
     """Build the parts of an application, and start nothing yet.
 
     Raises:
-        SettingsError: there is no such loader, models cannot be kept, or the Kafka client cannot do
-            with these settings.
+        SettingsError: there is no such loader, models, or the state, cannot be kept, or the Kafka
+            client cannot do with these settings.
         Exception: whatever importing somebody else's loader, or token provider, raises.
     """
     check_settings(settings)
@@ -33,7 +34,7 @@ def build_service(settings: Settings) -> Service:
 
         model = build_model_service(settings.model, loader, metrics)
         reports.append(model.record)
-    consumer = Consumer(settings, state, history, reports, loader)
+    consumer = Consumer(settings, state, history, reports, loader, find_state_file(settings))
     return Service(
         settings=settings,
         state=state,

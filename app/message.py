@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from marshmallow import EXCLUDE, Schema, ValidationError, fields
@@ -29,6 +29,7 @@ class StateMessage:
         state: any JSON value, as Python has it.
         timestamp: milliseconds since the epoch.
         topic_id: None where the brokers know none.
+        value: the bytes that it was parsed from; None unless the state is kept on the disk.
         checkpoint: to be called now and then by a loader that takes longer than a few seconds: it
             shows that the thread is alive, and raises Stopping when it is to end.
     """
@@ -40,6 +41,7 @@ class StateMessage:
     offset: int = 0
     timestamp: int = 0
     topic_id: str | None = None
+    value: bytes | None = field(default=None, repr=False)
     checkpoint: Callable[[], None] = no_checkpoint
 
     @property

@@ -81,7 +81,7 @@ class StateView:
     Attributes:
         snapshot: None until there is a state.
         positions: by partition, the offset that is read next: all before it is in the snapshot.
-        reason: why there is no state, if so.
+        reason: why there is no state, or none of the log yet, if so.
     """
 
     snapshot: Snapshot | None
@@ -128,12 +128,16 @@ class State:
             self._changed.wait_for(lambda: self._closed or is_met(self._view), timeout)
             return self._view
 
-    def publish(self, snapshot: Snapshot, positions: Mapping[int, int]) -> None:
-        """Serve `snapshot`, which takes everything before `positions` into account."""
-        self._replace(StateView(snapshot, dict(positions), ""))
+    def publish(self, snapshot: Snapshot, positions: Mapping[int, int], reason: str = "") -> None:
+        """Serve `snapshot`, which takes everything before `positions` into account.
+
+        Args:
+            reason: why that is nothing of the log yet, if so.
+        """
+        self._replace(StateView(snapshot, dict(positions), reason))
 
     def explain(self, reason: str) -> None:
-        """Say what is being waited for, for those who ask while there is no state."""
+        """Say what is being waited for, for those who ask while there is no state of the log."""
         view = self.view()
         self._replace(StateView(view.snapshot, view.positions, reason))
 

@@ -16,6 +16,7 @@ import click
 from app.commands.client import shown_time
 from app.following.consumer import Consumer
 from app.following.history import History
+from app.following.state_file import find_state_file
 from app.loaders import find_loader
 from app.loaders.protocol import Loader
 from app.logs import shorten
@@ -74,6 +75,7 @@ def _settings() -> tuple[Settings, Loader]:
         server_settings.check_waiting(settings.max_waiting, server_settings.threads(os.environ))
         loader = find_loader(settings)
         check_settings(settings)
+        find_state_file(settings)
     except SettingsError as error:
         _give_up("settings", str(error))
     except Exception as error:  # noqa: BLE001  # of a module that is somebody else's

@@ -72,6 +72,10 @@ def _lines(service: ServiceClient) -> Iterator[str]:
     if status["stale_seconds"]:
         seconds = click.style(f"{status['stale_seconds']:.0f} s", fg="red")
         yield f"stale       the end of the log was confirmed {seconds} ago"
+    if status["cached"]:
+        yield "cached      the state is from the disk, for the log was not read yet"
+    if status["cache_error"]:
+        yield f"not cached  {status['cache_error']}"
     if state.status == OK:
         offset = state.headers.get("X-State-Offset")
         where = (

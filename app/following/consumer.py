@@ -14,7 +14,10 @@ from app.following.event_log import EventLog
 from app.following.history import History
 from app.following.publisher import Publisher
 from app.following.reporter import Reporter
+from app.following.restoring import Restoring
 from app.following.session import Session
+from app.following.state_cache import StateCache
+from app.following.state_file import StateFile
 from app.following.status import STALE_AFTER_SECONDS, Status
 from app.following.validation import Validation
 from app.loaders import Loader, load_json
@@ -49,10 +52,12 @@ class Consumer:
         history: History,
         reports: Sequence[Callable[[Status], None]] = (),
         loader: Loader = load_json,
+        state_file: StateFile | None = None,
     ) -> None:
         """
         Args:
             reports: called with each new status, by the thread.
+            state_file: where the state is kept for a start without a broker; None where it is not.
         """
         self._settings = settings
         self._state = state
@@ -69,9 +74,16 @@ class Consumer:
             stale_after=STALE_AFTER_SECONDS + settings.conflate_ms / 1000,
         )
         self._reporter = Reporter(
-            settings, status, state, reports, self._event_log, self.initial_load_done.set
+            settings, status, state, reports, self._event_log, self._after_failure
         )
-        validation = Validation(loader, self._event_log, history, self._checkpoint)
+        self._cache = StateCache(state_file) if state_file else None
+        validation = Validation(
+            loader,
+            self._event_log,
+            history,
+            self._checkpoint,
+            keeps_values=self._cache is not None,
+        )
         publisher = Publisher(
             state,
             settings.initial,
@@ -80,6 +92,12 @@ class Consumer:
             self._reporter,
             self._event_log,
             self.initial_load_done.set,
+            self._cache,
+        )
+        self._restoring = (
+            Restoring(self._cache, validation, publisher, self._reporter, state, self._event_log)
+            if self._cache
+            else None
         )
         self._session = Session(
             settings,
@@ -89,6 +107,8 @@ class Consumer:
             self._event_log,
             self._checkpoint,
             self._stopping.wait,
+            self._while_unanswered,
+            self._cache,
         )
 
     @property
@@ -103,16 +123,21 @@ class Consumer:
             group_id=f"{self._settings.group_prefix}-{secrets.token_hex(8)}",
             current_as_of=self._last_loop,
         )
+        if self._cache:
+            self._cache.start()
         self._thread = threading.Thread(target=self._run, name="consumer", daemon=True)
         self._thread.start()
 
     def stop(self, timeout: float = 2.0) -> None:
         """End the thread, waiting for it up to `timeout` seconds; from a signal's handler too, be
         it in the middle of `start`."""
+        until = time.monotonic() + timeout
         self._stopping.set()
         self.initial_load_done.set()
         if self._thread and self._thread.is_alive():
             self._thread.join(timeout)
+        if self._cache:
+            self._cache.join(max(until - time.monotonic(), 0.0))
 
     def is_alive(self) -> bool:
         return self._thread is not None and self._thread.is_alive()
@@ -123,12 +148,23 @@ class Consumer:
     def _run(self) -> None:
         log.info("Following as %s: %s", self.status.group_id, self._settings)
         self._state.explain(f"connecting to {self._settings.bootstrap_servers}")
+        try:
+            self._follow()
+        except Stopping:
+            pass
+        finally:
+            if self._cache:
+                self._cache.stop()
+
+    def _follow(self) -> None:
+        """
+        Raises:
+            Stopping: following is to end.
+        """
         while not self._stopping.is_set():
             began = time.monotonic()
             try:
                 self._session.run()
-            except Stopping:
-                break
             except Exception as error:  # noqa: BLE001  # whatever it is, following goes on
                 was_connected = self.status.is_connected
                 if time.monotonic() - began > LASTING_SECONDS:
@@ -158,6 +194,16 @@ class Consumer:
             self._last_loop = time.monotonic()
             if self._last_loop > end or security.files_stamp() != refused_with:
                 break
+
+    def _after_failure(self) -> None:
+        if self._restoring:
+            self._restoring.after_failure()
+        self.initial_load_done.set()
+
+    def _while_unanswered(self) -> None:
+        self._checkpoint()
+        if self._restoring:
+            self._restoring.while_unanswered()
 
     def _checkpoint(self) -> None:
         self._last_loop = time.monotonic()

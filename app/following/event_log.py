@@ -51,6 +51,17 @@ class EventLog:
             )
             self.update(snapshot)
 
+    def restored(self, snapshot: Snapshot, seconds: float) -> None:
+        log.warning(
+            "Initializing API with what is on the disk, and was current %d s ago: state %s",
+            seconds,
+            shorten(snapshot.json),
+            extra=_position(snapshot.partition, snapshot.offset),
+        )
+
+    def cannot_restore(self, why: str) -> None:
+        log.warning("Not initializing API: %s", why)
+
     def update(self, snapshot: Snapshot) -> None:
         self._update(
             "State updated to: %s",

@@ -125,28 +125,33 @@ class LatestMessages:
     def _of(self, partition: int) -> Candidates:
         return self._partitions.setdefault(partition, Candidates())
 
-    def newest(self, served: Snapshot | None, read_back: ReadBack) -> Snapshot | None:
+    def newest(
+        self, served: Snapshot | None, read_back: ReadBack, *, is_from_log: bool = True
+    ) -> Snapshot | None:
         """Give the state.
 
         Args:
-            served: what is served now; it is not loaded again. Without it, one that is cached will
-                do until a newer one has loaded.
+            served: what is served now; it is not loaded again.
             read_back: raises CannotReadBack.
+            is_from_log: False where it was on the disk. Then, as without it, one that is cached
+                will do until a newer one has loaded.
 
         Returns:
             None if there is none that loads now, or not all were tried yet.
         """
-        if not served and (cached := self._first_that_loads(self._load_if_cached, read_back)):
-            return cached
+        if not (served and is_from_log):
+            load_if_cached = functools.partial(self._load_if_cached, served)
+            if cached := self._first_that_loads(load_if_cached, read_back):
+                return cached
         return self._first_that_loads(functools.partial(self._load_unless, served), read_back)
 
-    def _load_if_cached(self, message: StateMessage) -> Snapshot:
-        if not self._is_cached(message):
+    def _load_if_cached(self, served: Snapshot | None, message: StateMessage) -> Snapshot:
+        if not _is_from(served, message) and not self._is_cached(message):
             raise Delayed
-        return self._load(message)
+        return self._load_unless(served, message)
 
     def _load_unless(self, served: Snapshot | None, message: StateMessage) -> Snapshot:
-        return served if served and served.record_id == message.record_id else self._load(message)
+        return served if served and _is_from(served, message) else self._load(message)
 
     def _first_that_loads(self, load: Load, read_back: ReadBack) -> Snapshot | None:
         self._retries.begin_pass()
@@ -214,3 +219,7 @@ class LatestMessages:
             return None
         timestamp = min(newer.timestamp, candidate.lowest_refused, older.message.timestamp)
         return _Ranked(older, timestamp)
+
+
+def _is_from(served: Snapshot | None, message: StateMessage) -> bool:
+    return served is not None and served.record_id == message.record_id

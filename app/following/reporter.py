@@ -28,18 +28,18 @@ class Reporter:
         state: State,
         reports: Sequence[Callable[[Status], None]],
         event_log: EventLog,
-        initial_load_done: Callable[[], object],
+        on_failure: Callable[[], object],
     ) -> None:
         """
         Args:
             reports: called with each new status.
-            initial_load_done: called with each failure: it keeps the state from becoming known.
+            on_failure: called after each failure: it keeps the state from becoming known.
         """
         self._settings = settings
         self._state = state
         self._reports = reports
         self._event_log = event_log
-        self._initial_load_done = initial_load_done
+        self._on_failure = on_failure
         self._last_failure = ""
         self.status = status
 
@@ -67,7 +67,7 @@ class Reporter:
             failures=self.status.failures + 1,
             last_error=LastError(datetime.now(timezone.utc), reason),
         )
-        self._initial_load_done()
+        self._on_failure()
 
     def connected(self, topic_id: str | None) -> None:
         """Note that following goes on; to be called again and again."""

@@ -13,6 +13,7 @@ from app.following.event_log import EventLog
 from app.following.follower import Follower
 from app.following.publisher import Publisher
 from app.following.reporter import Reporter
+from app.following.state_cache import StateCache
 from app.following.validation import Validation
 from app.message import Stopping
 from app.message_errors import InvalidMessage
@@ -36,12 +37,16 @@ class Session:
         event_log: EventLog,
         checkpoint: Callable[[], None],
         wait: Callable[[float], object],
+        while_unanswered: Callable[[], None],
+        cache: StateCache | None,
     ) -> None:
         """
         Args:
             checkpoint: called before each wait, some seconds long at most; raises Stopping when
                 following is to end.
             wait: waits so many seconds, or until following is to end.
+            while_unanswered: called now and then until a broker has answered; may raise Stopping.
+            cache: told until when the state is current; None where nothing is kept.
         """
         self._settings = settings
         self._validation = validation
@@ -50,6 +55,8 @@ class Session:
         self._event_log = event_log
         self._checkpoint = checkpoint
         self._wait = wait
+        self._while_unanswered = while_unanswered
+        self._cache = cache
         self._partition_errors: Counter[str] = Counter()
 
     def run(self) -> NoReturn:
@@ -64,6 +71,7 @@ class Session:
             self._reporter.status.group_id,
             before_wait=self._checkpoint,
             on_group_refused=self._note_group_refused,
+            while_unanswered=self._while_unanswered,
         )
         try:
             self._wait_for_topic(topic_log)
@@ -113,14 +121,22 @@ class Session:
             topic_log.commit(follower.positions)
             self._reporter.update(
                 partitions=follower.progress,
-                current_as_of=follower.confirmed_at or self._reporter.status.current_as_of,
+                current_as_of=self._current_as_of(follower),
+                cache_error=self._cache.error if self._cache else None,
                 skipped_messages=before.skipped_messages + follower.skipped,
                 fetches=before.fetches + follower.fetches,
                 partition_errors=dict(self._partition_errors),
             )
+            if self._cache:
+                self._cache.confirm(self._reporter.status.current_as_of)
             self._event_log.flush()
             if follower.passed > passed:
                 self._wait(conflation.pause_after(follower.passed - passed))
+
+    def _current_as_of(self, follower: Follower) -> float:
+        status = self._reporter.status
+        confirmed_at = None if status.cached else follower.confirmed_at
+        return confirmed_at or status.current_as_of
 
     def _delete_group(self, topic_log: TopicLog) -> None:
         try:

@@ -81,6 +81,8 @@ class Status:
         skipped_messages: how many were skipped because there were newer ones.
         group_is_refused: whether the ACLs forbid the group, so that no position is committed.
         snapshot: what is served; None until there is something.
+        cached: whether that was on the disk, and the log has not been read.
+        cache_error: why the state cannot be kept on the disk now; None if it can, or is not to be.
         update_delay: seconds from its message's timestamp until it was served; None where it was
             there already when following began.
     """
@@ -105,6 +107,8 @@ class Status:
     fetches: int = 0
     skipped_messages: int = 0
     snapshot: Snapshot | None = None
+    cached: bool = False
+    cache_error: str | None = None
     group_is_refused: bool = False
     update_delay: float | None = None
     last_error: LastError | None = None
@@ -112,6 +116,11 @@ class Status:
     @property
     def is_connected(self) -> bool:
         return self.connected_since is not None
+
+    @property
+    def is_from_log(self) -> bool:
+        """Whether there is a state, and the log was read for it."""
+        return self.snapshot is not None and not self.cached
 
     @property
     def reason(self) -> str | None:
@@ -137,6 +146,6 @@ class Status:
     @property
     def stale_seconds(self) -> float:
         """For how long no end of the log was confirmed; 0 as long as that happens often enough. A
-        quiet topic is not stale."""
+        quiet topic is not stale; what was on the disk is."""
         seconds = time.monotonic() - self.current_as_of
-        return seconds if seconds > self.stale_after else 0.0
+        return seconds if self.cached or seconds > self.stale_after else 0.0

@@ -31,11 +31,17 @@ class Validation:
         event_log: EventLog,
         history: History,
         checkpoint: Callable[[], None],
+        keeps_values: bool = False,
     ) -> None:
+        """
+        Args:
+            keeps_values: whether the bytes of valid messages are needed later.
+        """
         self._loader = loader
         self._history = history
         self._event_log = event_log
         self._checkpoint = checkpoint
+        self._keeps_values = keeps_values
         self._invalid_messages: Counter[str] = Counter()
         self._last_invalid: RefusedMessage | None = None
         self._failed_loads: Counter[str] = Counter()
@@ -50,6 +56,7 @@ class Validation:
                 offset=record.offset,
                 timestamp=record.timestamp,
                 topic_id=self.topic_id,
+                value=record.value if self._keeps_values else None,
                 checkpoint=self._checkpoint,
             )
         except InvalidMessage as error:

@@ -7,6 +7,7 @@ import functools
 import re
 from collections.abc import Collection, Iterator, Mapping
 from importlib.util import find_spec
+from pathlib import Path
 
 from marshmallow import ValidationError, fields, validate
 
@@ -14,6 +15,7 @@ from app.settings.environment import SettingsError, fault, misspelt, read, setti
 from app.settings.files import Reloaded, read_text
 from app.settings.kinds import (
     DOTTED_PATH,
+    FilePath,
     Json,
     JsonObject,
     OneOf,
@@ -154,6 +156,12 @@ class Settings:
         fields.String(validate=_loader),
         "`json`, `onnx`, or the dotted path of a callable that makes of a message what is served.",
         default="json",
+    )
+    cache_dir: Path | None = setting(
+        "STATE_CACHE_DIR",
+        FilePath(),
+        "Where the state is kept, for a start while no broker answers; by default nowhere.",
+        default=None,
     )
     history: int = setting(
         "STATE_HISTORY",

@@ -15,7 +15,7 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from app.settings.security_checks import OAUTHBEARER, PASSWORD_MECHANISMS
@@ -32,6 +32,7 @@ from app.topic_log.handshake import (
 )
 from app.topic_log.installed import adapter
 from app.topic_log.sign_in import discard_credentials, new_exchange, require_credentials
+from app.topic_log.tokens import do_nothing
 
 if TYPE_CHECKING:
     from app.settings import Settings
@@ -42,6 +43,8 @@ log = logging.getLogger(__name__)
 HEAD_START_SECONDS = 0.7
 # for an answer, and to find out why it is none
 OUTCOME_SECONDS = 2 * ANSWER_SECONDS
+# between two calls of who waits for an answer
+STEP_SECONDS = 0.05
 # by OpenSSL's X509_V_ERR_…: an issuer that is not known, and the name of another host
 VERIFIED_BY = dict.fromkeys([18, 19, 20, 21], "KAFKA_SSL_CAFILE")
 VERIFIED_BY |= dict.fromkeys([62, 64], "KAFKA_SSL_CHECK_HOSTNAME")
@@ -52,11 +55,19 @@ OF_CERTIFICATES = "CERTIFICATE", "UNKNOWN_CA", "ACCESS_DENIED", "HANDSHAKE_FAILU
 
 REFUSED: tuple[type[Exception], ...] = (*adapter.NO_START, *adapter.CLOSED_AT_ONCE)
 
+Outcome = tuple[str, Unreachable | None]
+"""A server, and what is wrong with it; None if nothing is."""
+
 
 @contextlib.contextmanager
-def reaching(settings: Settings) -> Iterator[str]:
+def reaching(
+    settings: Settings, while_unanswered: Callable[[], None] = do_nothing
+) -> Iterator[str]:
     """Open a client in the block; gives the host:port that it is to begin with. Of several a
     client tries one after the other, and waits for those that are silent.
+
+    Args:
+        while_unanswered: called now and then until a server has answered; may raise to end it.
 
     Raises:
         Unreachable: there is no broker to be talked to.
@@ -64,15 +75,15 @@ def reaching(settings: Settings) -> Iterator[str]:
         OSError: a file of certificates or keys can no longer be read.
     """
     try:
-        server = _first_that_answers(settings)
+        server = _first_that_answers(settings, while_unanswered)
     except Refused:
         if not discard_credentials(settings.security):
             raise
-        server = _first_that_answers(settings)
+        server = _first_that_answers(settings, while_unanswered)
     try:
         yield server
     except REFUSED as error:
-        _first_that_answers(settings)  # or it has gone since then
+        _first_that_answers(settings, while_unanswered)  # or it has gone since then
         raise Unreachable(f"{server} answers, and then no more: {error}") from error
 
 
@@ -100,11 +111,13 @@ def does_not_answer_at(broker: Any) -> str:
     )
 
 
-def _first_that_answers(settings: Settings) -> str:
-    require_credentials(settings)
+def _first_that_answers(settings: Settings, while_unanswered: Callable[[], None]) -> str:
+    require_credentials(settings, while_unanswered)
     servers = settings.bootstrap_servers.split(",")
     troubles = {}
-    for server, trouble in ask_each(settings, servers, HEAD_START_SECONDS, signs_in=True):
+    for server, trouble in ask_each(
+        settings, servers, HEAD_START_SECONDS, while_unanswered, signs_in=True
+    ):
         if isinstance(trouble, Refused):
             raise trouble
         if trouble is None:
@@ -132,17 +145,23 @@ def _name_if_silent(server: str, settings: Settings) -> None:
 
 
 def ask_each(
-    settings: Settings, servers: Sequence[str], head_start: float, *, signs_in: bool = False
-) -> Iterator[tuple[str, Unreachable | None]]:
+    settings: Settings,
+    servers: Sequence[str],
+    head_start: float,
+    while_waiting: Callable[[], None] = do_nothing,
+    *,
+    signs_in: bool = False,
+) -> Iterator[Outcome]:
     """Ask servers one after the other, a slow one without holding up the next. Gives each as soon
     as it is known what is wrong with it; None if nothing is.
 
     Args:
         head_start: seconds, before the next one is asked too.
+        while_waiting: called now and then; may raise to end it.
         signs_in: whether they are also asked to let this client in; else all before that.
     """
     context = _tls_context(settings)
-    outcomes: queue.SimpleQueue[tuple[str, Unreachable | None]] = queue.SimpleQueue()
+    outcomes: queue.SimpleQueue[Outcome] = queue.SimpleQueue()
 
     def ask(server: str) -> None:
         outcomes.put((server, _trouble_with(server, settings, context, signs_in)))
@@ -157,7 +176,7 @@ def ask_each(
             deadline = time.monotonic() + OUTCOME_SECONDS
         wait = head_start if to_ask else max(deadline - time.monotonic(), 0)
         try:
-            server, trouble = outcomes.get(timeout=wait) if wait else outcomes.get_nowait()
+            server, trouble = _next_outcome(outcomes, wait, while_waiting)
         except queue.Empty:
             if to_ask:
                 continue
@@ -167,6 +186,21 @@ def ask_each(
             return
         asked.remove(server)
         yield server, trouble
+
+
+def _next_outcome(
+    outcomes: queue.SimpleQueue[Outcome], seconds: float, while_waiting: Callable[[], None]
+) -> Outcome:
+    """
+    Raises:
+        queue.Empty: there is none after so many seconds.
+    """
+    until = time.monotonic() + seconds
+    while (left := until - time.monotonic()) > STEP_SECONDS:
+        with contextlib.suppress(queue.Empty):
+            return outcomes.get(timeout=STEP_SECONDS)
+        while_waiting()
+    return outcomes.get(timeout=max(left, 0))
 
 
 def _tls_context(settings: Settings) -> ssl.SSLContext | None:

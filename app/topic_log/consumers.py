@@ -5,27 +5,32 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from kafka import KafkaConsumer
 
 from app.topic_log.client import connection_options, open_client
 from app.topic_log.connectivity import reaching
+from app.topic_log.tokens import do_nothing
 
 if TYPE_CHECKING:
     from app.settings import Settings
 
 
-def open_consumer(settings: Settings, **options: Any) -> KafkaConsumer:
+def open_consumer(
+    settings: Settings, while_unanswered: Callable[[], None] = do_nothing, **options: Any
+) -> KafkaConsumer:
     """
     Args:
+        while_unanswered: called now and then until a broker has answered; may raise to end it.
         options: on top, as the client has them.
 
     Raises:
         Unreachable: there is no broker to be talked to, or it refuses the client.
         OSError: a file of certificates or keys can no longer be read.
     """
-    with reaching(settings) as server:
+    with reaching(settings, while_unanswered) as server:
         return open_client(
             KafkaConsumer,
             **connection_options(settings, server, KafkaConsumer),

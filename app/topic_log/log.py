@@ -42,19 +42,21 @@ class TopicLog:
         group_id: str,
         before_wait: Callable[[], None],
         on_group_refused: Callable[[], None],
+        while_unanswered: Callable[[], None],
     ) -> None:
         """
         Args:
             before_wait: called before each wait, some seconds long at most; may raise to end it.
             on_group_refused: called by `commit` when the ACLs turned out to forbid the group;
                 nothing is committed then.
+            while_unanswered: called now and then until a broker has answered; may raise to end it.
         """
         self._settings = settings
         self._topic = settings.topic
         self._before_wait = before_wait
         self._group = Group(group_id, self._open_committer, on_group_refused)
         with contextlib.ExitStack() as on_failure:
-            self._consumer = self._open_reader()
+            self._consumer = self._open_reader(while_unanswered)
             on_failure.callback(close_quietly, self._consumer)
             self._exchange = Exchange(
                 self._consumer,
@@ -66,8 +68,9 @@ class TopicLog:
             self._metadata = TopicMetadata(self._consumer, self._topic, before_wait)
             on_failure.pop_all()
 
-    def _open_reader(self) -> KafkaConsumer:
-        return self._open_consumer(**adapter.reader_options(self._settings.request_timeout_ms))
+    def _open_reader(self, while_unanswered: Callable[[], None]) -> KafkaConsumer:
+        options = adapter.reader_options(self._settings.request_timeout_ms)
+        return self._open_consumer(**options, while_unanswered=while_unanswered)
 
     def _open_committer(self, group_id: str) -> KafkaConsumer:
         options = adapter.committer_options(self._settings.request_timeout_ms)

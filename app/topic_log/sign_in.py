@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from app.settings.security_checks import GSSAPI, OAUTHBEARER
@@ -44,15 +45,18 @@ def sasl_options(security: SecuritySettings) -> dict[str, Any]:
     }
 
 
-def require_credentials(settings: Settings) -> None:
+def require_credentials(settings: Settings, while_waiting: Callable[[], None]) -> None:
     """
+    Args:
+        while_waiting: called now and then until there is a token; may raise to end it.
+
     Raises:
         Unreachable: there is nothing to sign in with now.
         Refused: a token endpoint refuses this client.
     """
     security = settings.security
     if security.uses_sasl and security.sasl_mechanism == OAUTHBEARER:
-        tokens_of(security).current()
+        tokens_of(security).current(while_waiting=while_waiting)
 
 
 def discard_credentials(security: SecuritySettings) -> bool:

@@ -30,6 +30,8 @@ ENDPOINT_SECONDS = 5.0
 WAIT_SECONDS = 10.0
 # a token that is refused so soon would be refused again
 NEW_SECONDS = 2.0
+# between two calls of who waits for one
+STEP_SECONDS = 0.05
 # between two tries while the endpoint is away
 RETRY_SECONDS = 5.0
 # of a token whose endpoint does not say it, which it need not (RFC 6749, 5.1)
@@ -38,6 +40,10 @@ UNTOLD_LIFE_SECONDS = 300.0
 LONGEST_LIFE_SECONDS = 10 * 365 * 86_400
 # RFC 6749, 5.2: it is this client that is refused, and the next try would be too
 REFUSALS = ("invalid_client", "unauthorized_client", "invalid_scope", "unsupported_grant_type")
+
+
+def do_nothing() -> None:
+    """For one who has nothing else to do while it waits."""
 
 
 class Token(NamedTuple):
@@ -82,23 +88,31 @@ class Tokens:
         self._is_fetching = False
         self._failure: NoToken | None = None
 
-    def current(self, wait_seconds: float = WAIT_SECONDS) -> str:
+    def current(
+        self,
+        wait_seconds: float = WAIT_SECONDS,
+        while_waiting: Callable[[], None] = do_nothing,
+    ) -> str:
         """Give a token that has not expired.
+
+        Args:
+            while_waiting: called now and then; may raise to end it.
 
         Raises:
             Refused: the endpoint refuses this client.
             Unreachable: there is none, for another reason.
         """
         deadline = time.monotonic() + wait_seconds
-        with self._changed:
-            self._begin_to_fetch_if_due()
-            while not self._is_usable():
+        while True:
+            with self._changed:
+                self._begin_to_fetch_if_due()
+                if self._token and self._is_usable():
+                    return self._token.value
                 left = deadline - time.monotonic()
                 if not self._is_fetching or left <= 0:
                     raise self._error()
-                self._changed.wait(left)
-            assert self._token
-            return self._token.value
+                self._changed.wait(min(left, STEP_SECONDS))
+            while_waiting()
 
     def keep_fresh(self) -> None:
         """Have the next one be fetched in time, so that no connection waits for it; to be called

@@ -213,7 +213,7 @@ def _connected(status: Status) -> float:
 
 
 def _confirmed(status: Status) -> float:
-    return status.current_as_of if status.connections else NO_LOWEST
+    return status.current_as_of if status.connections or status.cached else NO_LOWEST
 
 
 def _count_by_reason(counter: Counter, now: Mapping[str, int], last: Mapping[str, int]) -> None:

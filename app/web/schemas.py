@@ -178,6 +178,17 @@ class StatusSchema(Schema):
             "0 while it is"
         },
     )
+    cached = fields.Boolean(
+        required=True,
+        metadata={
+            "description": "whether the state is from the disk, for the log was not read yet"
+        },
+    )
+    cache_error = fields.String(
+        required=True,
+        allow_none=True,
+        metadata={"description": "why the state cannot be kept on the disk now; null if it can"},
+    )
     updates = fields.Integer(required=True)
     invalid_messages = fields.Dict(keys=fields.String(), values=fields.Integer(), required=True)
     last_invalid = fields.Nested(RefusedSchema, required=True, allow_none=True)
@@ -228,9 +239,11 @@ class ProbeSchema(Schema):
 
 
 class ReadySchema(ProbeSchema):
-    """`without` has the partitions that cannot be read now, if there are any, and why."""
+    """`without` has the partitions that cannot be read now, if there are any, and why; `cached`
+    says why the state is from the disk, if it is."""
 
     without = fields.Dict(keys=fields.String(), values=fields.String())
+    cached = fields.String()
 
 
 class ProblemSchema(Schema):

@@ -211,12 +211,17 @@ def healthz() -> dict[str, str]:
 
 @blueprint.get("/readyz")
 def readyz() -> dict[str, Any]:
-    """Whether the state is known, and without which partitions, if some cannot be read now."""
+    """Whether the state is known, and which of it cannot be read now, if so."""
     service = current_service()
-    _require_fresh(service, service.state.read())
-    unreadable = service.consumer.status.unreadable
-    without = {str(partition): why for partition, why in unreadable.items()}
-    return {"status": "ready", "without": without} if without else {"status": "ready"}
+    view = service.state.view()
+    _require_fresh(service, view.require_snapshot())
+    status = service.consumer.status
+    answer: dict[str, Any] = {"status": "ready"}
+    if status.unreadable:
+        answer["without"] = {str(partition): why for partition, why in status.unreadable.items()}
+    if status.cached:
+        answer["cached"] = f"it was current {status.stale_seconds:.0f} s ago; {view.reason}"
+    return answer
 
 
 def _require_fresh(service: Service, snapshot: Snapshot) -> None:

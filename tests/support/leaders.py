@@ -2,10 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from app.topic_log import Answer, AskEnds, AskRecords, Ends, Fetched, PartitionError
+from app.topic_log import (
+    Answer,
+    Ask,
+    AskEnds,
+    AskRecords,
+    Ends,
+    Fetched,
+    PartitionError,
+    TopicLogError,
+)
 from app.topic_log.batches import Record
 
 
@@ -80,3 +92,61 @@ class Leader:
             Fetch(found),  # type: ignore[arg-type]
             is_conclusive,
         )
+
+
+@dataclass
+class Log:
+    """A topic's log that says nothing of some partitions, and is gone when it is told to be.
+
+    Attributes:
+        asked: how often it was.
+    """
+
+    topic_id: str
+    leaders: Mapping[int, Leader]
+    silent: frozenset[int] = frozenset()
+    failing_before: int = 0
+    is_gone: bool = False
+    fetches: int = 0
+    asked: int = 0
+    before_wait: Callable[[], None] | None = None
+
+    def partitions(self) -> frozenset[int]:
+        return frozenset(self.leaders)
+
+    def ask(self, asks: Mapping[int, Ask], timeout: float) -> list[Answer]:
+        assert self.before_wait
+        self.before_wait()
+        self.asked += 1
+        time.sleep(0.01)  # as a broker waits for a record
+        if self.is_gone:
+            raise TopicLogError("it was deleted")
+        return [self._answer(p, asks[p]) for p in asks.keys() - self.silent]
+
+    def _answer(self, partition: int, ask: Ask) -> Answer:
+        if isinstance(ask, AskRecords) and ask.offset < self.failing_before:
+            return PartitionError(partition, "KAFKA_STORAGE_ERROR", "its disk has failed")
+        return self.leaders[partition].answer(ask)
+
+    def forget(self, partition: int) -> None: ...
+
+    def want_metadata(self) -> None: ...
+
+    def tells_epochs(self, partition: int) -> bool:
+        return True
+
+    def new_leaders(self) -> set[int]:
+        return set()
+
+    def commit(self, positions: Mapping[int, int]) -> None: ...
+
+    def delete_group(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+def leader(partition: int, *states: Any, timestamp: int = 0, start: int = 0) -> Leader:
+    leader = Leader(partition, start=start, end=start)
+    for state in states:
+        leader.append([json.dumps({"state": state}).encode()], timestamp=timestamp)
+    return leader

@@ -2,12 +2,9 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import json
 import logging
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
 from typing import Any
 
 from app.backoff import backoff_seconds
@@ -17,8 +14,8 @@ from app.loaders import InvalidMessage, Loader, StateMessage, load_json
 from app.logs import Throttle
 from app.settings import Settings
 from app.state import State
-from app.topic_log import Answer, Ask, AskRecords, PartitionError, TopicLogError
-from tests.support.leaders import Leader
+from app.topic_log import TopicLogError
+from tests.support.leaders import Log, leader
 from tests.support.waiting import eventually
 
 
@@ -58,64 +55,12 @@ def test_says_why_it_does_not_follow_though_it_said_something_else_a_moment_ago(
     assert caplog.messages[0] == "Not following t: first"
 
 
-@dataclass
-class Log:
-    """A topic's log that says nothing of some partitions, and is gone when it is told to be."""
-
-    topic_id: str
-    leaders: Mapping[int, Leader]
-    silent: frozenset[int] = frozenset()
-    failing_before: int = 0
-    is_gone: bool = False
-    fetches: int = 0
-    before_wait: Callable[[], None] | None = None
-
-    def partitions(self) -> frozenset[int]:
-        return frozenset(self.leaders)
-
-    def ask(self, asks: Mapping[int, Ask], timeout: float) -> list[Answer]:
-        assert self.before_wait
-        self.before_wait()
-        time.sleep(0.01)  # as a broker waits for a record
-        if self.is_gone:
-            raise TopicLogError("it was deleted")
-        return [self._answer(p, asks[p]) for p in asks.keys() - self.silent]
-
-    def _answer(self, partition: int, ask: Ask) -> Answer:
-        if isinstance(ask, AskRecords) and ask.offset < self.failing_before:
-            return PartitionError(partition, "KAFKA_STORAGE_ERROR", "its disk has failed")
-        return self.leaders[partition].answer(ask)
-
-    def forget(self, partition: int) -> None: ...
-
-    def want_metadata(self) -> None: ...
-
-    def tells_epochs(self, partition: int) -> bool:
-        return True
-
-    def new_leaders(self) -> set[int]:
-        return set()
-
-    def commit(self, positions: Mapping[int, int]) -> None: ...
-
-    def delete_group(self) -> None: ...
-
-    def close(self) -> None: ...
-
-
-def leader(partition: int, *states: Any, timestamp: int = 0, start: int = 0) -> Leader:
-    leader = Leader(partition, start=start, end=start)
-    for state in states:
-        leader.append([json.dumps({"state": state}).encode()], timestamp=timestamp)
-    return leader
-
-
 @contextlib.contextmanager
 def following(monkeypatch, *logs: Log, loader: Loader = load_json) -> Iterator[State]:
     """One after the other."""
     opening = iter(logs)
 
-    def open_next(settings: Settings, group_id: str, *, before_wait, on_group_refused) -> Log:
+    def open_next(settings: Settings, group_id: str, *, before_wait, **others: object) -> Log:
         log = next(opening)
         log.before_wait = before_wait
         return log

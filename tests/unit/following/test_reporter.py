@@ -22,7 +22,7 @@ def test_a_report_that_fails_is_told_and_keeps_neither_others_nor_the_status_fro
         State(),
         [fail, reported.append],
         EventLog("t"),
-        initial_load_done=int,
+        on_failure=int,
     )
     reporter.update(updates=1)
     reporter.failed(KafkaError("away"))

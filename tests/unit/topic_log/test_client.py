@@ -51,7 +51,7 @@ def test_a_log_that_does_not_open_leaves_nothing_behind(monkeypatch):
     files = psutil.Process().num_fds()
     for _ in range(3):
         with pytest.raises(KafkaError):
-            TopicLog(settings, "group", before_wait=int, on_group_refused=int)
+            TopicLog(settings, "group", before_wait=int, on_group_refused=int, while_unanswered=int)
     eventually(lambda: psutil.Process().num_fds() <= files)
 
 
