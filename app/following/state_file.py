@@ -131,13 +131,15 @@ class StateFile:
         """
         with suppress(OSError), self.path.open("rb") as file:
             last = os.fstat(file.fileno()).st_mtime
-            if file.read(len(kept.head)) == kept.head:
+            is_same = file.read(len(kept.head)) == kept.head
+            # once, for what is behind it may be damaged
+            if is_same and (not is_new or file.read() == kept.value):
                 if not as_of <= last <= time.time():
                     os.utime(file.fileno(), (as_of, as_of))
                 return True
             if not is_new:
                 return True
-            if as_of + SAME_TIME_SECONDS < last <= time.time():
+            if not is_same and as_of + SAME_TIME_SECONDS < last <= time.time():
                 return False
         self._write(kept, as_of)
         return True

@@ -99,7 +99,7 @@ class Conditions:
     def describe_unreached(self, view: StateView) -> str:
         """Say which `min_offset` is not reached, and where the position is."""
         if not view.positions:
-            return f"no min_offset is known to be reached before the log is read: {view.reason}"
+            return f"which offsets have been read is not known before the log is: {view.reason}"
         return "; ".join(
             f"min_offset is {partition}:{offset}, and partition {partition} is at position "
             f"{position}, the offset that is read next"

@@ -220,7 +220,10 @@ def readyz() -> dict[str, Any]:
     if status.unreadable:
         answer["without"] = {str(partition): why for partition, why in status.unreadable.items()}
     if status.cached:
-        answer["cached"] = f"it was current {status.stale_seconds:.0f} s ago; {view.reason}"
+        answer["cached"] = (
+            f"the state is from the disk, where it was current {status.stale_seconds:.0f} s ago: "
+            f"{view.reason}"
+        )
     return answer
 
 

@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import socket
-import threading
 import time
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import psutil
 import pytest
 import requests
 
+from tests.support.asking import asking
 from tests.support.processes import ROOT, assert_all_ended, copy_program, following
 from tests.support.waiting import eventually
 
@@ -125,27 +125,6 @@ def test_workers_agree_within_a_second_of_each_message(topic, serve_with_gunicor
                     ),
                     within=sent + 1 - time.monotonic(),
                 )
-
-
-@contextlib.contextmanager
-def asking(program):
-    """Ask for the state over and over, on new connections; gives the answers, None for none."""
-    answers = []
-    done = threading.Event()
-
-    def ask() -> None:
-        while not done.is_set():
-            answers.append(program.get())
-
-    threads = [threading.Thread(target=ask) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    try:
-        yield answers
-    finally:
-        done.set()
-        for thread in threads:
-            thread.join()
 
 
 def test_a_reload_under_load_fails_no_request(topic, serve_with_gunicorn):

@@ -190,9 +190,10 @@ def test_what_somebody_has_removed_is_written_again(file, folder):
 
 def test_what_is_damaged_gives_way_to_a_new_state(file):
     keep(file, KEPT)
-    file.path.write_bytes(b"")
-    keep(file, KEPT, time.time())
-    assert file.read()[0] == KEPT
+    for damaged in (b"", KEPT.head, file.path.read_bytes()[:-1] + b"]"):
+        file.path.write_bytes(damaged)
+        keep(file, KEPT, time.time())
+        assert file.read()[0] == KEPT
 
 
 def test_a_full_disk_leaves_what_was_there_and_nothing_else(file, folder):

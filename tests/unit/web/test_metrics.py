@@ -90,6 +90,12 @@ def test_is_not_stale_while_it_has_never_followed(metrics):
     assert "kafka_state_stale_seconds" not in samples(metrics)
 
 
+def test_what_was_on_the_disk_is_stale_before_it_follows(metrics):
+    stale = replace(Status("topic", "client"), cached=True, current_as_of=time.monotonic() - 20)
+    metrics.record(stale)
+    assert samples(metrics)["kafka_state_stale_seconds"] == pytest.approx(20, abs=10)
+
+
 def test_has_no_lag_and_no_age_where_there_is_none_to_tell(metrics):
     names = " ".join(samples(metrics))
     assert "kafka_state_lag" not in names

@@ -478,6 +478,37 @@ def test_what_is_stale_says_for_how_long(client, state, status_is):
         assert client.get("/readyz").status_code == 200
 
 
+def test_a_state_from_the_disk_is_ready_and_stale_from_the_first_moment_on(
+    client, state, status_is
+):
+    state.publish(message(5), {}, "connection refused")
+    status_is(cached=True, current_as_of=time.monotonic() - 1.2)
+    answer = client.get("/state")
+    assert answer.status_code == 200
+    assert answer.headers["X-State-Stale"] == "1"
+    assert client.get("/readyz").json == {
+        "status": "ready",
+        "cached": "the state is from the disk, where it was current 1 s ago: connection refused",
+    }
+    assert client.get("/status").json["cached"] is True
+    state.publish(message(5), {0: 6})
+    status_is(cached=False)
+    assert client.get("/readyz").json == {"status": "ready"}
+    assert client.get("/status").json["cached"] is False
+
+
+def test_of_a_state_from_the_disk_nobody_knows_which_offsets_it_is_past(client, state, waiting):
+    state.publish(message(5), {}, "connection refused")
+    answer = client.get("/state?min_offset=0:4", headers={"Prefer": "wait=0"})
+    assert answer.status_code == 503
+    assert answer.json["detail"] == (
+        "which offsets have been read is not known before the log is: connection refused"
+    )
+    waits = waiting("/state?min_offset=0:4")
+    state.publish(message(5), {0: 6})
+    assert waits.result(10).status_code == 200
+
+
 def test_is_not_ready_where_the_state_is_staler_than_it_may_be(app, client, state, status_is):
     app.extensions[KEY] = dataclasses.replace(
         service_of(app), settings=Settings(topic="topic", max_stale_seconds=60)
