@@ -11,6 +11,7 @@ import json
 import random
 import re
 import time
+from collections.abc import Sequence
 
 import pytest
 import requests
@@ -106,13 +107,14 @@ def assert_takes_no_more_than_at_first(soak: Soak) -> None:
     assert fits()
 
 
-def assert_log_is_bounded(program: Program, seconds: float) -> None:
-    lines = program.told
-    workers = set(FOLLOWING.findall(program.output))
+def assert_log_is_bounded(programs: Sequence[Program], seconds: float) -> None:
+    lines = [line for program in programs for line in program.told]
+    output = "".join(program.output for program in programs)
+    workers = set(FOLLOWING.findall(output))
     print(f"{len(lines)} lines of {len(workers)} workers in {seconds:.0f} s")
     assert len(lines) < LINES_A_SECOND * WORKERS * seconds + LINES_A_WORKER * len(workers)
     assert max(map(len, lines)) < LONGEST_LINE
-    assert "WORKER TIMEOUT" not in program.output
+    assert "WORKER TIMEOUT" not in output
 
 
 @pytest.mark.drawn_at_random("soak", seconds_on_top=SECONDS_ON_TOP)
@@ -122,7 +124,7 @@ def test_is_true_and_no_larger_after_faults_of_all_kinds(seconds, seed, tmp_path
     overrides = {"auto.create.topics.enable": "false"}
     with apache_kafka.running(overrides) as kafka:
         soak = Soak(kafka, seconds, seed)
-        with soak.serving(tmp_path / "output"):
+        with soak.serving(tmp_path):
             with soak.writer, soak.client:
                 soak.have_partitions(3)
                 soak.warm_up()
@@ -142,6 +144,6 @@ def test_is_true_and_no_larger_after_faults_of_all_kinds(seconds, seed, tmp_path
             processes = soak.program.tree()
             soak.program.process.terminate()
             assert soak.program.process.wait(10) == 0
-            assert_log_is_bounded(soak.program, time.monotonic() - began)
+            assert_log_is_bounded(soak.programs, time.monotonic() - began)
     assert_all_ended(processes)
     assert kafka.process.poll() is not None

@@ -13,14 +13,18 @@ KILL_SECONDS = 1.0
 
 
 class Client:
-    """Asks for the state over and over, on new connections; notes each answer that is wrong."""
+    """Asks for the state over and over, on new connections; notes each answer that is wrong.
+
+    Attributes:
+        is_down: whether nothing is there to answer.
+    """
 
     def __init__(self, url: str) -> None:
         self._url = url
         self._stopping = threading.Event()
         self._thread = threading.Thread(target=self._run, name="client", daemon=True)
         self.killed_at = -KILL_SECONDS
-        self.may_be_unknown = False
+        self.is_down = False
         self.answers = 0
         self.longest = 0.0
         self.wrong: list[str] = []
@@ -35,18 +39,18 @@ class Client:
     def _run(self) -> None:
         while not self._stopping.wait(0.02):
             began = time.monotonic()
-            may_be_unknown = self.may_be_unknown
+            is_down = self.is_down
             try:
                 answer = requests.get(self._url, timeout=ANSWER_SECONDS)
             except requests.RequestException as error:
                 lost = isinstance(error, (requests.ConnectionError, requests.Timeout))
-                if not lost or began > self.killed_at + KILL_SECONDS:
+                was_killed = is_down or self.is_down or began < self.killed_at + KILL_SECONDS
+                if not (lost and was_killed):
                     self._note(repr(error))
                 continue
             self.answers += 1
             self.longest = max(self.longest, time.monotonic() - began)
-            unknown = answer.status_code == 503 and (may_be_unknown or self.may_be_unknown)
-            if answer.status_code != 200 and not unknown:
+            if answer.status_code != 200:
                 self._note(f"{answer.status_code}: {answer.text}")
 
     def _note(self, what: str) -> None:

@@ -14,7 +14,13 @@ from confluent_kafka import (
     TopicPartition,
 )
 
-from tests.support.soak.service import BURST, CATCH_UP_SECONDS, REQUEST_SECONDS, Soak
+from tests.support.soak.service import (
+    BURST,
+    CATCH_UP_SECONDS,
+    KEPT_SECONDS,
+    REQUEST_SECONDS,
+    Soak,
+)
 from tests.support.soak.writer import TOPIC
 from tests.support.waiting import eventually
 
@@ -102,14 +108,37 @@ def kill_a_worker(soak: Soak) -> None:
 
 
 def kill_a_worker_while_the_broker_is_away(soak: Soak) -> None:
-    soak.client.may_be_unknown = True
+    with lost_broker(soak):
+        soak.await_workers(without=soak.kill_a_worker())
+    soak.warm_up()
+
+
+def reload_while_the_broker_is_away(soak: Soak) -> None:
+    with lost_broker(soak):
+        old = soak.workers()
+        soak.program.process.send_signal(signal.SIGHUP)
+        soak.await_workers(without=old)
+    soak.warm_up()
+
+
+def restart_while_the_broker_is_away(soak: Soak) -> None:
+    with lost_broker(soak):
+        soak.crash()
+        soak.start()
+        soak.client.is_down = False
+    soak.warm_up()
+
+
+@contextlib.contextmanager
+def lost_broker(soak: Soak) -> Iterator[None]:
+    """The broker is killed and comes back; all that is started between serves what others did."""
     soak.kafka.kill()
-    killed = soak.kill_a_worker()
+    before = soak.versions()
+    eventually(lambda: soak.kept_version() in before, within=KEPT_SECONDS)
+    yield
+    assert soak.versions() <= before
     soak.pause()
     soak.kafka.start()
-    soak.await_workers(without=killed)
-    soak.client.may_be_unknown = False
-    soak.warm_up()
 
 
 def reload(soak: Soak) -> None:
@@ -119,7 +148,13 @@ def reload(soak: Soak) -> None:
     soak.warm_up()
 
 
-REPLACE_WORKERS = (kill_a_worker, kill_a_worker_while_the_broker_is_away, reload)
+REPLACE_WORKERS = (
+    kill_a_worker,
+    kill_a_worker_while_the_broker_is_away,
+    reload,
+    reload_while_the_broker_is_away,
+    restart_while_the_broker_is_away,
+)
 OTHERS = (
     kill_the_broker,
     freeze_the_broker,

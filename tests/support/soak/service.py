@@ -14,9 +14,13 @@ import psutil
 import requests
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
+from app.following.state_file import StateFile
+from app.settings import Settings
+from app.state import Snapshot
 from dev.apache_kafka import ApacheKafka
 from dev.broker import forwarding
-from tests.support.processes import free_port, gunicorn, running
+from tests.support.crashes import crash
+from tests.support.processes import Program, free_port, gunicorn, running
 from tests.support.soak.client import ANSWER_SECONDS, Client
 from tests.support.soak.footprint import Footprint
 from tests.support.soak.writer import TOPIC, Writer
@@ -30,7 +34,9 @@ BURST = 5_000
 # far more than it takes: what is not there by then does not come by itself
 CATCH_UP_SECONDS = 30.0
 MOST_PARTITIONS = 8
-KNOWING = re.compile(r"\[(\d+)\] \[INFO\] Initializing API")
+KNOWING = re.compile(r"\[(\d+)\] \[(?:INFO|WARNING)\] Initializing API")
+# in which what is served is on the disk
+KEPT_SECONDS = 3.0
 
 
 class Soak:
@@ -39,6 +45,7 @@ class Soak:
     Attributes:
         random: the present fault's own, so that what it draws depends on the seed alone.
         first: by process, what it took when it was warm.
+        programs: what was started, one after the other; the last one runs.
     """
 
     def __init__(self, kafka: ApacheKafka, seconds: float, seed: int) -> None:
@@ -47,26 +54,46 @@ class Soak:
         self.random = random.Random(seed)
         self.writer = Writer(kafka, seed)
         self.first: dict[psutil.Process, Footprint] = {}
+        self.programs: list[Program] = []
         self.longest_catch_up = 0.0
         self._port = free_port()
         self._forward = contextlib.ExitStack()
+        self._running = contextlib.ExitStack()
 
     @contextlib.contextmanager
-    def serving(self, log: Path) -> Iterator[None]:
-        port = free_port()
-        environ = {
+    def serving(self, folder: Path) -> Iterator[None]:
+        self._folder = folder
+        self._environ = {
             "KAFKA_TOPIC": TOPIC,
             "KAFKA_BOOTSTRAP_SERVERS": f"localhost:{self._port}",
             "KAFKA_METADATA_MAX_AGE_MS": "1000",
             "KAFKA_REQUEST_TIMEOUT_MS": str(REQUEST_SECONDS * 1000),
-            "PORT": str(port),
+            "STATE_CACHE_DIR": str(folder / "states"),
+            "PORT": str(free_port()),
         }
-        command = gunicorn("--workers", str(WORKERS))
-        with self._forward, running(command, port, environ, log) as self.program:
+        with self._forward, self._running:
             self.forward()
+            self.start()
             self.client = Client(f"{self.url}/state")
-            self.await_workers()
             yield
+
+    def start(self) -> None:
+        """Start the service, and return once every worker knows the state."""
+        command, port = gunicorn("--workers", str(WORKERS)), int(self._environ["PORT"])
+        log = self._folder / f"output{len(self.programs)}"
+        self.programs.append(
+            self._running.enter_context(running(command, port, self._environ, log))
+        )
+        self.await_workers()
+
+    def crash(self) -> None:
+        """End the service as a power cut would."""
+        self.client.is_down = True
+        crash(self.program)
+
+    @property
+    def program(self) -> Program:
+        return self.programs[-1]
 
     @property
     def url(self) -> str:
@@ -139,6 +166,18 @@ class Soak:
 
         eventually(all_answered)
         return list(by_worker.values())
+
+    def versions(self) -> set[str]:
+        """Of what the workers serve, which differs where they were started at other times."""
+        return {answer.headers["ETag"] for answer in self.answers()}
+
+    def kept_version(self) -> str:
+        """Of what is on the disk."""
+        file = StateFile(self._folder / "states", Settings.from_environ(self._environ))
+        kept, _ = file.read()
+        record = kept.record
+        place = (record.timestamp, record.partition, record.offset, kept.topic_id) if record else ()
+        return f'"{Snapshot("", *place).version}"'
 
     def kill_a_worker(self) -> set[psutil.Process]:
         worker = self.random.choice(sorted(self.workers(), key=lambda worker: worker.pid))
