@@ -135,7 +135,7 @@ def test_without_brokers_it_serves_what_is_on_the_disk_as_stale_as_it_is(file, b
         assert view.snapshot.json == '"kept"'
         assert view.snapshot.version == "0-5-50-id"
         assert view.positions == {}
-        eventually(lambda: served.state.view().reason == "no broker")
+        assert view.reason == "no broker"
         assert served.status.cached
         assert served.status.stale_seconds == pytest.approx(AGO, abs=20)
         assert served.status.updates == 1
@@ -238,8 +238,31 @@ def test_stays_while_what_the_log_has_does_not_load(file, brokers):
         eventually(lambda: served.json == '"kept"')
         brokers.come(Log("id", {0: leader(0, "later")}))
         eventually(lambda: served.status.pending)
+        eventually(lambda: served.status.partitions)
         assert served.json == '"kept"'
         assert served.status.cached
+        assert served.status.stale_seconds == pytest.approx(AGO, abs=20)
+
+
+def test_gives_way_to_what_loads_at_once_while_the_newest_takes_its_time(file, brokers):
+    is_there = threading.Event()
+
+    class Slow:
+        def is_cached(self, message: StateMessage) -> bool:
+            return bool(message.state != "newest")
+
+        def __call__(self, message: StateMessage) -> Any:
+            if message.state == "newest":
+                is_there.wait(20)
+            return message.state
+
+    put(file, kept("kept", offset=9))
+    with serving(file, Slow()) as served:
+        eventually(lambda: served.json == '"kept"')
+        brokers.come(Log("id", {0: leader(0, "before", "newest")}))
+        eventually(lambda: served.json == '"before"')
+        is_there.set()
+        eventually(lambda: served.json == '"newest"')
 
 
 def test_the_initial_value_is_served_too(file, brokers):
@@ -321,11 +344,15 @@ def test_what_is_of_no_use_is_a_warning_and_nothing_else(file, brokers, caplog, 
 
 
 def test_what_another_worker_writes_at_its_end_is_served_too(file, brokers):
-    put(file, kept("before", offset=4))
-    with serving(file) as served:
-        eventually(lambda: served.json == '"before"')
-        put(file, kept("last"))
+    def load(message: StateMessage) -> Any:
+        if message.state == "before":
+            put(file, kept("last"), AGO - 0.5)
+        return message.state
+
+    put(file, kept("before", offset=4), AGO)
+    with serving(file, load) as served:
         eventually(lambda: served.json == '"last"')
+    assert served.loads == ["before", "last"]
     assert file.read()[0] == kept("last")
 
 
@@ -333,6 +360,7 @@ def test_nothing_on_the_disk_takes_the_place_of_what_the_log_said(file, brokers)
     brokers.come(Log("id", {0: leader(0, "of the log")}))
     with serving(file) as served:
         eventually(lambda: served.json == '"of the log"')
+        eventually(file.path.exists)
         brokers.go()
         put(file, kept("kept"), ago=-1000)
         failures = served.status.failures
