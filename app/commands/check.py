@@ -68,19 +68,21 @@ def check() -> None:
 
 
 def _settings() -> tuple[Settings, Loader]:
-    sys.path.insert(0, os.getcwd())  # where gunicorn looks for a loader too
+    sys.path.insert(0, os.getcwd())  # where gunicorn looks for what they name, too
+    imported = "STATE_LOADER"
     try:
         server_settings.check(os.environ)
         settings = Settings.from_environ(os.environ)
         server_settings.check_waiting(settings.max_waiting, server_settings.threads(os.environ))
         loader = find_loader(settings)
-        check_settings(settings)
         find_state_file(settings)
+        imported = "KAFKA_OAUTH_TOKEN_PROVIDER"
+        check_settings(settings)
     except SettingsError as error:
         _give_up("settings", str(error))
     except Exception as error:  # noqa: BLE001  # of a module that is somebody else's
         traceback.print_exc()
-        _give_up("settings", f"what they name cannot be imported: {error!r}")
+        _give_up("settings", f"{imported} cannot be imported: {error!r}")
     for line in unknown_names(os.environ):
         _note("settings", line)
     _good("settings", str(settings))

@@ -19,7 +19,7 @@ from app.commands.messages import Lines, earlier_message, model_state, paced, st
 from app.commands.waiting import require_following, wait_until_served
 from app.settings import Settings, SettingsError
 from app.strict_json import parse_json
-from app.topic_log import Delivery, KafkaError, NotTaken, Outgoing, explain
+from app.topic_log import Delivery, KafkaError, NotTaken, Outgoing, check_settings, explain
 from app.web.schemas import OFFSET_ACCEPTED, OffsetField
 
 FEW = 10
@@ -121,6 +121,8 @@ def produce(
         # settings of the service alone are not read here
         about_kafka = {n: value for n, value in os.environ.items() if n.startswith("KAFKA_")}
         settings = Settings.from_environ(about_kafka)
+        sys.path.insert(0, os.getcwd())  # where gunicorn looks for a token provider too
+        check_settings(settings)
     except SettingsError as error:
         raise click.ClickException(str(error)) from error
     logging.getLogger("kafka").setLevel(logging.CRITICAL)  # what matters of it is said below

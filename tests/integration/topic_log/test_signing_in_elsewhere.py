@@ -13,7 +13,7 @@ from tests.support import kerberos, msk_broker, secure_broker
 from tests.support.kerberos import Kerberos
 from tests.support.msk_broker import MskBroker
 from tests.support.msk_tokens import REGION
-from tests.support.processes import ended, free_port, gunicorn, kafka_state, running
+from tests.support.processes import ended, free_port, gunicorn, kafka_state, producer, running
 from tests.support.secure_broker import SecureBroker
 from tests.support.topics import Topic, new_topic
 from tests.support.waiting import eventually
@@ -82,6 +82,13 @@ def test_says_what_aws_does_not_know(msk, aws, msk_topic, monkeypatch, missing, 
     said = ended([*kafka_state(), "check"], **with_iam(msk, msk_topic))
     assert said.returncode == 1
     assert expected in said.stdout
+
+
+@pytest.mark.xdist_group("msk")
+def test_the_producer_signs_in_too(start, msk, aws, msk_topic):
+    produced = producer("--state", "77", **with_iam(msk, msk_topic))
+    assert produced.returncode == 0, produced.stderr
+    assert start(with_iam(msk, msk_topic)).first_state() == 77
 
 
 @pytest.fixture(scope="module")
