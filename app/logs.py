@@ -22,6 +22,12 @@ JSON_FIELDS = ["timestamp", "levelname", "process", "name", "message"]
 CONTROLS = {code: f"\\u{code:04x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
 del CONTROLS[ord("\n")], CONTROLS[ord("\t")]
 
+# at DEBUG these log what their requests are signed with, and what comes of that
+TELL_SECRETS = (
+    "adlfs", "aiobotocore", "authlib", "aws_msk_iam_sasl_signer", "azure", "boto3", "botocore",
+    "fsspec", "gcsfs", "google", "requests_oauthlib", "s3fs", "urllib3",
+)  # fmt: skip
+
 
 def configure(settings: Settings) -> None:
     """Log to stderr, unless the embedding program has already said where to."""
@@ -33,6 +39,8 @@ def configure(settings: Settings) -> None:
     client_log.setLevel(logging.ERROR)
     client_log.propagate = False
     client_log.handlers = [ClientLog()]
+    for package in TELL_SECRETS:
+        logging.getLogger(package).setLevel(logging.INFO)
 
 
 def flush_client_log() -> None:

@@ -9,7 +9,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 
-from app.backoff import backoff_seconds, refused_backoff_seconds
+from app.backoff import backoff_seconds
 from app.following.event_log import EventLog
 from app.following.history import History
 from app.following.publisher import Publisher
@@ -24,15 +24,13 @@ from app.loaders import Loader, load_json
 from app.message import Stopping
 from app.settings import Settings
 from app.state import State
-from app.topic_log import CLIENT, Refused
+from app.topic_log import CLIENT, Refused, wait_after_refusal
 
 log = logging.getLogger(__name__)
 
 LONGEST_BACKOFF_SECONDS = 2.0
 # a connection that lasts this long was a good one, and what ends it is a failure of its own
 LASTING_SECONDS = 30.0
-# how soon one who was refused notices that a secret's file has changed
-FILES_SECONDS = 1.0
 
 
 class Consumer:
@@ -168,7 +166,7 @@ class Consumer:
             except Exception as error:  # noqa: BLE001  # whatever it is, following goes on
                 was_connected = self.status.is_connected
                 if time.monotonic() - began > LASTING_SECONDS:
-                    self._failures_in_a_row = 0
+                    self._failures_in_a_row = self._refusals_in_a_row = 0
                 self._note_failure(error)
             if was_connected:
                 # kafka-python 3 leaves the sockets of connections that failed in reference cycles
@@ -183,17 +181,15 @@ class Consumer:
         self._last_loop = time.monotonic()
 
     def _pause(self) -> None:
-        if not self._refusals_in_a_row:
+        if self._refusals_in_a_row:
+            wait_after_refusal(self._settings.security, self._refusals_in_a_row, self._wait)
+        else:
             failures = self._failures_in_a_row
             self._stopping.wait(backoff_seconds(failures, LONGEST_BACKOFF_SECONDS))
-            return
-        security = self._settings.security
-        refused_with = security.files_stamp()
-        end = time.monotonic() + refused_backoff_seconds(self._refusals_in_a_row)
-        while not self._stopping.wait(FILES_SECONDS):
-            self._last_loop = time.monotonic()
-            if self._last_loop > end or security.files_stamp() != refused_with:
-                break
+
+    def _wait(self, seconds: float) -> bool:
+        self._last_loop = time.monotonic()
+        return self._stopping.wait(seconds)
 
     def _after_failure(self) -> None:
         if self._restoring:

@@ -129,7 +129,7 @@ class StateFile:
         Raises:
             OSError: it cannot be written.
         """
-        with suppress(OSError), self.path.open("rb") as file:
+        with suppress(FileNotFoundError), self.path.open("rb") as file:
             last = os.fstat(file.fileno()).st_mtime
             is_same = file.read(len(kept.head)) == kept.head
             # once, for what is behind it may be damaged

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
-import logging
 import os
 import stat
 import threading
@@ -33,10 +32,6 @@ CLOSE_SECONDS = 5.0
 MOST_REDIRECTS = 5
 REDIRECTS = {301, 302, 303, 307, 308}
 REASONS = {401: "refused", 403: "refused", 404: "gone", 410: "gone"}
-
-# at DEBUG these log what their requests are signed with
-for _package in ("adlfs", "aiobotocore", "azure", "botocore", "fsspec", "gcsfs", "google", "s3fs"):
-    logging.getLogger(_package).setLevel(logging.INFO)
 
 
 class _Received:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,9 +14,9 @@ T = TypeVar("T")
 
 log = logging.getLogger(__name__)
 
-# of each file: which one it is, its size, and when it was written; None where it is not there. A
-# link is followed: Kubernetes swaps one
-Stamp = tuple[tuple[int, int, int, int] | None, ...]
+# of each file: which one it is, its size, when it was written, and when it was changed otherwise (its
+# mode may be); None where it is not there. A link is followed: Kubernetes swaps one
+Stamp = tuple[tuple[int, ...] | None, ...]
 
 
 class _Made(NamedTuple, Generic[T]):
@@ -30,7 +31,8 @@ class Reloaded(Generic[T]):
     While what the files hold cannot be used (one of two is written, the other not yet), the value
     from before stays; a line in the log says so.
 
-    For any thread: `_made` is replaced as a whole.
+    For any thread: `_made` is replaced as a whole, by one thread at a time, which has `_making`;
+    others go on with the value from before.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Reloaded(Generic[T]):
         self._make = make
         self._pause = pause
         self._now = now
+        self._making = threading.Lock()
         self._made: _Made[T] | None = None
 
     def current(self) -> T:
@@ -60,9 +63,18 @@ class Reloaded(Generic[T]):
         Raises:
             OSError, ValueError: it cannot be made, and never could.
         """
-        made, now = self._made, self._now()
-        if made and now - made.looked_at < self._pause:
+        made = self._made
+        if made and self._now() - made.looked_at < self._pause:
             return made.value
+        if not self._making.acquire(blocking=made is None) and made:
+            return made.value
+        try:
+            return self._look()
+        finally:
+            self._making.release()
+
+    def _look(self) -> T:
+        made, now = self._made, self._now()
         stamp = stamp_of(self._files)
         if made is None:
             value = self._make()
@@ -91,12 +103,13 @@ def stamp_of(files: Sequence[str]) -> Stamp:
     return tuple(map(_stamp, files))
 
 
-def _stamp(file: str) -> tuple[int, int, int, int] | None:
+def _stamp(file: str) -> tuple[int, ...] | None:
     try:
         status = os.stat(file)
     except OSError:
         return None
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+    changes = status.st_mtime_ns, status.st_ctime_ns
+    return status.st_dev, status.st_ino, status.st_size, *changes
 
 
 def read_text(file: str) -> str:

@@ -191,9 +191,15 @@ def http_url() -> fields.String:
             is_one = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
         except ValueError:
             is_one = False
-        if not is_one or parts.username is not None or parts.fragment or not given.isprintable():
+        if (
+            not is_one
+            or parts.username is not None
+            or parts.query
+            or parts.fragment
+            or not given.isprintable()
+        ):
             raise ValidationError(
-                "accepted is an address that begins with https:// or http://, without a password"
+                "accepted is an address that begins with https:// or http://, without a password or a query"
             )
 
     return fields.String(validate=check)

@@ -11,8 +11,8 @@ from collections.abc import Iterable
 # a shorter one may be a part of any word, and to take it out would tell what it is
 SHORTEST_TO_REDACT = 8
 REDACTED = "(hidden)"
-# those of files and token endpoints change; what was one hours ago is in no new text
-MOST_SECRETS = 20
+# of those that are in no text any more when some others have come, such as tokens
+MOST_PASSING = 20
 
 # neither repr nor a URL writes these otherwise
 PLAIN = set(string.ascii_letters + string.digits + "-._~")
@@ -21,21 +21,30 @@ PLAIN = set(string.ascii_letters + string.digits + "-._~")
 class Redactor:
     """Knows the secrets of one program. For any thread.
 
-    `_lock` guards `_secrets`; `_pattern` is replaced as a whole.
+    `_lock` guards `_lasting` and `_passing`; `_pattern` is replaced as a whole.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._secrets: deque[str] = deque(maxlen=MOST_SECRETS)
+        self._lasting: set[str] = set()
+        self._passing: deque[str] = deque(maxlen=MOST_PASSING)
         self._pattern: re.Pattern[str] | None = None
 
-    def add(self, secret: str) -> None:
+    def add(self, secret: str, *, is_passing: bool = False) -> None:
+        """
+        Args:
+            is_passing: whether it is replaced every few minutes.
+        """
         if len(secret) < SHORTEST_TO_REDACT:
             return
         with self._lock:
-            if secret not in self._secrets:
-                self._secrets.append(secret)
-                self._pattern = _pattern_of(self._secrets)
+            if secret in self._lasting or secret in self._passing:
+                return
+            if is_passing:
+                self._passing.append(secret)
+            else:
+                self._lasting.add(secret)
+            self._pattern = _pattern_of([*self._lasting, *self._passing])
 
     def redact(self, text: str) -> str:
         pattern = self._pattern

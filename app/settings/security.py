@@ -21,7 +21,12 @@ from app.settings.kinds import (
     text,
 )
 from app.settings.redaction import Redactor
-from app.settings.security_checks import MSK_IAM, SASL_MECHANISMS, check_security
+from app.settings.security_checks import (
+    MSK_IAM,
+    OAUTHBEARER,
+    SASL_MECHANISMS,
+    check_security,
+)
 
 LONGEST_SECRET = 1000
 
@@ -184,6 +189,10 @@ class SecuritySettings:
     @property
     def uses_sasl(self) -> bool:
         return self.protocol.startswith("SASL_")
+
+    @property
+    def uses_tokens(self) -> bool:
+        return self.uses_sasl and self.sasl_mechanism == OAUTHBEARER
 
     @property
     def who(self) -> str:

@@ -231,7 +231,9 @@ class Settings:
             model = ModelSettings.from_environ(environ, is_used=settings.loader == ONNX)
         except SettingsError as error:
             raise SettingsError("; ".join([str(error), *unknown_names(environ)])) from error
-        return dataclasses.replace(settings, security=security, model=model)
+        complete = dataclasses.replace(settings, security=security, model=model)
+        complete.api_tokens()  # from now on they are there, whatever becomes of their file
+        return complete
 
     def api_tokens(self) -> tuple[str, ...]:
         """The tokens that are accepted now; none if there is no need of one.

@@ -26,6 +26,7 @@ from app.topic_log.errors import Refused, TopicLogError
 from app.topic_log.log import TopicLog
 from app.topic_log.lookup import read_message
 from app.topic_log.producer import Delivery, NotTaken, Outgoing
+from app.topic_log.sign_in import wait_after_refusal
 
 __all__ = [
     "CLIENT",
@@ -48,4 +49,5 @@ __all__ = [
     "create_topic",
     "explain",
     "read_message",
+    "wait_after_refusal",
 ]

@@ -26,26 +26,27 @@ CLIENTS = KafkaConsumer, KafkaProducer, KafkaAdminClient
 # what KAFKA_CLIENT_OPTIONS may have: all that the clients know, but for what this service sets
 # itself, what has no effect on how it reads (it puts its own requests together), and proxies, of
 # which what finds out whether brokers answer knows nothing
-ACCEPTED_OPTIONS = {
+ACCEPTED_OPTIONS: dict[str, type] = {
     # of every connection
-    "api_version",
-    "api_version_auto_timeout_ms",
-    "client_dns_lookup",
-    "connections_max_idle_ms",
-    "receive_buffer_bytes",
-    "receive_message_max_bytes",
-    "reconnect_backoff_ms",
-    "retry_backoff_ms",
-    "send_buffer_bytes",
-    "socket_options",
+    "api_version": list,
+    "api_version_auto_timeout_ms": int,
+    "client_dns_lookup": str,
+    "connections_max_idle_ms": int,
+    "receive_buffer_bytes": int,
+    "receive_message_max_bytes": int,
+    "reconnect_backoff_ms": int,
+    "retry_backoff_ms": int,
+    "send_buffer_bytes": int,
     # of `kafka-state produce`
-    "batch_size",
-    "buffer_memory",
-    "compression_type",
-    "linger_ms",
-    "max_in_flight_requests_per_connection",
-    "retries",
+    "batch_size": int,
+    "buffer_memory": int,
+    "compression_type": str,
+    "linger_ms": int,
+    "max_in_flight_requests_per_connection": int,
+    "retries": int,
 }
+IDLE = "connections_max_idle_ms"
+JSON_TYPES = {int: "a whole number", str: "a string", list: "a list"}
 
 # of a missing topic and of one that the ACLs hide TopicMetadata speaks
 logging.getLogger("kafka.cluster").setLevel(logging.CRITICAL)
@@ -71,13 +72,21 @@ def check_settings(settings: Settings) -> None:
     """
     if settings.security.oauth_token_provider:
         tokens_of(settings.security)
-    known = {name for client in CLIENTS for name in client.DEFAULT_CONFIG} & ACCEPTED_OPTIONS
-    for name in json.loads(settings.client_options):
+    known = {name for client in CLIENTS for name in client.DEFAULT_CONFIG} & ACCEPTED_OPTIONS.keys()
+    for name, value in json.loads(settings.client_options).items():
         if name not in known:
-            raise SettingsError(
-                f"KAFKA_CLIENT_OPTIONS has {name!r}: accepted of {CLIENT} are "
-                f"{', '.join(sorted(known))}"
+            accepted = f"accepted of {CLIENT} are {', '.join(sorted(known))}"
+        elif type(value) is not ACCEPTED_OPTIONS[name]:
+            accepted = f"accepted is {JSON_TYPES[ACCEPTED_OPTIONS[name]]}"
+        elif name == IDLE and isinstance(value, int) and value <= settings.request_timeout_ms:
+            accepted = (
+                f"accepted is more than KAFKA_REQUEST_TIMEOUT_MS, {settings.request_timeout_ms}"
             )
+        elif isinstance(value, int) and value < 0:
+            accepted = "accepted is 0 or more"
+        else:
+            continue
+        raise SettingsError(f"KAFKA_CLIENT_OPTIONS has {name!r}: {accepted}")
 
 
 def connection_options(settings: Settings, server: str, client: Any) -> dict[str, Any]:
@@ -90,6 +99,8 @@ def connection_options(settings: Settings, server: str, client: Any) -> dict[str
     chosen = json.loads(settings.client_options).items()
     options = {
         **adapter.common_options(),
+        # its own, for kafka-python-ng adds to the one of all clients
+        "socket_options": list(client.DEFAULT_CONFIG["socket_options"]),
         **{
             name: tuple(value) if isinstance(value, list) else value
             for name, value in chosen

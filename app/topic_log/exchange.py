@@ -58,6 +58,7 @@ class _Request:
 
     node: int
     asks: Mapping[int, Ask]
+    sent_at: float
     due: float
     responses_left: int
     ends: dict[int, dict[int, int]] = field(default_factory=lambda: defaultdict(dict))
@@ -99,7 +100,8 @@ class Exchange:
         self._redirected: dict[int, dict[int, Ask]] = defaultdict(dict)
         self._unconnected_since: dict[int, float] = {}
         self._ever_connected: set[int] = set()
-        self._lost_at: dict[int, float] = {}
+        # by broker, when its last connection was lost, and whether it had been good
+        self._losses: dict[int, tuple[float, bool]] = {}
         self.fetches = 0
 
     def forget(self, partition: int) -> None:
@@ -223,8 +225,9 @@ class Exchange:
             )
 
     def _begin(self, node: int, asks: Mapping[int, Ask], wait_ms: int, responses: int) -> _Request:
-        due = time.monotonic() + wait_ms / 1000 + PATIENCE_SECONDS
-        request = _Request(node, asks, due, responses)
+        now = time.monotonic()
+        due = now + wait_ms / 1000 + PATIENCE_SECONDS
+        request = _Request(node, asks, now, due, responses)
         self._under_way.append(request)
         self._awaited.update(dict.fromkeys(asks, request))
         return request
@@ -255,10 +258,7 @@ class Exchange:
     def _lost(self, request: _Request, error: Exception) -> Iterator[Answer]:
         """A connection that was good ends now and then: a session is over, or it was idle. Then all
         is asked once more over the next one."""
-        now = time.monotonic()
-        was_good = now - self._lost_at.get(request.node, 0.0) > GOOD_SECONDS
-        self._lost_at[request.node] = now
-        if was_good:
+        if self._was_good(request):
             self._replicas.note_failure()
             self.want_metadata()  # or the broker is gone
             for partition, ask in request.asks.items():
@@ -267,6 +267,15 @@ class Exchange:
             return
         detail = f"{self._broker(request.node)} did not answer: {error or type(error).__name__}"
         yield from self._failures(request, NO_CONNECTION, detail)
+
+    def _was_good(self, request: _Request) -> bool:
+        """Whether the connection that was lost with this request had lasted for a moment."""
+        lost_at, was_good = self._losses.get(request.node, (0.0, True))
+        if request.sent_at > lost_at:  # others were lost with the same connection
+            now = time.monotonic()
+            was_good = now - lost_at > GOOD_SECONDS
+            self._losses[request.node] = now, was_good
+        return was_good
 
     def _failures(self, request: _Request, name: str, detail: str) -> Iterator[Answer]:
         for partition, ask in request.asks.items():

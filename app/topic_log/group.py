@@ -13,14 +13,16 @@ from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import GroupAuthorizationFailedError, IncompatibleBrokerVersion
 from kafka.structs import OffsetAndMetadata
 
-from app.backoff import backoff_seconds, refused_backoff_seconds
+from app.backoff import backoff_seconds
 from app.topic_log.admin import admin_client
 from app.topic_log.consumers import close_quietly
-from app.topic_log.errors import Refused
+from app.topic_log.errors import Refused, TopicLogError
 from app.topic_log.installed import adapter
+from app.topic_log.sign_in import refusals_of, wait_after_refusal
 
 if TYPE_CHECKING:
     from app.settings import Settings
+    from app.settings.security import SecuritySettings
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +47,7 @@ class Group:
     All else belongs to the thread alone.
 
     Args:
+        security: who commits; a refusal is tried again late.
         open_consumer: opens a consumer of the group, which is used for nothing else.
         on_refused: called by `commit` when the ACLs turned out to forbid the group; nothing is
             committed then.
@@ -54,11 +57,15 @@ class Group:
     def __init__(
         self,
         group_id: str,
+        security: SecuritySettings,
         open_consumer: Callable[..., KafkaConsumer],
         on_refused: Callable[[], None],
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.group_id = group_id
+        self._security = security
+        self._refusals_of_clients = refusals_of(security)
+        self._refusals_before = 0
         self._open_consumer = open_consumer
         self._on_refused = on_refused
         self._now = now
@@ -105,12 +112,18 @@ class Group:
                 self._pause(pause)
                 self._commit_what_is_new()
                 self._failures, self._failing_since, pause = 0, None, COMMIT_SECONDS
+                self._refusals = 0
             except GroupAuthorizationFailedError:
                 self._is_refused = True
                 break
+            except Refused as error:
+                self._note_failure(error)
+                self._refusals += 1
+                wait_after_refusal(self._security, self._refusals, self._stopping.wait)
+                pause = 0.0
             except Exception as error:  # noqa: BLE001  # whatever it is, the next try may succeed
                 self._note_failure(error)
-                pause = self._backoff_seconds()
+                pause = backoff_seconds(self._failures, LONGEST_RETRY_SECONDS)
         self._close_consumer()
 
     def _pause(self, seconds: float) -> None:
@@ -132,6 +145,7 @@ class Group:
         outcomes: list[object] = []
         with self._discarding_a_broken_client():
             if self._consumer is None:
+                self._refusals_before = self._refusals_of_clients.count
                 self._consumer = self._open_consumer(group_id=self.group_id)
             self._consumer.commit_async(
                 # (offset, metadata) and, of some clients, a leader epoch that has a default
@@ -149,6 +163,8 @@ class Group:
     def _take_a_step(self) -> None:
         assert self._consumer
         self._stopping.wait(STEP_SECONDS)
+        if self._refusals_of_clients.count != self._refusals_before:
+            raise TopicLogError("a broker has refused this client")  # a new one finds out once
         adapter.poll_commits(self._consumer)
 
     @contextlib.contextmanager
@@ -159,21 +175,12 @@ class Group:
             self._close_consumer()
             raise
 
-    def _backoff_seconds(self) -> float:
-        if self._refusals:
-            return refused_backoff_seconds(self._refusals)
-        return backoff_seconds(self._failures, LONGEST_RETRY_SECONDS)
-
     def _note_failure(self, error: Exception) -> None:
         now = self._now()
         self._failures += 1
-        self._refusals = self._refusals + 1 if isinstance(error, Refused) else 0
         self._failing_since = now if self._failing_since is None else self._failing_since
         name = type(error).__name__
-        if now < self._failing_since + TOLD_AFTER_SECONDS:
-            return
-        self._close_consumer()  # whatever is wrong, a new one finds out once
-        if name not in self._told:
+        if now >= self._failing_since + TOLD_AFTER_SECONDS and name not in self._told:
             self._told.add(name)
             log.warning(
                 "The position cannot be committed under the group %s, and following goes on: %s",

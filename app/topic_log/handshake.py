@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
 import socket
 import ssl
 import struct
 from collections.abc import Callable, Iterator
+from typing import Any
 
 from app.topic_log.adapter import SaslExchange
-from app.topic_log.errors import Refused, Unreachable
+from app.topic_log.errors import Refused, TopicLogError, Unreachable
 
 ANSWER_SECONDS = 2.0
 LONGEST_ANSWER = 64 * 1024
@@ -106,7 +108,7 @@ def _sign_in(connection: socket.socket, exchange: SaslExchange) -> None:
         Refused: the broker's words are in the text.
     """
     while not exchange.is_done():
-        said = exchange.auth_bytes()
+        said = _by_itself(exchange.auth_bytes)
         answer = ask(
             connection, SASL_AUTHENTICATE, version=0, body=struct.pack(">i", len(said)) + said
         )
@@ -116,9 +118,24 @@ def _sign_in(connection: socket.socket, exchange: SaslExchange) -> None:
             if error:
                 raise Refused(answer[4:at].decode(errors="replace"))
             (size,) = struct.unpack_from(">i", answer, at)
-            exchange.receive(answer[at + 4 : at + 4 + max(size, 0)])
-        except (struct.error, ValueError, KeyError) as unreadable:
+        except struct.error as unreadable:
             raise ConnectionError from unreadable
+        _by_itself(functools.partial(exchange.receive, answer[at + 4 : at + 4 + max(size, 0)]))
+
+
+def _by_itself(step: Callable[[], Any]) -> Any:
+    """Take a step of a mechanism, each of which has errors of its own.
+
+    Raises:
+        Unreachable: it raises any other than those of this package.
+    """
+    try:
+        return step()
+    except TopicLogError:
+        raise
+    except Exception as error:
+        told = f"signing in does not go on: {type(error).__name__}: {error}"
+        raise Unreachable(told) from error
 
 
 def ask(connection: socket.socket, api: int, version: int, body: bytes = b"") -> bytes:

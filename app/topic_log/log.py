@@ -12,12 +12,12 @@ from app.topic_log.admin import create_topic
 from app.topic_log.answers import Answer, Ask
 from app.topic_log.connectivity import silent_brokers
 from app.topic_log.consumers import close_quietly, open_consumer
-from app.topic_log.errors import Unreachable
+from app.topic_log.errors import TopicLogError, Unreachable
 from app.topic_log.exchange import Exchange
 from app.topic_log.group import Group
 from app.topic_log.installed import adapter
 from app.topic_log.metadata import BrokersLost, TopicMetadata
-from app.topic_log.sign_in import keep_fresh
+from app.topic_log.sign_in import keep_fresh, refusals_of
 
 if TYPE_CHECKING:
     from app.settings import Settings
@@ -53,8 +53,10 @@ class TopicLog:
         """
         self._settings = settings
         self._topic = settings.topic
+        self._refusals = refusals_of(settings.security)
+        self._refusals_before = self._refusals.count
         self._before_wait = before_wait
-        self._group = Group(group_id, self._open_committer, on_group_refused)
+        self._group = Group(group_id, settings.security, self._open_committer, on_group_refused)
         with contextlib.ExitStack() as on_failure:
             self._consumer = self._open_reader(while_unanswered)
             on_failure.callback(close_quietly, self._consumer)
@@ -121,6 +123,8 @@ class TopicLog:
         """
         self._before_wait()
         keep_fresh(self._settings.security)
+        if self._refusals.count != self._refusals_before:
+            raise TopicLogError(f"a broker has refused {self._settings.security.who}")
         return self._exchange.ask(asks, timeout)
 
     def forget(self, partition: int) -> None:

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import functools
+import threading
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from app.backoff import refused_backoff_seconds
 from app.settings.security_checks import GSSAPI, OAUTHBEARER
 from app.topic_log.adapter import SaslExchange
 from app.topic_log.errors import TopicLogError, Unreachable
@@ -16,6 +20,49 @@ if TYPE_CHECKING:
     from app.settings.security import SecuritySettings
 
 
+# how long a client waits for a token; there is one, unless none can be had
+TOKEN_SECONDS = 2.0
+# how soon one who was refused notices that a secret's file has changed
+FILES_SECONDS = 1.0
+
+
+class Refusals:
+    """Counts how often brokers have refused the clients of this process. For any thread; `_lock`
+    guards `_count`."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._count = 0
+
+    @property
+    def count(self) -> int:
+        with self._lock:
+            return self._count
+
+    def note(self) -> None:
+        with self._lock:
+            self._count += 1
+
+
+@functools.cache
+def refusals_of(security: SecuritySettings) -> Refusals:
+    """Those of all clients with these settings."""
+    return Refusals()
+
+
+class _Password:
+    """Gives the clients the password each time they sign in, and hears what comes of it."""
+
+    def __init__(self, security: SecuritySettings) -> None:
+        self._security = security
+
+    def __call__(self) -> str:
+        return self._security.password()
+
+    def note_refusal(self) -> None:
+        refusals_of(self._security).note()
+
+
 class _TokenProvider(adapter.TokenProvider):  # type: ignore[misc, name-defined]
     """Gives the clients a token each time they sign in."""
 
@@ -24,7 +71,7 @@ class _TokenProvider(adapter.TokenProvider):  # type: ignore[misc, name-defined]
         self._extensions = extensions
 
     def token(self) -> str:
-        return self._tokens.current()
+        return self._tokens.current(TOKEN_SECONDS)
 
     def extensions(self) -> dict[str, str]:
         return self._extensions
@@ -41,7 +88,7 @@ def sasl_options(security: SecuritySettings) -> dict[str, Any]:
         return options | {"sasl_kerberos_service_name": security.sasl_kerberos_service_name}
     return options | {
         "sasl_plain_username": security.sasl_username,
-        "sasl_plain_password": security.password,
+        "sasl_plain_password": _Password(security),
     }
 
 
@@ -55,19 +102,35 @@ def require_credentials(settings: Settings, while_waiting: Callable[[], None]) -
         Refused: a token endpoint refuses this client.
     """
     security = settings.security
-    if security.uses_sasl and security.sasl_mechanism == OAUTHBEARER:
+    if security.uses_tokens:
         tokens_of(security).current(while_waiting=while_waiting)
 
 
 def discard_credentials(security: SecuritySettings) -> bool:
     """Use no more what was refused; False if there is nothing else to sign in with."""
-    return security.sasl_mechanism == OAUTHBEARER and tokens_of(security).discard()
+    return security.uses_tokens and tokens_of(security).discard()
 
 
 def keep_fresh(security: SecuritySettings) -> None:
     """Renew in time what expires; to be called again and again. Does not wait."""
-    if security.sasl_mechanism == OAUTHBEARER:
+    if security.uses_tokens:
         tokens_of(security).keep_fresh()
+
+
+def wait_after_refusal(
+    security: SecuritySettings, refusals: int, wait: Callable[[float], object]
+) -> None:
+    """Wait before a cluster that has refused this client so many times in a row is asked again;
+    less long where a secret's file changes, or following is to end.
+
+    Args:
+        wait: waits so many seconds; gives something true when there is no more need to.
+    """
+    refused_with = security.files_stamp()
+    end = time.monotonic() + refused_backoff_seconds(refusals)
+    while not wait(FILES_SECONDS):
+        if time.monotonic() > end or security.files_stamp() != refused_with:
+            return
 
 
 def new_exchange(security: SecuritySettings, host: str) -> SaslExchange | None:

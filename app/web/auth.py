@@ -39,7 +39,7 @@ def register(app: Flask, tokens: Callable[[], Collection[str]]) -> None:
     Args:
         tokens: gives those that are accepted now.
     """
-    app.before_request(lambda: _require_one_of(tokens()))
+    app.before_request(lambda: _require_one_of(tokens))
     app.after_request(_set_headers)
 
 
@@ -61,8 +61,11 @@ def is_open(path: str, endpoint: str | None) -> bool:
     return path in PROBES or endpoint in PAGES
 
 
-def _require_one_of(tokens: Collection[str]) -> None:
-    if not tokens or is_open(request.path, request.endpoint):
+def _require_one_of(accepted: Callable[[], Collection[str]]) -> None:
+    if is_open(request.path, request.endpoint):
+        return
+    tokens = accepted()
+    if not tokens:
         return
     given = request.authorization
     if given is None or given.type != "bearer" or given.token is None:

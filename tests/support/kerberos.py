@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from dev.ports import free_ports
-from tests.support.secure_listeners import USERS
+from tests.support.secure_listeners import SESSION_SECONDS, USERS
 from tests.support.waiting import eventually
 
 REALM = "KAFKA.EXAMPLE"
@@ -68,13 +68,14 @@ class Kerberos:
 
     @property
     def listener(self) -> dict[str, str]:
-        """The server.properties of the broker's listener GSSAPI."""
+        """The server.properties of the broker's listener GSSAPI, whose sessions end."""
         module = "com.sun.security.auth.module.Krb5LoginModule"
         key = f'useKeyTab=true storeKey=true keyTab="{self.service_keytab}" principal="{SERVICE}"'
         return {
             "listener.name.gssapi.sasl.enabled.mechanisms": "GSSAPI",
             "listener.name.gssapi.sasl.kerberos.service.name": "kafka",
             "listener.name.gssapi.gssapi.sasl.jaas.config": f"{module} required {key};",
+            "listener.name.gssapi.gssapi.connections.max.reauth.ms": f"{SESSION_SECONDS}000",
         }
 
     def keytab(self, user: str) -> Path:

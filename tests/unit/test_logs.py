@@ -147,3 +147,11 @@ def test_control_characters_leave_json_what_it_is(monkeypatch, capsys):
     shown = logged(monkeypatch, capsys, "\x1b \x7f \x9b", log_format="json")
     assert json.loads(shown)["message"] == "\x1b \x7f \x9b"
     assert "\x9b" not in shown
+
+
+@pytest.mark.parametrize(
+    "logger", ["s3fs", "aiobotocore.endpoint", "botocore.auth", "gcsfs", "urllib3.connectionpool"]
+)
+def test_what_requests_are_signed_with_is_not_logged(logger):
+    logs.configure(Settings(topic="t", log_level="DEBUG"))
+    assert not logging.getLogger(logger).isEnabledFor(logging.DEBUG)

@@ -111,6 +111,9 @@ class _AskingForThePassword:
             return self._mechanism.try_authenticate(connection, future)
         finally:
             connection.config[PASSWORD] = password
+            # the client goes on to try, and says of it only that the connection was reset
+            if future.failed():
+                password.note_refusal()
 
 
 for name in PASSWORD_MECHANISMS:

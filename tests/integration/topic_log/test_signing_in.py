@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import json
 import logging
-import re
 import time
 
-import psutil
 import pytest
 from confluent_kafka import Producer
 
 from app.topic_log import tokens
-from tests.support.clients import IS_KAFKA_PYTHON_3
 from tests.support.network import network
-from tests.support.processes import ROOT
 from tests.support.secret_files import SecretFiles
+from tests.support.sessions import connections_to, connects_again
 from tests.support.token_server import FAILS, REFUSES, unsecured_token
 from tests.support.topics import Topic
 from tests.support.waiting import eventually
@@ -110,7 +107,7 @@ def reason(service) -> str:
 @pytest.mark.parametrize(
     ("trouble", "expected"),
     [
-        ({"fixed_answer": REFUSES}, "answers invalid_client to the client alice"),
+        ({"fixed_answer": REFUSES}, "answers 401 invalid_client to the client alice"),
         ({"fixed_answer": FAILS}, "answers 500"),
         ({"fixed_answer": (200, '{"token_type": "Bearer"}')}, "gives none that can be read"),
         ({"fixed_answer": (200, "[]")}, "gives none that can be read"),
@@ -120,7 +117,7 @@ def reason(service) -> str:
 )
 def test_says_why_there_is_no_token(start, environ, broker, monkeypatch, caplog, trouble, expected):
     caplog.set_level(logging.DEBUG)
-    monkeypatch.setattr("app.topic_log.tokens.ENDPOINT_SECONDS", 0.5)
+    monkeypatch.setattr("app.topic_log.token_sources.ENDPOINT_SECONDS", 0.5)
     for name, value in trouble.items():
         setattr(broker.tokens, name, value)
     # nobody has asked with this scope, so that there is no token from before
@@ -260,26 +257,6 @@ def test_the_endpoint_is_away_for_as_long_as_the_token_lives(start, environ, bro
     broker.tokens.fixed_answer = None
     topic.send_state("when it is back")
     service.comes_to("when it is back")
-
-
-def connections_to(server: str) -> set[int]:
-    """The ports of this process's connections."""
-    port = int(server.partition(":")[2])
-    return {
-        connection.laddr.port
-        for connection in psutil.Process().net_connections("tcp")
-        if connection.raddr and connection.raddr.port == port
-    }
-
-
-def connects_again(mechanism: str) -> bool:
-    """Whether the README says so of this client where a session ends."""
-    readme = (ROOT / "README.md").read_text()
-    row = re.search(rf"^\| .*`{mechanism}`.* \| (.*) \| (.*) \|$", readme, re.MULTILINE)
-    assert row
-    of_client = row[1 if IS_KAFKA_PYTHON_3 else 2]
-    assert of_client in ("signs in again", "connects again")
-    return of_client == "connects again"
 
 
 @pytest.mark.alone

@@ -13,8 +13,10 @@ from tests.support import kerberos, msk_broker, secure_broker
 from tests.support.kerberos import Kerberos
 from tests.support.msk_broker import MskBroker
 from tests.support.msk_tokens import REGION
-from tests.support.processes import ended, free_port, gunicorn, kafka_state, producer, running
+from tests.support.processes import ended, kafka_state, producer
 from tests.support.secure_broker import SecureBroker
+from tests.support.secure_listeners import SESSION_SECONDS
+from tests.support.sessions import connections_to, connects_again
 from tests.support.topics import Topic, new_topic
 from tests.support.waiting import eventually
 
@@ -52,13 +54,14 @@ def with_iam(msk: MskBroker, topic: Topic) -> dict[str, str]:
 @pytest.mark.xdist_group("msk")
 def test_follows_a_cluster_of_msk(start, msk, aws, msk_topic, caplog):
     caplog.set_level(logging.DEBUG)
+    refused = msk.refusals
     service = start(with_iam(msk, msk_topic))
     assert service.first_state() == 0
     msk.cut_off()
     msk_topic.send_state(77)
     service.comes_to(77)
     assert msk.sign_ins > 1
-    assert msk.refusals == []
+    assert msk.refusals == refused
     assert msk.environ["AWS_SECRET_ACCESS_KEY"] not in caplog.text
 
 
@@ -116,15 +119,28 @@ def with_kerberos(broker: SecureBroker, topic: str) -> dict[str, str]:
 
 
 @pytest.mark.xdist_group("kerberos")
-def test_follows_as_a_principal_of_kerberos(kerberized, realm, tmp_path):
+def test_follows_as_a_principal_of_kerberos_whose_sessions_end(
+    start, kerberized, realm, monkeypatch
+):
+    for name, value in realm.environ("alice").items():
+        monkeypatch.setenv(name, value)
     topic = Topic(f"kerberized-{time.time_ns()}", kerberized.kafka.address)
     kerberized.allow("alice", "topic", topic.name, "describe", "create", "read", "write")
-    port = free_port()
-    given = with_kerberos(kerberized, topic.name) | realm.environ("alice") | {"PORT": str(port)}
-    with running(gunicorn(), port, given, tmp_path / "output") as program:
-        program.comes_to(0)
-        topic.send_state(77)
-        program.comes_to(77)
+    kerberized.allow("alice", "group", "*", "read", "delete")
+    service = start(with_kerberos(kerberized, topic.name))
+    assert service.first_state() == 0
+    topic.send_state(0)
+    first = connections_to(kerberized.address("GSSAPI"))
+    end = time.monotonic() + 2 * SESSION_SECONDS + 1
+    number = 0
+    while time.monotonic() < end:
+        number += 1
+        topic.send_state(number)
+        service.comes_to(number)
+    assert connections_to(kerberized.address("GSSAPI")).isdisjoint(first) == connects_again(
+        "GSSAPI"
+    )
+    assert service.status["failures"] == 0
 
 
 @pytest.mark.xdist_group("kerberos")

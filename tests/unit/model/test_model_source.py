@@ -6,7 +6,6 @@ import asyncio
 import gzip
 import hashlib
 import io
-import logging
 import os
 import posixpath
 import random
@@ -651,13 +650,6 @@ def test_a_package_that_is_missing_is_named():
     with pytest.raises(InvalidMessage, match="Install nonefs") as raised:
         fetched("none://bucket/m")
     assert raised.value.reason == "uri"
-
-
-@pytest.mark.parametrize("name", ["botocore.auth", "aiobotocore.endpoint", "s3fs", "gcsfs"])
-def test_what_requests_are_signed_with_is_not_logged(name, caplog):
-    caplog.set_level(logging.DEBUG)
-    logging.getLogger(name).debug("secret")
-    assert caplog.records == []
 
 
 def test_a_hundred_transfers_leave_nothing_open(folder, monkeypatch):

@@ -11,6 +11,7 @@ from typing import Any
 from kafka import TopicPartition
 from kafka.errors import KafkaTimeoutError
 
+from app.settings.security import SecuritySettings
 from app.topic_log.consumers import close_quietly
 from app.topic_log.group import COMMIT_UNCHANGED_SECONDS, Group
 from tests.support.waiting import eventually
@@ -73,7 +74,9 @@ class Clock:
 
 def group_of(*clients: Client, **options: Any) -> Group:
     opening = iter(clients)
-    return Group("group", lambda group_id: next(opening), lambda: None, **options)
+    return Group(
+        "group", SecuritySettings(), lambda group_id: next(opening), lambda: None, **options
+    )
 
 
 def test_commits_a_position_once_and_again_only_so_that_the_broker_keeps_it(monkeypatch):

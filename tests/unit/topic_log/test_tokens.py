@@ -12,7 +12,8 @@ import pytest
 from app.settings import SettingsError
 from app.settings.security import SecuritySettings
 from app.topic_log.errors import Refused, Unreachable
-from app.topic_log.tokens import NoToken, Token, Tokens, tokens_of
+from app.topic_log.token_sources import NoToken, Token
+from app.topic_log.tokens import Tokens, tokens_of
 from tests.support.waiting import eventually
 
 LIFE_SECONDS = 100.0
@@ -30,7 +31,7 @@ class Endpoint:
 
     def __post_init__(self) -> None:
         self.answers.set()
-        self.tokens = Tokens(self.fetch, now=lambda: self.now)
+        self.tokens = Tokens("the endpoint", self.fetch, now=lambda: self.now)
 
     def fetch(self) -> Token:
         self.asked += 1
@@ -38,11 +39,11 @@ class Endpoint:
         if self.failure:
             raise self.failure
         self.given += 1
-        return Token(f"token {self.given}", self.now + LIFE_SECONDS)
+        return Token(f"token {self.given}", LIFE_SECONDS)
 
     def settled(self) -> str:
         """The token, once nothing is fetched any more."""
-        eventually(lambda: not self.tokens._is_fetching)
+        eventually(lambda: not self.tokens._fetches)
         return self.tokens.current()
 
 
@@ -112,7 +113,7 @@ def test_an_endpoint_that_refuses_this_client_is_a_refusal(endpoint):
 
 def test_who_waits_for_an_endpoint_that_hangs_does_not_wait_for_ever(endpoint):
     endpoint.answers.clear()
-    with pytest.raises(Unreachable, match="its endpoint has not answered yet"):
+    with pytest.raises(Unreachable, match="the endpoint has not answered yet"):
         endpoint.tokens.current(wait_seconds=0.05)
     endpoint.answers.set()
     assert endpoint.settled() == "token 1"
@@ -142,11 +143,33 @@ def test_all_who_wait_get_the_one_that_comes(endpoint):
     assert endpoint.asked == 1
 
 
-def test_an_error_that_nobody_thought_of_leaves_nobody_waiting(caplog):
-    tokens = Tokens(lambda: 1 / 0)
-    with pytest.raises(Unreachable, match="ZeroDivisionError in what gives the token"):
+def test_an_endpoint_that_hangs_is_asked_again_beside_it_but_not_without_end(endpoint):
+    endpoint.answers.clear()
+    for asked in (1, 2, 3, 3):
+        with pytest.raises(Unreachable):
+            endpoint.tokens.current(wait_seconds=0)
+        eventually(lambda asked=asked: endpoint.asked == asked)
+        endpoint.now += 60
+    endpoint.answers.set()
+    assert endpoint.settled()
+
+
+def test_what_keeps_failing_is_told_once(endpoint, caplog):
+    endpoint.tokens.current()
+    endpoint.now += LIFE_SECONDS * 0.81
+    endpoint.failure = NoToken("it is away")
+    for _ in range(3):
+        endpoint.tokens.current()
+        endpoint.settled()
+        endpoint.now += 5
+    assert len(caplog.messages) == 1
+
+
+def test_an_error_that_nobody_thought_of_leaves_nobody_waiting():
+    tokens = Tokens("the endpoint", lambda: 1 / 0)
+    expected = r"the endpoint has failed: ZeroDivisionError at test_tokens.py:\d+"
+    with pytest.raises(Unreachable, match=expected):
         tokens.current()
-    assert "Traceback" in caplog.text
 
 
 def provided() -> tuple[str, float]:
@@ -187,7 +210,7 @@ def test_a_provider_of_ones_own_is_asked():
         ),
         ("provided_alone", "accepted are the token, a string, and when it expires, in seconds"),
         ("expired", "the one that was given has expired already"),
-        ("failing", "failing has failed: RuntimeError"),
+        ("failing", r"failing has failed: RuntimeError at test_tokens.py:\d+"),
     ],
 )
 def test_a_provider_that_gives_none_is_told_what_is_accepted(name, expected):
