@@ -13,7 +13,7 @@ from app.settings.security_checks import GSSAPI, OAUTHBEARER
 from app.topic_log.adapter import SaslExchange
 from app.topic_log.errors import TopicLogError, Unreachable
 from app.topic_log.installed import adapter
-from app.topic_log.tokens import Tokens, tokens_of
+from app.topic_log.tokens import tokens_of
 
 if TYPE_CHECKING:
     from app.settings import Settings
@@ -50,31 +50,27 @@ def refusals_of(security: SecuritySettings) -> Refusals:
     return Refusals()
 
 
-class _Password:
-    """Gives the clients the password each time they sign in, and hears what comes of it."""
+class _Credentials:
+    """What the clients ask for each time they sign in, and tell when it is refused."""
 
     def __init__(self, security: SecuritySettings) -> None:
         self._security = security
-
-    def __call__(self) -> str:
-        return self._security.password()
 
     def note_refusal(self) -> None:
         refusals_of(self._security).note()
 
 
-class _TokenProvider(adapter.TokenProvider):  # type: ignore[misc, name-defined]
-    """Gives the clients a token each time they sign in."""
+class _Password(_Credentials):
+    def __call__(self) -> str:
+        return self._security.password()
 
-    def __init__(self, tokens: Tokens, extensions: dict[str, str]) -> None:
-        self._tokens = tokens
-        self._extensions = extensions
 
+class _TokenProvider(_Credentials, adapter.TokenProvider):  # type: ignore[misc, name-defined]
     def token(self) -> str:
-        return self._tokens.current(TOKEN_SECONDS)
+        return tokens_of(self._security).current(TOKEN_SECONDS)
 
     def extensions(self) -> dict[str, str]:
-        return self._extensions
+        return dict(self._security.oauth_extensions)
 
 
 def sasl_options(security: SecuritySettings) -> dict[str, Any]:
@@ -82,8 +78,7 @@ def sasl_options(security: SecuritySettings) -> dict[str, Any]:
     them each time it signs in, so that they may change."""
     options: dict[str, Any] = {"sasl_mechanism": security.sasl_mechanism}
     if security.sasl_mechanism == OAUTHBEARER:
-        provider = _TokenProvider(tokens_of(security), dict(security.oauth_extensions))
-        return options | {"sasl_oauth_token_provider": provider}
+        return options | {"sasl_oauth_token_provider": _TokenProvider(security)}
     if security.sasl_mechanism == GSSAPI:
         return options | {"sasl_kerberos_service_name": security.sasl_kerberos_service_name}
     return options | {

@@ -57,12 +57,15 @@ class Stream:
         connection: socket.socket | None,
         seen: str | None,
         status_events: StatusEvents | None,
+        is_accepted: Callable[[], bool] = lambda: True,
     ) -> None:
         """
         Args:
             seen: the version that the reader has already.
             status_events: None for a reader of states only.
+            is_accepted: whether the reader's token still is; else the stream ends.
         """
+        self._is_accepted = is_accepted
         self._waiting = waiting
         self._connection = connection
         self._seen = seen
@@ -75,7 +78,10 @@ class Stream:
         if state := self._wait_for_state(0):
             yield state
         while self._is_awaited():
-            yield self._next_event()
+            event = self._next_event()
+            if not self._is_accepted():
+                return
+            yield event
 
     def _next_event(self) -> str:
         silent_until = time.monotonic() + HEARTBEAT_SECONDS
@@ -86,7 +92,7 @@ class Stream:
         return ":\n\n"
 
     def _is_awaited(self) -> bool:
-        return self._waiting.is_awaited(self._connection)
+        return self._is_accepted() and self._waiting.is_awaited(self._connection)
 
     def _wait_for_state(self, seconds: float) -> str | None:
         """Give the event as text, so that a slow reader keeps no served object alive."""

@@ -20,7 +20,7 @@ from flask import (
     url_for,
 )
 from marshmallow import ValidationError
-from werkzeug.datastructures import Headers
+from werkzeug.datastructures import Authorization, Headers
 from werkzeug.exceptions import BadRequest, ServiceUnavailable
 from werkzeug.http import http_date, quote_etag
 
@@ -165,10 +165,16 @@ def stream() -> Response:
             client_connection(),
             request.headers.get("Last-Event-ID"),
             service.status_events if wants_status else None,
+            functools.partial(_is_still_accepted, service, request.authorization),
         )
     else:
         response.response = iter(())  # of which there is no length to tell
     return response
+
+
+def _is_still_accepted(service: Service, given: Authorization | None) -> bool:
+    tokens = service.settings.api_tokens()
+    return not tokens or (given is not None and given.token in tokens)
 
 
 def _wants_status() -> bool:

@@ -8,6 +8,7 @@ from typing import Any
 from kafka.admin import NewTopic
 from kafka.errors import KafkaConnectionError, KafkaTimeoutError, UnrecognizedBrokerVersion
 from kafka.net.compat import KafkaNetClient
+from kafka.net.connection import KafkaConnection
 from kafka.net.manager import KafkaConnectionManager
 
 from app.topic_log.kafka_python_3 import requests as requests
@@ -29,6 +30,7 @@ NO_CONTROLLER: tuple[type[Exception], ...] = ()
 BOOTSTRAP_TIMEOUT_MS = 5_000
 
 require_common_names(NAME, MADE_FOR)
+require_names(NAME, MADE_FOR, KafkaConnection, "_sasl_authenticate")
 require_names(NAME, MADE_FOR, KafkaNetClient, "_manager")
 require_names(NAME, MADE_FOR, KafkaConnectionManager, "_conns", "_build_transport")
 

@@ -1,10 +1,12 @@
-"""SASL of kafka-python 3, with a password that may change between two connections."""
+"""SASL of kafka-python 3, with a password that may change between two connections, and refusals
+that are told."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any
 
+from kafka.net.connection import KafkaConnection
 from kafka.net.sasl import get_sasl_mechanism, register_sasl_mechanism
 from kafka.net.sasl.oauth import AbstractTokenProvider
 
@@ -28,6 +30,21 @@ def _asking_for_the_password(mechanism: type) -> type:
 
     return Asking
 
+
+async def _noting_refusals(connection: KafkaConnection, timeout_at: float | None = None) -> None:
+    """Sign in. The client goes on to try where it is refused, and may take that for a connection
+    that is lost: it drops what comes together with the connection's end."""
+    try:
+        await _sasl_authenticate(connection, timeout_at)
+    except Exception:
+        for option in (PASSWORD, "sasl_oauth_token_provider"):
+            if hasattr(connection.config[option], "note_refusal"):
+                connection.config[option].note_refusal()
+        raise
+
+
+_sasl_authenticate = KafkaConnection._sasl_authenticate
+KafkaConnection._sasl_authenticate = _noting_refusals
 
 for name in PASSWORD_MECHANISMS:
     register_sasl_mechanism(

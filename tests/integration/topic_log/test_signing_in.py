@@ -9,7 +9,9 @@ import time
 import pytest
 from confluent_kafka import Producer
 
+from app.settings import Settings
 from app.topic_log import tokens
+from app.topic_log.sign_in import refusals_of
 from tests.support.network import network
 from tests.support.secret_files import SecretFiles
 from tests.support.sessions import connections_to, connects_again
@@ -162,7 +164,8 @@ def test_a_password_that_changes_on_the_broker_and_then_in_the_file_is_used(
 ):
     files = SecretFiles(tmp_path / "secret", {"password": broker.users["alice"]})
     given = environ("REAUTH", SCRAM, KAFKA_SASL_PASSWORD="")
-    service = start({**given, "KAFKA_SASL_PASSWORD_FILE": str(files.path("password"))})
+    given["KAFKA_SASL_PASSWORD_FILE"] = str(files.path("password"))
+    service = start(given)
     topic.send_state("before")
     service.comes_to("before")
     password_changes(NEXT_PASSWORD)
@@ -173,6 +176,8 @@ def test_a_password_that_changes_on_the_broker_and_then_in_the_file_is_used(
     topic.send_state("after")
     service.comes_to("after")
     assert len([line for line in own_lines(caplog) if refused in line]) == 1
+    # the clients' own: one each, or as many as are tried while one opens
+    assert refusals_of(Settings.from_environ(given).security).count <= 10
     assert NEXT_PASSWORD not in caplog.text + service.get("/status").text
 
 

@@ -16,6 +16,7 @@ import sseclient
 
 from dev.broker import forwarding
 from tests.support.processes import Program, assert_all_ended, following, free_port
+from tests.support.secret_files import SecretFiles
 from tests.support.topics import Topic, new_topic
 from tests.support.waiting import eventually
 
@@ -232,3 +233,27 @@ def test_a_cap_that_leaves_no_thread_ends_the_program(topic, serving):
             "Error: STATE_MAX_WAITING is '10': accepted is a whole number, 0 or more, and less "
             "than gunicorn's threads, 10"
         )
+
+
+def test_tokens_rotate_without_a_gap_and_one_that_is_gone_ends_its_stream(
+    topic, serving, stream, tmp_path
+):
+    files = SecretFiles(tmp_path / "secret", {"tokens": "the-first-of-the-tokens\n"})
+    with serving(API_TOKEN_FILE=str(files.path("tokens"))) as program:
+
+        def answers(token: str, path: str = "/state") -> bool:
+            url = f"http://127.0.0.1:{program.port}{path}"
+            given = {"Authorization": f"Bearer {token}"}
+            return bool(requests.get(url, headers=given, timeout=5).status_code != 401)
+
+        eventually(lambda: program.get("/healthz"))
+        events = stream(program, Authorization="Bearer the-first-of-the-tokens")
+        files.change({"tokens": "the-first-of-the-tokens\nthe-second-of-the-tokens\n"})
+        eventually(lambda: answers("the-second-of-the-tokens"))
+        assert answers("the-first-of-the-tokens")
+        files.change({"tokens": "the-second-of-the-tokens\n"})
+        eventually(lambda: not answers("the-first-of-the-tokens"))
+        assert answers("the-second-of-the-tokens")
+        topic.send_state("secret by now")
+        assert "secret by now" not in [json.loads(event.data)["state"] for event in events]
+        assert "of-the-tokens" not in program.output
