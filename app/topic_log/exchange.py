@@ -39,7 +39,7 @@ ANSWER_BYTES = 16 * 1024 * 1024
 # a leader that takes longer to answer, or to be connected to, is in trouble
 PATIENCE_SECONDS = 3.0
 # a connection that is lost sooner after the one before was none
-GOOD_SECONDS = 1.0
+GOOD_SECONDS = 0.25
 # how long a step of the network takes at most while a connection is being made
 CONNECTING_MS = 50
 

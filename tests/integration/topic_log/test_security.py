@@ -304,18 +304,18 @@ def test_follows_without_committing_where_the_group_is_forbidden(start, environ,
     assert [line[: len(refused)] for line in own_lines(caplog)] == [refused]
 
 
-def test_serves_what_is_on_the_disk_where_the_password_is_not_the_right_one_any_more(
-    serve, environ, tmp_path, broker
+def test_starts_what_is_on_the_disk_where_the_password_is_not_the_right_one_any_more(
+    start, environ, tmp_path, broker
 ):
     given = environ("SASL_PLAINTEXT", "PLAIN", STATE_CACHE_DIR=str(tmp_path))
-    before = serve(given)
+    before = start(given)
     assert before.first_state() == 0
     assert produce(given).returncode == 0
     before.comes_to(77)
     before.consumer.stop(10)
     (file,) = tmp_path.iterdir()
     assert broker.users["alice"].encode() not in file.read_bytes()
-    service = serve(given | {"KAFKA_SASL_PASSWORD": WRONG})
+    service = start(given | {"KAFKA_SASL_PASSWORD": WRONG})
     assert service.first_state() == 77
     assert eventually(lambda: service.get("/readyz").get_json().get("cached")).endswith(
         "the user name or the password is wrong for PLAIN"
