@@ -72,12 +72,12 @@ class Restoring:
         try:
             loaded = self._retries.attempt(self._message, load) if self._message else None
         except InvalidMessage as error:
-            self._found = None
+            self._found = self._message = None
             self._trouble = f"the message on the disk is refused: {error.reason}: {error}"
         except RetryableError as error:
             self._trouble = f"the message on the disk does not load now: {error.reason}: {error}"
         else:
-            self._found, self._trouble = None, ""
+            self._found, self._message, self._trouble = None, None, ""
             self._cache.keep(kept, as_of, is_new=False)
             self._publisher.publish_kept(loaded, as_of)
         self._publisher.report_loading(self._retries.pending)
@@ -94,20 +94,18 @@ class Restoring:
             seal = file.seal()
             if seal == self._seal:
                 return
-            self._seal, self._found, self._message = seal, None, None
+            self._seal, self._found, self._message, self._trouble = seal, None, None, ""
             kept, as_of = file.read()
             if kept.record:
                 self._validation.topic_id = kept.topic_id
                 self._message = self._validation.validate(kept.record)
                 if self._message is None:
                     raise ValueError("its message is not valid")
+            self._found = kept, time.monotonic() - (time.time() - as_of)
         except FileNotFoundError:  # somebody has removed it
-            return
-        except (OSError, ValueError) as error:
+            pass
+        except Exception as error:  # noqa: BLE001  # whatever it holds, following goes on
             trouble = f"the state on the disk is of no use: {file.path}: {error}"
             if trouble != self._trouble:
                 self._event_log.cannot_restore(trouble)
             self._trouble = trouble
-            return
-        self._found = kept, time.monotonic() - (time.time() - as_of)
-        self._trouble = ""

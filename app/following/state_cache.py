@@ -27,7 +27,7 @@ class StateCache:
 
     Attributes:
         file: where it is kept.
-        error: why that cannot be done now; None if it can.
+        error: why that cannot be done now; None if it can. For any thread.
     """
 
     def __init__(self, file: StateFile, now: Callable[[], float] = time.monotonic) -> None:

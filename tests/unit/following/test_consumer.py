@@ -3,7 +3,9 @@ from __future__ import annotations
 import contextlib
 import itertools
 import logging
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +17,7 @@ from app.logs import Throttle
 from app.settings import Settings
 from app.state import State
 from app.topic_log import TopicLogError
+from app.topic_log.handshake import ANSWER_SECONDS
 from tests.support.leaders import Log, leader
 from tests.support.waiting import eventually
 
@@ -109,6 +112,20 @@ def test_serves_no_initial_state_while_what_was_before_a_refused_message_cannot_
         log.failing_before = 0
         eventually(lambda: state.view().snapshot)
         assert state.read().json == '"good"'
+
+
+def test_a_stop_does_not_wait_for_a_broker_that_says_nothing():
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        servers = f"localhost:{mute.getsockname()[1]}"
+        consumer = Consumer(
+            Settings(topic="t", bootstrap_servers=servers), State(), History(length=1)
+        )
+        consumer.start()
+        with mute.accept()[0]:
+            began = time.monotonic()
+            consumer.stop(20)
+            assert time.monotonic() - began < ANSWER_SECONDS
+    assert consumer.status.failures == 0
 
 
 def test_what_its_status_says_has_been_reported(monkeypatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import threading
 import time
@@ -16,7 +17,7 @@ import pytest
 from app.following import state_cache
 from app.following.consumer import Consumer
 from app.following.history import History
-from app.following.state_file import Kept, StateFile
+from app.following.state_file import FORMAT, Kept, StateFile
 from app.loaders import InvalidMessage, Loader, RetryableError, StateMessage, load_json
 from app.loaders.protocol import is_cached
 from app.settings import Settings
@@ -331,7 +332,15 @@ def test_what_takes_time_to_load_is_not_begun_while_a_broker_may_answer(file, br
         eventually(lambda: served.json == '"kept"')
 
 
-@pytest.mark.parametrize("spoil", [Path.mkdir, lambda path: path.write_bytes(b"damaged")])
+def write_what_nobody_wrote(path: Path) -> None:
+    """With a checksum that is right."""
+    line = b'{"topic": "t"}\n'
+    path.write_bytes(f"{FORMAT} {hashlib.sha256(line).hexdigest()}\n".encode() + line)
+
+
+@pytest.mark.parametrize(
+    "spoil", [Path.mkdir, lambda path: path.write_bytes(b"damaged"), write_what_nobody_wrote]
+)
 def test_what_is_of_no_use_is_a_warning_and_nothing_else(file, brokers, caplog, spoil):
     spoil(file.path)
     with serving(file) as served:
