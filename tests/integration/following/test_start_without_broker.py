@@ -210,7 +210,7 @@ def test_a_folder_that_can_be_written_to_no_more_is_told_and_made_again(topic, s
         eventually(lambda: "The state is kept again" in program.output)
 
 
-@pytest.mark.parametrize("command", [gunicorn("--workers", "2"), [*kafka_state(), "check"]])
+@pytest.mark.parametrize("command", [gunicorn(), [*kafka_state(), "check"]])
 def test_a_folder_that_cannot_be_written_to_ends_the_start(topic, tmp_path, command):
     (tmp_path / "file").write_bytes(b"")
     environ = {**topic.environ, "PORT": "0", "TMPDIR": str(tmp_path)}

@@ -90,7 +90,7 @@ def test_a_reload_while_no_broker_answers_loses_nothing_and_fails_no_request(
 ):
     topic.send_state("last")
     with serve("--workers", "2") as program:
-        program.comes_to("last")
+        eventually(lambda: program.output.count("Initializing API with data") == 2)
         eventually(lambda: kept(folder) == ["last"])
         kafka.kill()
         with asking(program) as answers:
