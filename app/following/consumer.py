@@ -23,6 +23,7 @@ from app.following.validation import Validation
 from app.loaders import Loader, load_json
 from app.message import Stopping
 from app.settings import Settings
+from app.settings.files import Stamp
 from app.state import State
 from app.topic_log import CLIENT, Refused, wait_after_refusal
 
@@ -161,6 +162,7 @@ class Consumer:
         """
         while not self._stopping.is_set():
             began = time.monotonic()
+            files = self._settings.security.files_stamp()
             try:
                 self._session.run()
             except Exception as error:  # noqa: BLE001  # whatever it is, following goes on
@@ -171,7 +173,7 @@ class Consumer:
             if was_connected:
                 # kafka-python 3 leaves the sockets of connections that failed in reference cycles
                 gc.collect()
-            self._pause()
+            self._pause(tried_with=files)
 
     def _note_failure(self, error: Exception) -> None:
         self._reporter.failed(error)
@@ -180,9 +182,11 @@ class Consumer:
         self._refusals_in_a_row = self._refusals_in_a_row + 1 if isinstance(error, Refused) else 0
         self._last_loop = time.monotonic()
 
-    def _pause(self) -> None:
+    def _pause(self, tried_with: Stamp) -> None:
         if self._refusals_in_a_row:
-            wait_after_refusal(self._settings.security, self._refusals_in_a_row, self._wait)
+            wait_after_refusal(
+                self._settings.security, tried_with, self._refusals_in_a_row, self._wait
+            )
         else:
             failures = self._failures_in_a_row
             self._stopping.wait(backoff_seconds(failures, LONGEST_BACKOFF_SECONDS))

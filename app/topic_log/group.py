@@ -108,6 +108,7 @@ class Group:
     def _run(self) -> None:
         pause = 0.0
         while not self._stopping.is_set():
+            files = self._security.files_stamp()
             try:
                 self._pause(pause)
                 self._commit_what_is_new()
@@ -119,7 +120,7 @@ class Group:
             except Refused as error:
                 self._note_failure(error)
                 self._refusals += 1
-                wait_after_refusal(self._security, self._refusals, self._stopping.wait)
+                wait_after_refusal(self._security, files, self._refusals, self._stopping.wait)
                 pause = 0.0
             except Exception as error:  # noqa: BLE001  # whatever it is, the next try may succeed
                 self._note_failure(error)

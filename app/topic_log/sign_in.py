@@ -17,6 +17,7 @@ from app.topic_log.tokens import tokens_of
 
 if TYPE_CHECKING:
     from app.settings import Settings
+    from app.settings.files import Stamp
     from app.settings.security import SecuritySettings
 
 
@@ -113,18 +114,21 @@ def keep_fresh(security: SecuritySettings) -> None:
 
 
 def wait_after_refusal(
-    security: SecuritySettings, refusals: int, wait: Callable[[float], object]
+    security: SecuritySettings,
+    tried_with: Stamp,
+    refusals: int,
+    wait: Callable[[float], object],
 ) -> None:
     """Wait before a cluster that has refused this client so many times in a row is asked again;
     less long where a secret's file changes, or following is to end.
 
     Args:
+        tried_with: the files as they were before; one may have changed while it was refused.
         wait: waits so many seconds; gives something true when there is no more need to.
     """
-    refused_with = security.files_stamp()
     end = time.monotonic() + refused_backoff_seconds(refusals)
     while not wait(FILES_SECONDS):
-        if time.monotonic() > end or security.files_stamp() != refused_with:
+        if time.monotonic() > end or security.files_stamp() != tried_with:
             return
 
 

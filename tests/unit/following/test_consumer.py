@@ -16,7 +16,7 @@ from app.loaders import InvalidMessage, Loader, StateMessage, load_json
 from app.logs import Throttle
 from app.settings import Settings
 from app.state import State
-from app.topic_log import TopicLogError
+from app.topic_log import Refused, TopicLogError
 from app.topic_log.handshake import ANSWER_SECONDS
 from tests.support.leaders import Log, leader
 from tests.support.waiting import eventually
@@ -144,6 +144,33 @@ def test_what_its_status_says_has_been_reported(monkeypatch):
     eventually(lambda: consumer.status.failures)
     consumer.stop(10)
     assert (1, 0) in reported
+
+
+def test_a_file_that_changes_while_what_it_held_is_refused_is_tried_soon(monkeypatch, tmp_path):
+    file = tmp_path / "password"
+    file.write_text("before")
+    tried = []
+
+    def refuse(*args: object, **options: object) -> None:
+        tried.append(file.read_text())
+        if tried == ["before"]:
+            file.write_text("after it")
+        raise Refused("the password is wrong")
+
+    monkeypatch.setattr("app.following.session.TopicLog", refuse)
+    given = {
+        "KAFKA_TOPIC": "t",
+        "KAFKA_SECURITY_PROTOCOL": "SASL_PLAINTEXT",
+        "KAFKA_SASL_MECHANISM": "PLAIN",
+        "KAFKA_SASL_USERNAME": "alice",
+        "KAFKA_SASL_PASSWORD_FILE": str(file),
+    }
+    consumer = Consumer(Settings.from_environ(given), State(), History(length=1))
+    consumer.start()
+    try:
+        eventually(lambda: tried == ["before", "after it"], within=10)
+    finally:
+        consumer.stop(10)
 
 
 def test_a_signal_that_comes_while_it_starts_ends_it(monkeypatch):
