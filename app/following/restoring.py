@@ -17,7 +17,7 @@ from app.message_errors import InvalidMessage, RetryableError
 from app.state import Snapshot, State
 
 # a broker that is there has answered by then, nearly always
-PATIENCE_SECONDS = 0.15
+PATIENCE_SECONDS = 0.2
 
 
 class Restoring:

@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
-from app.settings import Settings, SettingsError
+from app.settings import Settings
+from app.settings.files import require_writable
 from app.topic_log import Record
 
 FORMAT = "kafka-state 1"
@@ -75,15 +76,6 @@ class StateFile:
         digest = hashlib.sha256(json.dumps(followed).encode()).hexdigest()[:16]
         self.path = folder / f"{settings.topic[:SHOWN_CHARACTERS]}-{digest}.state"
 
-    def require_writable(self) -> None:
-        """
-        Raises:
-            OSError: nothing can be kept there.
-        """
-        self._make_folder()
-        with tempfile.TemporaryFile(dir=self._folder):
-            pass
-
     def seal(self) -> bytes:
         """The first line, by which two states are told apart; empty where there is no file.
 
@@ -145,7 +137,7 @@ class StateFile:
         return True
 
     def _write(self, kept: Kept, as_of: float) -> None:
-        self._make_folder()
+        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         descriptor, part = tempfile.mkstemp(".part", f"{self.path.name}.", self._folder)
         try:
             with open(descriptor, "wb") as file:
@@ -167,9 +159,6 @@ class StateFile:
                 if part.stat().st_mtime < time.time() - LEFTOVER_SECONDS:
                     part.unlink()
 
-    def _make_folder(self) -> None:
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-
 
 def find_state_file(settings: Settings) -> StateFile | None:
     """Give the file that STATE_CACHE_DIR has for what is followed; None where nothing is kept.
@@ -179,12 +168,5 @@ def find_state_file(settings: Settings) -> StateFile | None:
     """
     if settings.cache_dir is None:
         return None
-    file = StateFile(settings.cache_dir, settings)
-    try:
-        file.require_writable()
-    except OSError as error:
-        raise SettingsError(
-            f"STATE_CACHE_DIR is {str(settings.cache_dir)!r}: accepted is a folder that can be "
-            f"written to ({error.strerror})"
-        ) from error
-    return file
+    require_writable("STATE_CACHE_DIR", settings.cache_dir)
+    return StateFile(settings.cache_dir, settings)

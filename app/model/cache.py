@@ -7,7 +7,6 @@ import hashlib
 import os
 import re
 import shutil
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -44,15 +43,6 @@ class Cache:
     def __init__(self, folder: Path, most_bytes: int) -> None:
         self._folder = folder
         self._most_bytes = most_bytes
-
-    def require_writable(self) -> None:
-        """
-        Raises:
-            OSError: nothing can be kept there.
-        """
-        self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=self._folder):
-            pass
 
     @contextmanager
     def holding(

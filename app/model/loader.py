@@ -24,7 +24,7 @@ from app.model.source import Source
 from app.model.trial import Trials
 from app.model.uri import redacted_uri, require_prefixes
 from app.model.versions import Versions
-from app.settings import SettingsError
+from app.settings.files import require_writable
 from app.settings.model import ModelSettings
 from app.state import RecordId
 
@@ -56,13 +56,7 @@ class OnnxLoader:
         self._source = Source(settings.uri_prefixes, settings.max_bytes, settings.fetch_seconds)
         folder = settings.cache_dir or platformdirs.user_cache_path("kafka-state")
         self._cache = Cache(folder, settings.cache_bytes)
-        try:
-            self._cache.require_writable()
-        except OSError as error:
-            raise SettingsError(
-                f"MODEL_CACHE_DIR is {str(folder)!r}: accepted is a folder that can be written to "
-                f"({error.strerror})"
-            ) from error
+        require_writable("MODEL_CACHE_DIR", folder)
         self.versions = Versions(settings.keep_versions)
         self._wrong_answers: dict[RecordId, int] = {}
         self._processes = self._requests_at_once = 1

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
+
+from app.settings.environment import SettingsError
 
 T = TypeVar("T")
 
@@ -110,6 +113,23 @@ def _stamp(file: str) -> tuple[int, ...] | None:
         return None
     changes = status.st_mtime_ns, status.st_ctime_ns
     return status.st_dev, status.st_ino, status.st_size, *changes
+
+
+def require_writable(variable: str, folder: Path) -> None:
+    """Make the folder where it is missing, for its user only.
+
+    Raises:
+        SettingsError: nothing can be kept there.
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise SettingsError(
+            f"{variable} is {str(folder)!r}: accepted is a folder that can be written to "
+            f"({error.strerror})"
+        ) from error
 
 
 def read_text(file: str) -> str:

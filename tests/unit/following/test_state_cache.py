@@ -104,10 +104,10 @@ def test_what_cannot_be_written_is_told_and_tried_again_after_pauses(cache, file
     folder.write_bytes(b"in the way")
     cache.keep(numbered(1), as_of=0)
     pauses = [cache.step() for _ in range(20)]
-    assert cache.error == f"{file.path}: File exists"
+    assert cache.error == f"{file.path}: Not a directory"
     assert [PAUSE_SECONDS <= pause <= LONGEST_PAUSE_SECONDS for pause in pauses] == [True] * 20
     assert pauses[-1] > LONGEST_PAUSE_SECONDS / 4
-    assert caplog.messages == [f"The state cannot be kept: {file.path}: File exists"]
+    assert caplog.messages == [f"The state cannot be kept: {file.path}: Not a directory"]
     folder.unlink()
     assert cache.step() == PAUSE_SECONDS
     assert cache.error is None
