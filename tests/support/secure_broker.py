@@ -8,7 +8,7 @@ import socket
 import ssl
 import tempfile
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,6 +38,7 @@ from tests.support.coordinator import await_coordinator
 from tests.support.kerberos import Kerberos
 from tests.support.secure_listeners import LISTENERS, RENEWED_KEYSTORE, USERS, properties
 from tests.support.token_server import TokenServer
+from tests.support.topics import admin_of
 from tests.support.waiting import eventually
 
 CLIENT_KEY_PASSWORD = "s3cret of the key"
@@ -109,7 +110,7 @@ class SecureBroker:
 
     def set_password(self, user: str, password: str) -> None:
         """Let the user in by SCRAM with this one only from now on; PLAIN keeps that of the start."""
-        _set_passwords(self.admin, {user: password})
+        set_passwords(self.admin, {user: password})
 
     def rotate_key(self) -> None:
         """Have tokens be signed with another key; returns when the broker knows that, and no other."""
@@ -170,13 +171,16 @@ class SecureBroker:
 
 @contextlib.contextmanager
 def running(
-    overrides: Mapping[str, str] | None = None, kerberos: Kerberos | None = None
+    overrides: Mapping[str, str] | None = None,
+    kerberos: Kerberos | None = None,
+    listeners: Collection[str] | None = None,
 ) -> Iterator[SecureBroker]:
     """Run it for as long as the block, and a token server beside it.
 
     Args:
         overrides: server.properties that come on top.
         kerberos: that of the listener GSSAPI, which is not there without.
+        listeners: the names of those that it has, PLAINTEXT among them; all of them if None.
 
     Raises:
         RuntimeError: it did not come up; the text has the end of its output.
@@ -207,13 +211,13 @@ def running(
                     **(kerberos.listener if kerberos else {}),
                     **(overrides or {}),
                 },
-                LISTENERS.keys() - {"CONTROLLER", *(() if kerberos else ("GSSAPI",))},
+                listeners or LISTENERS.keys() - {"CONTROLLER", *(() if kerberos else ("GSSAPI",))},
                 jvm=jvm,
             )
         )
         broker = SecureBroker(
             kafka,
-            AdminClient({"bootstrap.servers": kafka.address}),
+            admin_of(kafka.address),
             ca,
             tokens,
             folder / "ca.pem",
@@ -225,7 +229,7 @@ def running(
             folder / "unknown.key",
             USERS,
         )
-        _set_passwords(broker.admin, USERS)
+        set_passwords(broker.admin, USERS)
         await_coordinator(kafka.address)
         yield broker
 
@@ -235,8 +239,8 @@ def _of_renewed(authority: trustme.CA) -> trustme.LeafCert:
     return authority.issue_cert("localhost", organization_unit_name="renewed")
 
 
-def _set_passwords(admin: AdminClient, passwords: Mapping[str, str]) -> None:
-    """Returns when the broker knows them."""
+def set_passwords(admin: AdminClient, passwords: Mapping[str, str]) -> None:
+    """Let users in by SCRAM with these only; returns when the broker knows that."""
     iterations = next(SCRAM_ITERATIONS)
     # one request takes no user twice
     for mechanism in (ScramMechanism.SCRAM_SHA_256, ScramMechanism.SCRAM_SHA_512):

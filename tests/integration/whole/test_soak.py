@@ -24,7 +24,9 @@ from confluent_kafka import (
 )
 
 from dev import apache_kafka
+from tests.support import secure_broker
 from tests.support.processes import Program, assert_all_ended
+from tests.support.soak.credentials import LISTENER, MECHANISM, SECRET, USER
 from tests.support.soak.faults import schedule
 from tests.support.soak.footprint import Footprint
 from tests.support.soak.service import CATCH_UP_SECONDS, MOST_PARTITIONS, WORKERS, Soak
@@ -33,6 +35,15 @@ from tests.support.waiting import eventually
 
 pytestmark = pytest.mark.own_kafka
 
+
+OVERRIDES = {
+    # only the service and the faults create the topic
+    "auto.create.topics.enable": "false",
+    "super.users": f"User:ANONYMOUS;User:{USER}",
+    f"listener.name.{LISTENER.lower()}.sasl.enabled.mechanisms": MECHANISM,
+    # it is killed, and is to be back soon
+    "broker.session.timeout.ms": apache_kafka.KRAFT_PROPERTIES["broker.session.timeout.ms"],
+}
 
 # the start, the last fault and the end come on top of what is asked for
 SECONDS_ON_TOP = 300
@@ -117,13 +128,16 @@ def assert_log_is_bounded(programs: Sequence[Program], seconds: float) -> None:
     assert "WORKER TIMEOUT" not in output
 
 
+def assert_tells_no_secret(programs: Sequence[Program]) -> None:
+    for program in programs:
+        assert SECRET not in program.output
+
+
 @pytest.mark.drawn_at_random("soak", seconds_on_top=SECONDS_ON_TOP)
 def test_is_true_and_no_larger_after_faults_of_all_kinds(seconds, seed, tmp_path):
     began = time.monotonic()
-    # so that only the service and the faults create the topic
-    overrides = {"auto.create.topics.enable": "false"}
-    with apache_kafka.running(overrides) as kafka:
-        soak = Soak(kafka, seconds, seed)
+    with secure_broker.running(OVERRIDES, listeners=["PLAINTEXT", LISTENER]) as broker:
+        soak = Soak(broker, seconds, seed)
         with soak.serving(tmp_path):
             with soak.writer, soak.client:
                 soak.have_partitions(3)
@@ -145,5 +159,6 @@ def test_is_true_and_no_larger_after_faults_of_all_kinds(seconds, seed, tmp_path
             soak.program.process.terminate()
             assert soak.program.process.wait(10) == 0
             assert_log_is_bounded(soak.programs, time.monotonic() - began)
+            assert_tells_no_secret(soak.programs)
     assert_all_ended(processes)
-    assert kafka.process.poll() is not None
+    assert broker.kafka.process.poll() is not None

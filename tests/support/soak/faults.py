@@ -14,6 +14,7 @@ from confluent_kafka import (
     TopicPartition,
 )
 
+from tests.support.secure_listeners import SESSION_SECONDS
 from tests.support.soak.service import (
     BURST,
     CATCH_UP_SECONDS,
@@ -27,6 +28,9 @@ from tests.support.waiting import eventually
 HALF_SENT = 300
 HALF_A_HEAD = b"GET /state HTTP/1.1\r\nHost: localhost\r\nX-Half: "
 LONGEST_FREEZE_SECONDS = REQUEST_SECONDS + 5.0
+LONGEST_LAG_SECONDS = SESSION_SECONDS + 5.0
+# less than the half a minute after which who is refused tries again by itself
+ROTATED_SECONDS = 15.0
 
 
 def kill_the_broker(soak: Soak) -> None:
@@ -46,6 +50,8 @@ def lose_the_disk(soak: Soak) -> None:
     soak.kafka.kill()
     soak.kafka.wipe()
     soak.kafka.start()
+    soak.credentials.tell_the_broker()
+    soak.credentials.write_the_file()
     # nobody but the service creates it
     eventually(soak.partitions, within=CATCH_UP_SECONDS)
 
@@ -55,6 +61,21 @@ def move_the_broker(soak: Soak) -> None:
     soak.kafka.move()
     soak.kafka.start()
     soak.forward()
+
+
+def rotate_the_credentials(soak: Soak) -> None:
+    """On the broker and in the file, in either order; in a long soak for longer than a session one
+    of them is ahead, now and then.
+
+    Where that is the file, it is written once more at the end: who was refused waits for that.
+    """
+    credentials = soak.credentials
+    credentials.choose_password(soak.random)
+    soak.random.choice([credentials.tell_the_broker, credentials.write_the_file])()
+    soak.pause(min(LONGEST_LAG_SECONDS, soak.seconds / 10))
+    credentials.tell_the_broker()
+    credentials.write_the_file()
+    soak.catch_up(within=ROTATED_SECONDS)
 
 
 def delete_the_topic(soak: Soak) -> None:
@@ -160,6 +181,7 @@ OTHERS = (
     freeze_the_broker,
     lose_the_disk,
     move_the_broker,
+    rotate_the_credentials,
     delete_the_topic,
     recreate_the_topic_with_more_partitions,
     add_partitions,

@@ -17,11 +17,12 @@ from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 from app.following.state_file import StateFile
 from app.settings import Settings
 from app.state import Snapshot
-from dev.apache_kafka import ApacheKafka
 from dev.broker import forwarding
 from tests.support.crashes import crash
 from tests.support.processes import Program, free_port, gunicorn, running
+from tests.support.secure_broker import SecureBroker
 from tests.support.soak.client import ANSWER_SECONDS, Client
+from tests.support.soak.credentials import LISTENER, Credentials
 from tests.support.soak.footprint import Footprint
 from tests.support.soak.writer import TOPIC, Writer
 from tests.support.topics import admin_of
@@ -48,11 +49,12 @@ class Soak:
         programs: what was started, one after the other; the last one runs.
     """
 
-    def __init__(self, kafka: ApacheKafka, seconds: float, seed: int) -> None:
-        self.kafka = kafka
+    def __init__(self, broker: SecureBroker, seconds: float, seed: int) -> None:
+        self._broker = broker
+        self.kafka = broker.kafka
         self.seconds = seconds
         self.random = random.Random(seed)
-        self.writer = Writer(kafka, seed)
+        self.writer = Writer(self.kafka, seed)
         self.first: dict[psutil.Process, Footprint] = {}
         self.programs: list[Program] = []
         self.longest_catch_up = 0.0
@@ -63,7 +65,9 @@ class Soak:
     @contextlib.contextmanager
     def serving(self, folder: Path) -> Iterator[None]:
         self._folder = folder
+        self.credentials = Credentials(self._broker, folder / "secret")
         self._environ = {
+            **self.credentials.environ,
             "KAFKA_TOPIC": TOPIC,
             "KAFKA_BOOTSTRAP_SERVERS": f"localhost:{self._port}",
             "KAFKA_METADATA_MAX_AGE_MS": "1000",
@@ -106,7 +110,7 @@ class Soak:
     def forward(self) -> None:
         """Have the bootstrap name lead to where the broker is now."""
         self._forward.close()
-        self._forward.enter_context(forwarding(self._port, self.kafka.address))
+        self._forward.enter_context(forwarding(self._port, self._broker.address(LISTENER)))
 
     def pause(self, longest: float = LONGEST_PAUSE_SECONDS) -> None:
         time.sleep(self.random.uniform(0, longest))
@@ -194,7 +198,7 @@ class Soak:
         for process in self.program.tree():
             self.first.setdefault(process, Footprint.of(process))
 
-    def catch_up(self) -> None:
+    def catch_up(self, within: float = CATCH_UP_SECONDS) -> None:
         """Return once each worker serves a state that was written after this was called."""
         number = json.loads(self.writer.valid()[1])["state"]["number"]
 
@@ -204,5 +208,5 @@ class Soak:
 
         eventually(lambda: self.writer.write(self.writer.valid, everywhere=True))
         began = time.monotonic()
-        eventually(lambda: all(map(is_new, self.answers())), within=CATCH_UP_SECONDS)
+        eventually(lambda: all(map(is_new, self.answers())), within=within)
         self.longest_catch_up = max(self.longest_catch_up, time.monotonic() - began)
