@@ -3,7 +3,6 @@ sees them."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import time
 import uuid
@@ -13,9 +12,8 @@ import pytest
 from aws_msk_iam_sasl_signer.MSKAuthTokenProvider import generate_auth_token
 from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka.admin import AdminClient, NewTopic
-from kafka import KafkaConsumer
 
-from tests.support import kerberos, msk_broker, secure_broker
+from tests.support import msk_broker
 from tests.support.msk_tokens import REGION
 from tests.support.secure_listeners import LISTENERS, PASSWORDS
 from tests.support.token_server import unsecured_token
@@ -239,26 +237,3 @@ def test_msk_can_refuse_all_and_cut_off_all(msk, by_url, monkeypatch):
     eventually(signs_in_again)
     monkeypatch.setattr(msk, "refuses", True)
     assert by_url().fares() == "refused"
-
-
-def test_tickets_of_kerberos_make_a_client_their_user(monkeypatch):
-    pytest.importorskip("gssapi", reason="the clients need the package gssapi for Kerberos")
-    topic = f"signed-in-{uuid.uuid4().hex}"
-
-    def partitions(user: str) -> set[int] | None:
-        for variable, value in realm.environ(user).items():
-            monkeypatch.setenv(variable, value)
-        consumer = KafkaConsumer(
-            bootstrap_servers=broker.address("GSSAPI"),
-            security_protocol=LISTENERS["GSSAPI"],
-            ssl_cafile=str(broker.ca),
-            sasl_mechanism="GSSAPI",
-        )
-        with contextlib.closing(consumer):
-            return consumer.partitions_for_topic(topic)
-
-    with kerberos.running() as realm, secure_broker.running(kerberos=realm) as broker:
-        broker.admin.create_topics([NewTopic(topic, 1, 1)])[topic].result(10)
-        broker.allow("alice", "topic", topic, "describe")
-        assert partitions("alice") == {0}
-        assert not partitions("bob")

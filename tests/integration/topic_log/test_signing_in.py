@@ -239,7 +239,7 @@ def test_a_certificate_that_is_replaced_is_used_for_the_next_connection(
 def test_an_authority_that_is_replaced_is_used_for_the_next_connection(
     start, environ, broker, topic, tmp_path
 ):
-    files = SecretFiles(tmp_path / "secret", {"ca.pem": broker.ca.read_bytes()})
+    files = SecretFiles(tmp_path / "secret", {"ca.pem": broker.renew().read_bytes()})
     given = environ("RENEWED", KAFKA_SSL_CAFILE=str(files.path("ca.pem")))
     service = start(given)
     assert service.first_state() == 0
