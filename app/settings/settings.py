@@ -261,15 +261,21 @@ class Settings:
         return self.security.redactor.redact(text)
 
     def __str__(self) -> str:
-        shown = [*_shown(self.security), *_shown(self)]
-        return ", ".join(f"{name}={value}" for name, value in shown if value not in (None, ()))
+        of_security = [
+            (name, value) for name, value, default in _shown(self.security) if value != default
+        ]
+        own = [(name, value) for name, value, _ in _shown(self) if name != "security"]
+        shown = [("protocol", self.security.protocol), *of_security, *own]
+        return ", ".join(
+            f"{name}={value}" for name, value in dict(shown).items() if value is not None
+        )
 
 
-def _shown(settings: Settings | SecuritySettings) -> Iterator[tuple[str, object]]:
-    """Names and values, without secrets."""
+def _shown(settings: Settings | SecuritySettings) -> Iterator[tuple[str, object, object]]:
+    """Names, values and defaults, without secrets."""
     for field in dataclasses.fields(settings):
-        if field.repr and not isinstance(getattr(settings, field.name), SecuritySettings):
-            yield field.name, getattr(settings, field.name)
+        if field.repr:
+            yield field.name, getattr(settings, field.name), field.default
 
 
 def read_tokens(file: str) -> tuple[str, ...]:
