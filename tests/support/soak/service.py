@@ -12,6 +12,7 @@ from pathlib import Path
 
 import psutil
 import requests
+from confluent_kafka import KafkaException, TopicCollection
 from confluent_kafka.admin import AdminClient, NewPartitions, NewTopic
 
 from app.following.state_file import StateFile
@@ -135,8 +136,18 @@ class Soak:
         eventually(have_them)
 
     def delete_topic(self) -> None:
-        admin = self.admin()
+        """Returns when it is gone for who asks the broker, be there another one by then."""
+        admin, before = self.admin(), self.topic_id()
         admin.delete_topics([TOPIC])[TOPIC].result(30)
+        eventually(lambda: self.topic_id() != before)
+
+    def topic_id(self) -> str | None:
+        """None while the topic does not exist."""
+        admin = self.admin()
+        with contextlib.suppress(KafkaException):
+            described = admin.describe_topics(TopicCollection([TOPIC]))[TOPIC].result(30)
+            return str(described.topic_id)
+        return None
 
     def workers(self) -> set[psutil.Process]:
         _, *workers = self.program.tree()
