@@ -17,6 +17,7 @@ from tests.support.waiting import eventually
 
 SEATS = 20
 BEYOND = 200
+WAIT_SECONDS = 60
 
 
 @pytest.fixture
@@ -54,6 +55,7 @@ def test_curl_gets_a_state_once(topic, program, tmp_path):
     assert curl("-I", f"{url}/stream")[0] == "200"
 
 
+@pytest.mark.alone
 def test_clients_beyond_those_who_may_wait_do_not_slow_the_others(topic, serving):
     with serving(STATE_MAX_WAITING=str(SEATS)) as program:
         program.comes_to(0)
@@ -69,7 +71,9 @@ def test_clients_beyond_those_who_may_wait_do_not_slow_the_others(topic, serving
         try:
             eventually(lambda: len(answers) > BEYOND)
             for number in range(20):
-                answer = requests.get(f"http://127.0.0.1:{program.port}/state", timeout=1)
+                answer = requests.get(
+                    f"http://127.0.0.1:{program.port}/state", timeout=WAIT_SECONDS / 10
+                )
                 assert answer.status_code == 200, number
                 assert program.get("/healthz").status_code == 200
         finally:
@@ -95,7 +99,9 @@ def ask_again_and_again(
     url = f"http://127.0.0.1:{program.port}{path}"
     with requests.Session() as session:
         while not done.wait(0.5):
-            with session.get(url, headers={"Prefer": "wait=60"}, stream=True, timeout=60) as answer:
+            with session.get(
+                url, headers={"Prefer": f"wait={WAIT_SECONDS}"}, stream=True, timeout=WAIT_SECONDS
+            ) as answer:
                 answers.append(answer.status_code)
 
 
