@@ -18,14 +18,17 @@ THREADS = 1000
 
 
 @dataclass(frozen=True)
-class _ServerSettings:
+class ServerSettings:
     port: int | None = setting(
-        "PORT", whole_number(None, 0, HIGHEST_PORT), "Where gunicorn listens.", default=None
+        "PORT",
+        whole_number(None, 0, HIGHEST_PORT),
+        "The port. With it gunicorn listens on every address of the machine; `make run` without it on `localhost` only.",
+        default=None,
     )
     workers: int | None = setting(
         "WEB_CONCURRENCY",
         whole_number("workers", 1, MOST_WORKERS),
-        "How many workers gunicorn starts.",
+        "How many workers gunicorn starts. Each follows the topic by itself. Without it, one.",
         default=None,
     )
 
@@ -68,4 +71,4 @@ def check(environ: Mapping[str, str]) -> None:
     Raises:
         SettingsError: one of them is no number, or out of its range.
     """
-    read(_ServerSettings, environ)
+    read(ServerSettings, environ)

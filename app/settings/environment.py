@@ -41,7 +41,7 @@ def setting(
     """
     kind.data_key = variable
     kind.required = default is dataclasses.MISSING
-    kind.metadata = {DESCRIPTION: description}
+    kind.metadata = {**kind.metadata, DESCRIPTION: description}
     return dataclasses.field(default=default, repr=not is_secret, metadata={KIND: kind})
 
 

@@ -7,12 +7,17 @@ import re
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 from urllib.parse import urlsplit
 
 from marshmallow import ValidationError, fields, validate
 
 from app.strict_json import canonical_json, parse_json
+
+T = TypeVar("T")
+
+# under this name a kind's metadata has what is accepted, as its errors say it
+ACCEPTED = "accepted"
 
 LONGEST_MS = 2**31 - 1  # what Kafka's protocol has room for
 
@@ -30,11 +35,13 @@ DOTTED_PATH = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)*[.:][^\W\d]\w*(\.[^\W\d]\w*)
 
 
 def text(longest: int) -> fields.String:
+    accepted = f"accepted are 1 to {longest} printable characters, in UTF-8"
+
     def check(given: str) -> None:
         if not given.isprintable() or len(given) > longest:
-            raise ValidationError(f"accepted are 1 to {longest} printable characters, in UTF-8")
+            raise ValidationError(accepted)
 
-    return fields.String(validate=check)
+    return fields.String(validate=check, metadata={ACCEPTED: accepted})
 
 
 def matching(pattern: str, accepted: str, missing: str | None = None) -> fields.String:
@@ -46,11 +53,13 @@ def matching(pattern: str, accepted: str, missing: str | None = None) -> fields.
     return fields.String(
         validate=validate.Regexp(pattern, error=accepted),
         error_messages={"required": missing or accepted},
+        metadata={ACCEPTED: accepted},
     )
 
 
 def boolean() -> fields.Boolean:
-    return fields.Boolean(error_messages={"invalid": "accepted are true and false"})
+    accepted = "accepted are true and false"
+    return fields.Boolean(error_messages={"invalid": accepted}, metadata={ACCEPTED: accepted})
 
 
 def whole_number(unit: str | None, least: int, most: int) -> fields.Integer:
@@ -64,7 +73,7 @@ def milliseconds(least: int = 0, most: int = LONGEST_MS) -> fields.Integer:
 
 def size(least: int, most: int) -> fields.Integer:
     return _integer(
-        _Size, "accepted is a size such as 500MB, 1GiB or a number of bytes", least, most
+        Size, "accepted is a size such as 500MB, 1GiB or a number of bytes", least, most
     )
 
 
@@ -73,10 +82,11 @@ def _integer(kind: type[fields.Integer], accepted: str, least: int, most: int) -
     return kind(
         validate=validate.Range(min=least, max=most, error=accepted),
         error_messages={"invalid": accepted},
+        metadata={ACCEPTED: accepted},
     )
 
 
-class _Size(fields.Integer):
+class Size(fields.Integer):
     """A number of bytes, with a unit or without."""
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> int:
@@ -96,15 +106,28 @@ class OneOf(fields.String):
 
     def __init__(self, *choices: str, **kwargs: Any) -> None:
         self._convert: Callable[[str], str] = str.lower if choices[0].islower() else str.upper
-        error = f"accepted are {', '.join(choices)}"
-        super().__init__(validate=validate.OneOf(choices, error=error), **kwargs)
+        accepted = f"accepted are {', '.join(choices)}"
+        super().__init__(
+            validate=validate.OneOf(choices, error=accepted),
+            metadata={ACCEPTED: accepted},
+            **kwargs,
+        )
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         return self._convert(super()._deserialize(value, attr, data, **kwargs))
 
 
-class Words(fields.Field[tuple[str, ...]]):
+class _Kind(fields.Field[T]):
+    ACCEPTED: ClassVar[str]
+
+    def __init__(self) -> None:
+        super().__init__(metadata={ACCEPTED: self.ACCEPTED})
+
+
+class Words(_Kind[tuple[str, ...]]):
     """Separated by commas; blanks around them are left out."""
+
+    ACCEPTED = "accepted are words, separated by commas"
 
     def _deserialize(
         self, value: Any, attr: str | None, data: Any, **kwargs: Any
@@ -112,8 +135,10 @@ class Words(fields.Field[tuple[str, ...]]):
         return tuple(map(str.strip, value.split(",")))
 
 
-class Pairs(fields.Field[tuple[tuple[str, str], ...]]):
+class Pairs(_Kind[tuple[tuple[str, str], ...]]):
     """name=value pairs, separated by commas; blanks around them are left out."""
+
+    ACCEPTED = "accepted are name=value pairs, separated by commas"
 
     def _deserialize(
         self, value: Any, attr: str | None, data: Any, **kwargs: Any
@@ -121,12 +146,14 @@ class Pairs(fields.Field[tuple[tuple[str, str], ...]]):
         pairs = [pair.strip().partition("=") for pair in value.split(",")]
         for name, _, given in pairs:
             if not name.isascii() or not name.isalpha() or not given or not given.isprintable():
-                raise ValidationError("accepted are name=value pairs, separated by commas")
+                raise ValidationError(self.ACCEPTED)
         return tuple((name, given) for name, _, given in pairs)
 
 
-class Servers(fields.String):
+class Servers(_Kind[str]):
     """Host:port pairs; blanks around them are left out."""
+
+    ACCEPTED = "accepted are host:port pairs, separated by commas"
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         servers = [server.strip(" \t") for server in value.split(",")]
@@ -134,7 +161,7 @@ class Servers(fields.String):
             match = SERVER.fullmatch(server)
             port = int(match["port"] or 9092) if match else 0
             if not match or not 1 <= port <= 65535 or not _is_ip(match["ipv6"]):
-                raise ValidationError("accepted are host:port pairs, separated by commas")
+                raise ValidationError(self.ACCEPTED)
         return ",".join(servers)
 
 
@@ -145,46 +172,56 @@ def _is_ip(given: str | None) -> bool:
         return False
 
 
-class Json(fields.Field[str]):
+class Json(_Kind[str]):
     """JSON text, made compact."""
+
+    ACCEPTED = "accepted is a JSON value"
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         try:
             return canonical_json(parse_json(value))
         except ValueError as error:
-            raise ValidationError("accepted is a JSON value") from error
+            raise ValidationError(Json.ACCEPTED) from error
 
 
 class JsonObject(Json):
     """The text of a JSON object, made compact."""
 
+    ACCEPTED = "accepted is a JSON object"
+
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> str:
         compact = super()._deserialize(value, attr, data, **kwargs)
         if not compact.startswith("{"):
-            raise ValidationError("accepted is a JSON object")
+            raise ValidationError(self.ACCEPTED)
         return compact
 
 
-class FilePath(fields.Field[Path]):
+class FilePath(_Kind[Path]):
     """The path of a file or folder that need not be there."""
+
+    ACCEPTED = "accepted is a path"
 
     def _deserialize(self, value: Any, attr: str | None, data: Any, **kwargs: Any) -> Path:
         return Path(value)
 
 
 def readable_file() -> fields.String:
+    accepted = "accepted is a file that can be read"
+
     def check(given: str) -> None:
         try:
             Path(given).read_bytes()
         except OSError as error:
-            raise ValidationError(
-                f"accepted is a file that can be read ({error.strerror})"
-            ) from error
+            raise ValidationError(f"{accepted} ({error.strerror})") from error
 
-    return fields.String(validate=check)
+    return fields.String(validate=check, metadata={ACCEPTED: accepted})
 
 
 def http_url() -> fields.String:
+    accepted = (
+        "accepted is an address that begins with https:// or http://, without a password or a query"
+    )
+
     def check(given: str) -> None:
         try:
             parts = urlsplit(given)
@@ -198,8 +235,6 @@ def http_url() -> fields.String:
             or parts.fragment
             or not given.isprintable()
         ):
-            raise ValidationError(
-                "accepted is an address that begins with https:// or http://, without a password or a query"
-            )
+            raise ValidationError(accepted)
 
-    return fields.String(validate=check)
+    return fields.String(validate=check, metadata={ACCEPTED: accepted})

@@ -19,8 +19,8 @@ class ModelSettings:
     uri_prefixes: tuple[str, ...] = setting(
         "MODEL_URI_PREFIXES",
         Words(),
-        "What the URIs of models begin with, separated by commas; without it models come within "
-        "messages only.",
+        "What the URIs of models begin with, compared up to a `/`. Without it models come "
+        "within messages only.",
         default=(),
     )
     max_bytes: int = setting(
@@ -38,32 +38,35 @@ class ModelSettings:
     load_seconds: int = setting(
         "MODEL_LOAD_SECONDS",
         whole_number("seconds", 1, LONGEST_SECONDS),
-        "How long a model's first load and run may take.",
+        "How long a model's first load and run may take. More than 60 is more than `/healthz` "
+        "waits for.",
         default=60,
     )
     cache_dir: Path | None = setting(
         "MODEL_CACHE_DIR",
         FilePath(),
-        "Where models are kept; by default in the user's cache folder.",
+        "The folder that keeps models. Without it, `kafka-state` in the user's cache folder. "
+        "A folder that cannot be written to ends the start.",
         default=None,
     )
     cache_bytes: int = setting(
         "MODEL_CACHE_BYTES",
         size(0, MOST_BYTES),
-        "How much of them is kept; those that were not used for longest go first.",
+        "How much that folder may hold. The models that were not used for longest go first.",
         default=4096 * MEBIBYTE,
     )
     keep_versions: int = setting(
         "MODEL_KEEP_VERSIONS",
         whole_number("versions", 0, 100),
-        "How many of the versions that were served before stay loaded, and can be asked by name.",
+        "How many versions that were served before stay loaded and can be asked by name. Each "
+        "takes the memory of its model, in every worker.",
         default=1,
     )
     threads: int | None = setting(
         "MODEL_THREADS",
         whole_number("threads", 1, 1024),
-        "How many threads a request is computed with; by default the machine's cores are shared "
-        "by all threads of gunicorn.",
+        "How many threads compute a request. Without it the machine's cores are divided by "
+        "all threads of gunicorn, and at least one is left.",
         default=None,
     )
     max_request_bytes: int = setting(
@@ -75,14 +78,14 @@ class ModelSettings:
     max_held_bytes: int = setting(
         "MODEL_MAX_HELD_BYTES",
         size(1, MOST_BYTES),
-        "How much memory all inference requests of a worker may hold at once, with what is made of "
-        "them and answered.",
+        "How much memory all inference requests of a worker may hold at once, with what is "
+        "made of them and answered.",
         default=256 * MEBIBYTE,
     )
     infer_seconds: int = setting(
         "MODEL_INFER_SECONDS",
         whole_number("seconds", 1, LONGEST_SECONDS),
-        "How long a model may compute for a request.",
+        "How long a model may compute for a request, its wait for a core included.",
         default=30,
     )
 

@@ -12,6 +12,7 @@ from marshmallow import ValidationError, fields
 from app.settings.environment import read, setting
 from app.settings.files import Reloaded, Stamp, read_text, stamp_of
 from app.settings.kinds import (
+    ACCEPTED,
     DOTTED_PATH,
     OneOf,
     Pairs,
@@ -31,11 +32,14 @@ from app.settings.security_checks import (
 LONGEST_SECRET = 1000
 
 
+PROVIDER_ACCEPTED = (
+    f"accepted are {MSK_IAM}, and the dotted path of a callable: package.module.name"
+)
+
+
 def _token_provider(given: str) -> None:
     if given != MSK_IAM and not DOTTED_PATH.fullmatch(given):
-        raise ValidationError(
-            f"accepted are {MSK_IAM}, and the dotted path of a callable: package.module.name"
-        )
+        raise ValidationError(PROVIDER_ACCEPTED)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,13 +55,14 @@ class SecuritySettings:
     sasl_mechanism: str | None = setting(
         "KAFKA_SASL_MECHANISM",
         OneOf(*SASL_MECHANISMS),
-        "How this client says who it is, with a `SASL_` protocol.",
+        "How this client signs in, where the protocol begins with `SASL_`: see "
+        "[security](security.md#which-mechanisms).",
         default=None,
     )
     sasl_username: str | None = setting(
         "KAFKA_SASL_USERNAME",
         text(longest=LONGEST_SECRET),
-        "The user's name.",
+        "The user, for `PLAIN` and `SCRAM`.",
         default=None,
     )
     sasl_password: str | None = setting(
@@ -70,38 +75,38 @@ class SecuritySettings:
     sasl_password_file: str | None = setting(
         "KAFKA_SASL_PASSWORD_FILE",
         readable_file(),
-        "The file that holds it.",
+        "The file that holds the user's password.",
         default=None,
     )
     sasl_kerberos_service_name: str = setting(
         "KAFKA_SASL_KERBEROS_SERVICE_NAME",
         text(longest=LONGEST_SECRET),
-        "The first part of the brokers' principal, with GSSAPI.",
+        "The first part of the brokers' principal, for `GSSAPI`.",
         default="kafka",
     )
     oauth_token_url: str | None = setting(
         "KAFKA_OAUTH_TOKEN_URL",
         http_url(),
-        "The endpoint that gives tokens for client credentials (OAuth 2).",
+        "The endpoint that gives tokens for client credentials (OAuth 2), for `OAUTHBEARER`.",
         default=None,
     )
     oauth_client_id: str | None = setting(
         "KAFKA_OAUTH_CLIENT_ID",
         text(longest=LONGEST_SECRET),
-        "The client's id there.",
+        "The client's id at that endpoint.",
         default=None,
     )
     oauth_client_secret: str | None = setting(
         "KAFKA_OAUTH_CLIENT_SECRET",
         text(longest=LONGEST_SECRET),
-        "The client's secret.",
+        "The client's secret there.",
         default=None,
         is_secret=True,
     )
     oauth_client_secret_file: str | None = setting(
         "KAFKA_OAUTH_CLIENT_SECRET_FILE",
         readable_file(),
-        "The file that holds it.",
+        "The file that holds the client's secret.",
         default=None,
     )
     oauth_scope: str | None = setting(
@@ -113,33 +118,34 @@ class SecuritySettings:
     oauth_extensions: tuple[tuple[str, str], ...] = setting(
         "KAFKA_OAUTH_EXTENSIONS",
         Pairs(),
-        "What the cluster wants beside the token (SASL extensions, KIP-342).",
+        "What the cluster wants beside the token (SASL extensions, KIP-342), such as "
+        "`logicalCluster=lkc-1,identityPoolId=pool-2`.",
         default=(),
     )
     oauth_token_provider: str | None = setting(
         "KAFKA_OAUTH_TOKEN_PROVIDER",
-        fields.String(validate=_token_provider),
-        "In place of an endpoint: `msk-iam`, or the dotted path of a callable that gives a token "
-        "and when it expires.",
+        fields.String(validate=_token_provider, metadata={ACCEPTED: PROVIDER_ACCEPTED}),
+        "What gives tokens in place of an endpoint: Amazon MSK's signer, or a callable of "
+        "one's own.",
         default=None,
     )
     ssl_cafile: str | None = setting(
         "KAFKA_SSL_CAFILE",
         readable_file(),
-        "PEM file of the authorities that the brokers' certificates may come from; by default the "
-        "system's.",
+        "PEM file of the authorities that brokers' certificates may come from. Without it, "
+        "the system's.",
         default=None,
     )
     ssl_certfile: str | None = setting(
         "KAFKA_SSL_CERTFILE",
         readable_file(),
-        "PEM file of a certificate of one's own.",
+        "PEM file of this client's own certificate.",
         default=None,
     )
     ssl_keyfile: str | None = setting(
         "KAFKA_SSL_KEYFILE",
         readable_file(),
-        "PEM file of its key.",
+        "PEM file of its key. Without it the key is in the certificate's file.",
         default=None,
     )
     ssl_key_password: str | None = setting(
@@ -152,7 +158,7 @@ class SecuritySettings:
     ssl_key_password_file: str | None = setting(
         "KAFKA_SSL_KEY_PASSWORD_FILE",
         readable_file(),
-        "The file that holds it.",
+        "The file that holds the key's password.",
         default=None,
     )
     ssl_check_hostname: bool = setting(

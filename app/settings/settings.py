@@ -14,6 +14,7 @@ from marshmallow import ValidationError, fields, validate
 from app.settings.environment import SettingsError, fault, misspelt, read, setting, variables
 from app.settings.files import Reloaded, read_text
 from app.settings.kinds import (
+    ACCEPTED,
     DOTTED_PATH,
     FilePath,
     Json,
@@ -32,6 +33,7 @@ from app.settings.security import SecuritySettings
 from app.settings.security_checks import require_one_form
 
 WAITING_ACCEPTED = "accepted is a whole number, 0 or more, and less than gunicorn's threads"
+LOADER_ACCEPTED = "accepted are json, onnx, and the dotted path of a callable: package.module.name"
 SHORTEST_TOKEN = 16
 # RFC 6750, section 2.1
 TOKEN = rf"(?=.{{{SHORTEST_TOKEN}}})[A-Za-z0-9._~+/-]+=*\Z"
@@ -65,9 +67,7 @@ def _loader(given: str) -> None:
             "accepted where onnxruntime is installed: in the clone, pip install -c constraints.txt '.[onnx]'"
         )
     if given not in ("json", ONNX) and not DOTTED_PATH.fullmatch(given):
-        raise ValidationError(
-            "accepted are json, onnx, and the dotted path of a callable: package.module.name"
-        )
+        raise ValidationError(LOADER_ACCEPTED)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,19 +85,22 @@ class Settings:
     bootstrap_servers: str = setting(
         "KAFKA_BOOTSTRAP_SERVERS",
         Servers(),
-        "The brokers to begin with: host:port pairs, separated by commas.",
+        "The brokers to begin with. The cluster names the others.",
         default="localhost:9092",
     )
     group_prefix: str = setting(
         "KAFKA_CONSUMER_GROUP_PREFIX",
         text(longest=200),
-        "Each instance is the group `<prefix>-<random>`.",
+        "Each instance is a group `<prefix>-<random>`, which Kafka's tools show with its lag. "
+        "A clean stop deletes it. After any other stop Kafka removes it, after a week by "
+        "default (`offsets.retention.minutes`).",
         default="group",
     )
     topic_auto_create: bool = setting(
         "KAFKA_TOPIC_AUTO_CREATE",
         boolean(),
-        "Whether a topic that is missing is created, and not waited for.",
+        "Whether a missing topic is created, with one partition and the brokers' replication. "
+        "Otherwise the service waits for it.",
         default=True,
     )
     metadata_max_age_ms: int = setting(
@@ -115,64 +118,70 @@ class Settings:
     client_rack: str | None = setting(
         "KAFKA_CLIENT_RACK",
         text(longest=200),
-        "Where this instance is, in the words of the brokers' `broker.rack`: messages are fetched "
-        "from a replica there, where the brokers choose one (KIP-392).",
+        "Where this instance is, in the words of the brokers' `broker.rack`. Where the "
+        "brokers have a rack-aware `replica.selector.class`, new messages are fetched from a "
+        "replica there (KIP-392).",
         default=None,
     )
     request_timeout_ms: int = setting(
         "KAFKA_REQUEST_TIMEOUT_MS",
         milliseconds(least=1_000, most=300_000),
-        "How long a broker may take to answer a request.",
+        "How long a broker may take to answer a request, and to acknowledge a message that "
+        "`kafka-state produce` sends.",
         default=15_000,
     )
     conflate_ms: int = setting(
         "KAFKA_CONFLATE_MS",
         milliseconds(most=10_000),
-        "How long the reader pauses after messages while more than fifty a second come; of those "
-        "that come meanwhile only the last valid one matters.",
+        "How long the reader pauses while more than fifty messages a second come. Of those "
+        "that come meanwhile only the last valid one counts. With 0 it never pauses.",
         default=50,
     )
     isolation_level: str = setting(
         "KAFKA_ISOLATION_LEVEL",
         OneOf("READ_COMMITTED", "READ_UNCOMMITTED"),
-        "Whether messages of open and aborted transactions are served too.",
+        "`READ_UNCOMMITTED` also serves messages of open and aborted transactions.",
         default="READ_COMMITTED",
     )
     client_options: str = setting(
         "KAFKA_CLIENT_OPTIONS",
         JsonObject(),
-        "A JSON object of options that the Kafka client has, and this service no setting for.",
+        "Options of the Kafka client that have no setting here, such as "
+        '`{"receive_buffer_bytes": 262144}`. The error of a wrong one lists those that are '
+        "accepted.",
         default="{}",
         is_secret=True,
     )
     initial: str = setting(
         "STATE_INITIAL",
         Json(),
-        "The JSON that is served while the topic is known to hold no valid message.",
+        "What is served while the topic is known to hold no valid message.",
         default="0",
     )
     loader: str = setting(
         "STATE_LOADER",
-        fields.String(validate=_loader),
-        "`json`, `onnx`, or the dotted path of a callable that makes of a message what is served.",
+        fields.String(validate=_loader, metadata={ACCEPTED: LOADER_ACCEPTED}),
+        "What makes of a message what is served: see [loaders](loaders.md).",
         default="json",
     )
     cache_dir: Path | None = setting(
         "STATE_CACHE_DIR",
         FilePath(),
-        "Where the state is kept, for a start while no broker answers; by default nowhere.",
+        "The folder that keeps the state for [a start without a "
+        "broker](operations.md#a-start-without-a-broker). A folder that cannot be written to "
+        "ends the start.",
         default=None,
     )
     history: int = setting(
         "STATE_HISTORY",
         whole_number("entries", 0, 1000),
-        "How many states, and refused messages, `/state/history` has.",
+        "How many states, and how many refused messages, `/state/history` has.",
         default=100,
     )
     max_stale_seconds: int | None = setting(
         "STATE_MAX_STALE_SECONDS",
         whole_number("seconds", 1, LONGEST_STALE_SECONDS),
-        "How stale the state may be before `/readyz` answers 503; by default staleness does not matter to it.",
+        "How stale the state may be before `/readyz` answers 503. Without it staleness never does.",
         default=None,
     )
     max_waiting: int | None = setting(
@@ -180,34 +189,35 @@ class Settings:
         fields.Integer(
             validate=validate.Range(min=0, error=WAITING_ACCEPTED),
             error_messages={"invalid": WAITING_ACCEPTED},
+            metadata={ACCEPTED: WAITING_ACCEPTED},
         ),
-        "How many streams and waiting reads a worker holds at once; by default half of its "
-        "threads.",
+        "How many streams and waiting reads a worker holds at once. Without it, half of its "
+        "threads: 500.",
         default=None,
     )
     log_level: str = setting(
         "LOG_LEVEL",
         OneOf("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"),
-        "From which level on lines are logged.",
+        "The lowest level that is logged.",
         default="INFO",
     )
     log_format: str = setting(
         "LOG_FORMAT",
         OneOf("text", "json"),
-        "How a line is written.",
+        "How a line is written. `json` is an object a line.",
         default="text",
     )
     api_token: str | None = setting(
         "API_TOKEN",
         matching(TOKEN, TOKEN_ACCEPTED),
-        "Every request but those of the probes and of the page itself has to send it.",
+        "The token that every request has to send, but for the probes and the page itself.",
         default=None,
         is_secret=True,
     )
     api_token_file: str | None = setting(
         "API_TOKEN_FILE",
         readable_file(),
-        "The file that holds it; of several, a line each, every one is accepted.",
+        "The file that holds it. It may hold several, a line each. Every one of them is accepted.",
         default=None,
     )
     security: SecuritySettings = dataclasses.field(default_factory=SecuritySettings)

@@ -1,0 +1,17 @@
+"""Writes the generated parts of the pages anew."""
+
+from __future__ import annotations
+
+from dev.docs.pages import FOLDER, renewed
+
+
+def main() -> None:
+    for path in sorted(FOLDER.glob("*.md")):
+        text = path.read_text()
+        if (new := renewed(text)) != text:
+            path.write_text(new)
+            print(f"Renewed docs/{path.name}")
+
+
+if __name__ == "__main__":
+    main()

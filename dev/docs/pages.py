@@ -1,0 +1,36 @@
+"""Which parts of which pages are generated, and from what."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+from app.server.settings import ServerSettings
+from app.settings.model import ModelSettings
+from app.settings.security import SecuritySettings
+from app.settings.settings import Settings
+from dev.docs.settings import settings_table
+
+FOLDER = Path(__file__).parent.parent.parent / "docs"
+
+GENERATED: dict[str, Callable[[], str]] = {
+    "settings": lambda: settings_table(Settings),
+    "settings of TLS and SASL": lambda: settings_table(SecuritySettings),
+    "settings of models": lambda: settings_table(ModelSettings),
+    "settings of gunicorn": lambda: settings_table(ServerSettings),
+}
+PART = re.compile(
+    r"(?P<begin><!-- generated: (?P<name>.*?) -->\n).*?(?P<end>\n<!-- /generated -->)", re.DOTALL
+)
+
+
+def renewed(page: str) -> str:
+    """Give the text of a page with its generated parts as they should be.
+
+    Raises:
+        KeyError: a part has a name that nothing generates.
+    """
+    return PART.sub(
+        lambda part: f"{part['begin']}\n{GENERATED[part['name']]()}\n{part['end']}", page
+    )
