@@ -50,7 +50,7 @@ class Worker(BaseWorker):  # type: ignore[misc]
     been busy with a request for some 10 ms.
 
     A connection that waits for its client belongs to the thread that polls, one whose request is
-    answered to the thread that answers it (docs/threads.md).
+    answered to the thread that answers it (docs/design.md).
     """
 
     # of all that this process, the master, forks

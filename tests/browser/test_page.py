@@ -313,6 +313,11 @@ def test_draws_the_last_numbers(served, visit, picture):
         assert points[0].startswith("0,")
         assert points[-1].startswith("600,")
         picture(page, "dark")
+        # docs/page.png, which the README shows
+        page.emulate_media(color_scheme="light")
+        page.set_viewport_size({"width": 960, "height": 560})
+        page.get_by_text(topic.name).evaluate("heading => heading.textContent = 'test-topic'")
+        picture(page, "page")
 
 
 def test_draws_the_largest_numbers_there_are(served, visit, complaints):
