@@ -26,7 +26,7 @@ PARALLEL = $(if $(findstring no:xdist,$(ARGS)),,-n auto --dist loadgroup)
 VERSION_OPTION = $(if $(KAFKA_VERSION),--kafka-version=$(KAFKA_VERSION))
 
 .DEFAULT_GOAL := help
-.PHONY: help install run kafka run-producer test soak follow lint bench demo-model audit clean
+.PHONY: help install run kafka run-producer test soak follow lint docs bench demo-model audit clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -81,6 +81,18 @@ lint: install .venv/with-dev ## Check style, types, and which room imports which
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo --no-cache
 
+docs: install .venv-docs/installed ## Renew the generated parts of docs/, and build the site in build/docs
+	@$(BIN)/python -m dev.docs
+	@.venv-docs/bin/python -m sphinx -c docs -b html --fail-on-warning --keep-going --quiet . build/docs
+	@echo "The site is build/docs/index.html"
+
+# in an environment of its own: what it needs is none of ours
+.venv-docs/installed: docs/requirements.txt constraints.txt
+	@$(PYTHON) -m venv --clear .venv-docs
+	@echo "Installing into .venv-docs ..."
+	@.venv-docs/bin/pip install --quiet --constraint constraints.txt --requirement docs/requirements.txt
+	@touch $@
+
 bench: .venv-bench/installed ## Measure, side by side with peers; QUICK=1 for four minutes, ONLY=lone for a part
 	@exec .venv-bench/bin/python -m bench $(if $(QUICK),--quick) $(if $(ONLY),--only "$$ONLY")
 
@@ -111,5 +123,5 @@ audit: .venv-audit/bin/pip-audit install .venv/with-dev ## Look for known defect
 	@touch $@
 
 clean: ## Remove what the commands above made
-	rm -rf .venv .venv-audit .venv-bench .venv-demo build dev/kafka/target *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-audit .venv-bench .venv-demo .venv-docs build dev/kafka/target *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -12,9 +12,19 @@ from app.settings.security import SecuritySettings
 from app.settings.settings import Settings
 from dev.docs.settings import settings_table
 
-FOLDER = Path(__file__).parent.parent.parent / "docs"
+ROOT = Path(__file__).parent.parent.parent
+FOLDER = ROOT / "docs"
+
+
+def make_table() -> str:
+    """Give a row for each command of `make`, as `make help` describes it."""
+    described = re.findall(r"^([a-z-]+):.*?## (.*)$", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    rows = [f"| `make {name}` | {what} |" for name, what in described]
+    return "\n".join(["| command | what it does |", "|---|---|", *rows])
+
 
 GENERATED: dict[str, Callable[[], str]] = {
+    "commands of make": make_table,
     "settings": lambda: settings_table(Settings),
     "settings of TLS and SASL": lambda: settings_table(SecuritySettings),
     "settings of models": lambda: settings_table(ModelSettings),

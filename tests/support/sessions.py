@@ -1,13 +1,11 @@
-"""What becomes of connections whose sessions the broker ends, and what the README says of it."""
+"""What becomes of connections whose sessions the broker ends, and what the docs say of it."""
 
 from __future__ import annotations
-
-import re
 
 import psutil
 
 from tests.support.clients import IS_KAFKA_PYTHON_3
-from tests.support.processes import ROOT
+from tests.support.docs import table_rows
 
 
 def connections_to(server: str) -> set[int]:
@@ -21,10 +19,10 @@ def connections_to(server: str) -> set[int]:
 
 
 def connects_again(mechanism: str) -> bool:
-    """Whether the README says so of this client, for which it may sign in again too."""
-    readme = (ROOT / "README.md").read_text()
-    row = re.search(rf"^\| .*`{mechanism}`.* \| (.*) \| (.*) \|$", readme, re.MULTILINE)
-    assert row
-    of_client = row[1 if IS_KAFKA_PYTHON_3 else 2]
+    """Whether the docs say so of this client, for which it may sign in again too."""
+    row = next(
+        row for row in table_rows("security", "Which mechanisms") if f"`{mechanism}`" in row[0]
+    )
+    of_client = row[3 if IS_KAFKA_PYTHON_3 else 4]
     assert of_client in ("signs in again", "connects again")
     return of_client == "connects again"

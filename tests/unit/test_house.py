@@ -1,4 +1,4 @@
-"""The README shows the rooms that there are."""
+"""The docs show the rooms that there are."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from tests.support.processes import ROOT
 NOT_SHOWN = {"__pycache__", "py.typed"}
 
 
-def test_the_tree_of_the_readme_is_that_of_the_program():
-    tree = re.search(r"```\napp/\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+def test_the_tree_of_the_docs_is_that_of_the_program():
+    tree = re.search(r"```\napp/\n(.*?)```", (ROOT / "docs" / "design.md").read_text(), re.DOTALL)
     assert tree
     shown = {line.split()[0] for line in tree[1].splitlines()}
     rooms = {f"{path.name}/" if path.is_dir() else path.name for path in (ROOT / "app").iterdir()}

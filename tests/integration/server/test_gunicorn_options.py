@@ -1,4 +1,4 @@
-"""gunicorn's own options, as the README's table of them has it."""
+"""gunicorn's own options, as the table of docs/gunicorn.md has them."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ import requests
 import trustme
 
 from app.server import launch
+from tests.support.docs import table_rows
 from tests.support.processes import (
     ROOT,
     Program,
@@ -47,15 +48,14 @@ tried: set[str] = set()
 
 
 def of_table(*options: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """The test is what the README's table says of these options."""
+    """The test is what the table says of these options."""
     tried.update(options)
     return lambda test: test
 
 
-def test_the_readme_has_a_table_of_what_is_tried_here():
-    rows = (ROOT / "README.md").read_text().partition("| option of gunicorn |")[2]
-    rows = rows.partition("\n\n")[0].splitlines()[2:]
-    told = {option for row in rows for option in re.findall(r"`([^`]+)`", row.split("|")[1])}
+def test_the_docs_have_a_table_of_what_is_tried_here():
+    rows = table_rows("gunicorn", "Which options of gunicorn work?")
+    told = {option for row in rows for option in re.findall(r"`([^`]+)`", row[0])}
     assert told == tried
 
 

@@ -19,6 +19,7 @@ from app.settings.security_checks import (
     SASL_MECHANISMS,
     TOKEN_URL_PACKAGE,
 )
+from tests.support.docs import table_rows
 from tests.support.processes import ROOT
 
 SECRET = "s3cret of-many letters"
@@ -242,10 +243,8 @@ def test_a_token_is_given_in_one_form():
         Settings.from_environ(given)
 
 
-def test_the_readme_lists_every_mechanism_with_what_it_needs():
-    section = (ROOT / "README.md").read_text().partition("\n## Signing in\n")[2]
-    section = section.partition("\n## ")[0]
-    table = [row.split("|")[1:4] for row in section.splitlines() if row.startswith("| `")]
+def test_the_docs_list_every_mechanism_with_what_it_needs():
+    table = [row[:3] for row in table_rows("security", "Which mechanisms")]
     names = {name for mechanisms, *_ in table for name in re.findall("`(.*?)`", mechanisms)}
     assert names == set(SASL_MECHANISMS)
     extras = {extra for *_, needs in table for extra in re.findall(r"`\[(.*?)\]`", needs)}

@@ -12,10 +12,9 @@ import trustme
 from app.loaders import find_loader
 from app.server import settings as server_settings
 from app.settings import Settings, SettingsError, unknown_names
-from app.settings.environment import variables
 from app.settings.model import ModelSettings
 from app.settings.security import SecuritySettings
-from tests.support.processes import ROOT, ended
+from tests.support.processes import ended
 
 
 def test_only_the_topic_is_required():
@@ -405,10 +404,3 @@ def test_gunicorn_ends_at_once_on_a_setting_that_makes_no_sense(options):
     )
     assert ended.returncode == 1
     assert ended.stderr == "Error: STATE_INITIAL is 'nope': accepted is a JSON value\n"
-
-
-def test_the_readme_lists_every_variable():
-    section = (ROOT / "README.md").read_text().partition("\n## Settings\n")[2].partition("\n## ")[0]
-    names = "".join(re.findall(r"^\| (`[^|]*`) \|", section, re.MULTILINE))
-    known = {*variables(Settings), *variables(SecuritySettings), *variables(ModelSettings)}
-    assert set(re.findall("[A-Z_]+", names)) == known
