@@ -15,7 +15,7 @@ def main() -> None:
     """A web service whose state is the newest valid message of a Kafka topic.
 
     The topic and the brokers come from the environment: KAFKA_TOPIC, KAFKA_BOOTSTRAP_SERVERS and
-    the others that the README lists.
+    the other settings, which docs/settings.md lists.
     """
 
 
