@@ -10,6 +10,7 @@ import pytest
 
 from app.web.metric_definitions import METRICS
 from dev.docs import generated
+from dev.docs.dashboard import dashboard
 from dev.docs.generated import GENERATED, Generated
 from tests.support.metrics import SERIES
 from tests.support.processes import ROOT
@@ -61,7 +62,7 @@ def test_the_pages_name_only_metrics_that_there_are():
 
 
 def test_the_dashboard_has_a_panel_for_each_metric_and_none_lies_on_another():
-    panels = json.loads((ROOT / "deploy/grafana/dashboard.json").read_text())["panels"]
+    panels = json.loads(dashboard())["panels"]
     described = [panel["description"] for panel in panels if panel["type"] != "row"]
     assert [text.rpartition("(")[2] for text in described] == [f"{m.name})" for m in METRICS]
     assert len({panel["id"] for panel in panels}) == len(panels)
