@@ -1,7 +1,7 @@
 """Every metric of the service, each declared once.
 
 The collectors are made from this list, and so are the table in docs/metrics.md and the Grafana
-dashboard: after a change run `python -m dev.docs write`.
+dashboard: after a change run `make docs`.
 """
 
 from __future__ import annotations
@@ -56,7 +56,6 @@ class Definition:
         return Metric(self.family_name, self.meaning, self.kind)
 
 
-@dataclass(frozen=True, kw_only=True)
 class CounterDefinition(Definition):
     kind = "counter"
     over_workers: ClassVar[OverWorkers] = "sum"
@@ -100,7 +99,6 @@ class GaugeDefinition(Definition):
         )
 
 
-@dataclass(frozen=True, kw_only=True)
 class InfoDefinition(Definition):
     """A gauge that is always 1, and tells by its labels."""
 

@@ -1,1 +1,1 @@
-"""What is written from the code: parts of pages in docs/, and the Grafana dashboard."""
+"""The parts of the documentation that are written by a program: `python -m dev.docs`."""

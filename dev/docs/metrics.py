@@ -13,9 +13,9 @@ HEAD = """\
 """
 
 
-def metrics() -> str:
+def metrics_tables() -> str:
     """Give a table for each section, and the buckets of its histograms."""
-    return "\n".join(
+    return "\n\n".join(
         f"### {section}\n\n{HEAD}{_rows(of_section)}"
         for section, of_section in groupby(METRICS, lambda metric: metric.section)
     )
@@ -29,11 +29,11 @@ def _rows(of_section: Iterable[AnyDefinition]) -> str:
         for metric in listed
     )
     buckets = "".join(
-        f"- `{metric.name}`: {', '.join(map(_decimal, metric.buckets))}\n"
+        f"\n- `{metric.name}`: {', '.join(map(_decimal, metric.buckets))}"
         for metric in listed
         if isinstance(metric, HistogramDefinition)
     )
-    return f"{rows}\nBuckets, by their upper bounds:\n\n{buckets}"
+    return f"{rows}\nBuckets, by their upper bounds:\n{buckets}"
 
 
 def _labels(metric: AnyDefinition) -> str:
