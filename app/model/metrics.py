@@ -8,18 +8,13 @@ import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from prometheus_client import CollectorRegistry, Counter, Histogram, Metric
+from prometheus_client import CollectorRegistry, Metric
 from prometheus_client.registry import Collector
 
 from app.model.model import Model
+from app.web import metric_definitions as definitions
 from app.web import metrics_files
-
-# a small model takes some 20 microseconds, a large one seconds
-INFERENCE_BUCKETS = (
-    0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5,
-    1, 2.5, 5, 10,
-)  # fmt: skip
-BATCH_BUCKETS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+from app.web.metric_definitions import InfoDefinition
 
 Labels = dict[str, str]
 
@@ -29,21 +24,9 @@ class ModelMetrics:
 
     def __init__(self, registry: CollectorRegistry) -> None:
         self._updates = 0
-        self.inference = Histogram(
-            "kafka_state_model_inference_seconds",
-            "What the model alone took for a request",
-            buckets=INFERENCE_BUCKETS,
-            registry=registry,
-        )
-        self.batch_size = Histogram(
-            "kafka_state_model_batch_size",
-            "The first dimension of a request's first input, where it is dynamic",
-            buckets=BATCH_BUCKETS,
-            registry=registry,
-        )
-        self._swaps = Counter(
-            "kafka_state_model_swaps", "Models that took the place of another", registry=registry
-        )
+        self.inference = definitions.MODEL_INFERENCE.collector(registry)
+        self.batch_size = definitions.MODEL_BATCH_SIZE.collector(registry)
+        self._swaps = definitions.MODEL_SWAPS.collector(registry)
         self.loaded = LoadedModels()
 
     def record(self, updates: int, loaded: Sequence[Model]) -> None:
@@ -85,14 +68,8 @@ class LoadedModels(Collector):
 
     def collect(self) -> Iterable[Metric]:
         of_all = list(self._of_all())
-        served = Metric("kafka_state_model_info", "1 for the model that is served", "gauge")
-        _add(served, [labels for loaded in of_all for labels in loaded[:1]])
-        yield served
-        kept = Metric(
-            "kafka_state_model_kept_info", "1 for each model served before that is kept", "gauge"
-        )
-        _add(kept, [labels for loaded in of_all for labels in loaded[1:]])
-        yield kept
+        yield _info(definitions.MODEL_INFO, [one for loaded in of_all for one in loaded[:1]])
+        yield _info(definitions.MODEL_KEPT_INFO, [one for loaded in of_all for one in loaded[1:]])
 
     def _of_all(self) -> Iterable[list[Labels]]:
         folder = metrics_files.folder()
@@ -101,9 +78,11 @@ class LoadedModels(Collector):
         return map(_read, folder.glob("models_*.json"))
 
 
-def _add(metric: Metric, of_all: Iterable[Labels]) -> None:
+def _info(definition: InfoDefinition, of_all: Iterable[Labels]) -> Metric:
+    metric = definition.family()
     for labels in {tuple(labels.items()): labels for labels in of_all}.values():
-        metric.add_sample(metric.name, labels, 1)
+        metric.add_sample(definition.name, labels, 1)
+    return metric
 
 
 def _read(path: Path) -> list[Labels]:

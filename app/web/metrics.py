@@ -9,32 +9,25 @@ from collections.abc import Iterable, Mapping
 
 import prometheus_client
 from flask import Flask, Response, g, request
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Metric
+from prometheus_client import CollectorRegistry, Counter, Histogram, Metric
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
 
 from app.following.status import Status
+from app.web import metric_definitions as definitions
 from app.web import metrics_files
+from app.web.metric_definitions import GaugeDefinition
 
 prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]  # per process
 
 METHODS = {"GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"}
-# a lone message takes a few milliseconds; an outage, minutes
-DELAY_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
-
 # in the WSGI environment: when a request began that came to Flask later
 BEGAN = "kafka_state.began"
 
-DURATION = "http_request_duration_seconds"
-TIMESTAMP = "kafka_state_last_message_timestamp_seconds"
-CONFIRMED = "kafka_state_confirmed_timestamp_seconds"
 # an age grows by itself, so that it is computed when it is collected
 AGES = {
-    TIMESTAMP: ("kafka_state_age_seconds", "Time since the message that the state is from"),
-    CONFIRMED: (
-        "kafka_state_stale_seconds",
-        "Time since the log's end was last confirmed for every partition",
-    ),
+    definitions.LAST_MESSAGE_TIMESTAMP.name: definitions.AGE,
+    definitions.CONFIRMED_TIMESTAMP.name: definitions.STALE,
 }
 # gauges have no way to say that there is no value; these are left out when they are collected
 NO_HIGHEST, NO_LOWEST = -math.inf, math.inf
@@ -59,77 +52,21 @@ class Metrics:
         self.registry = registry = CollectorRegistry()
         self.others: list[Collector] = []
         self._recorded = Status("", "")
-        self._updates = Counter("kafka_state_updates", "States that were served", registry=registry)
-        self._invalid = Counter(
-            "kafka_state_invalid_messages",
-            "Messages that are not valid, by reason",
-            ["reason"],
-            registry=registry,
-        )
-        self._failed_loads = Counter(
-            "kafka_state_failed_loads",
-            "Messages that the loader refused or could not load now, by reason",
-            ["reason"],
-            registry=registry,
-        )
-        self._skipped = Counter(
-            "kafka_state_skipped_messages",
-            "Messages that were skipped, for there were newer ones (conflation)",
-            registry=registry,
-        )
-        self._partition_errors = Counter(
-            "kafka_state_partition_errors",
-            "Errors of partitions that could not be read, by Kafka's name of the error",
-            ["error"],
-            registry=registry,
-        )
-        self._fetches = Counter(
-            "kafka_state_fetches", "Fetch requests that were sent", registry=registry
-        )
-        self._reconnects = Counter(
-            "kafka_state_reconnects",
-            "Connections to the cluster after the first",
-            registry=registry,
-        )
-        self._delay = Histogram(
-            "kafka_state_update_delay_seconds",
-            "From a message's timestamp until its state was served",
-            buckets=DELAY_BUCKETS,
-            registry=registry,
-        )
-        self._lag = Gauge(
-            "kafka_state_lag",
-            "Messages between position and end of a partition",
-            ["partition"],
-            multiprocess_mode="livemax",
-            registry=registry,
-        )
+        self._updates = definitions.UPDATES.collector(registry)
+        self._invalid = definitions.INVALID_MESSAGES.collector(registry)
+        self._failed_loads = definitions.FAILED_LOADS.collector(registry)
+        self._skipped = definitions.SKIPPED_MESSAGES.collector(registry)
+        self._partition_errors = definitions.PARTITION_ERRORS.collector(registry)
+        self._fetches = definitions.FETCHES.collector(registry)
+        self._reconnects = definitions.RECONNECTS.collector(registry)
+        self._delay = definitions.UPDATE_DELAY.collector(registry)
+        self._lag = definitions.LAG.collector(registry)
         with metrics_files.without_readers():
-            self._connected = Gauge(
-                "kafka_state_connected",
-                "1 while the topic is followed, by every worker",
-                multiprocess_mode="livemin",
-                registry=registry,
-            )
-            self._timestamp = Gauge(
-                TIMESTAMP,
-                "Timestamp of the message that the state is from",
-                multiprocess_mode="livemin",
-                registry=registry,
-            )
-            self._confirmed = Gauge(
-                CONFIRMED,
-                "When the log's end was last confirmed for every partition",
-                multiprocess_mode="livemin",
-                registry=registry,
-            )
+            self._connected = definitions.CONNECTED.collector(registry)
+            self._timestamp = definitions.LAST_MESSAGE_TIMESTAMP.collector(registry)
+            self._confirmed = definitions.CONFIRMED_TIMESTAMP.collector(registry)
             self._clear_gauges()
-        self._durations = Histogram(
-            DURATION,
-            "From a request until its answer could be sent, waiting included",
-            ["route", "method", "status"],
-            registry=registry,
-        )
+        self._durations = definitions.HTTP_DURATION.collector(registry)
 
     def begin_process(self) -> None:
         """To be called after a fork, before anything is measured in the new process: otherwise its
@@ -237,8 +174,8 @@ class _Exposed(Collector):
             metric.samples = [sample for sample in metric.samples if math.isfinite(sample.value)]
             yield metric
             if metric.name in AGES:
-                yield _age(metric, *AGES[metric.name])
-            if metric.name == DURATION:
+                yield _age(metric, AGES[metric.name])
+            if metric.name == definitions.HTTP_DURATION.name:
                 yield _requests(metric)
         for other in self._others:
             yield from other.collect()
@@ -246,15 +183,15 @@ class _Exposed(Collector):
 
 def _requests(durations: Metric) -> Metric:
     """Give the number of requests, which the histogram counts anyway."""
-    requests = Metric("http_requests", "Requests that were answered", "counter")
+    requests = definitions.HTTP_REQUESTS.family()
     for sample in durations.samples:
-        if sample.name == f"{DURATION}_count":
-            requests.add_sample("http_requests_total", sample.labels, sample.value)
+        if sample.name == f"{definitions.HTTP_DURATION.name}_count":
+            requests.add_sample(definitions.HTTP_REQUESTS.name, sample.labels, sample.value)
     return requests
 
 
-def _age(timestamps: Metric, name: str, documentation: str) -> Metric:
-    age = Metric(name, documentation, "gauge")
+def _age(timestamps: Metric, definition: GaugeDefinition) -> Metric:
+    age = definition.family()
     for sample in timestamps.samples:
-        age.add_sample(age.name, {}, time.time() - sample.value)
+        age.add_sample(definition.name, {}, time.time() - sample.value)
     return age

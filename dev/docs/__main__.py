@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dev.docs.pages import FOLDER, renewed
+from dev.docs.pages import FILES, FOLDER, ROOT, renewed
 
 
 def main() -> None:
@@ -11,6 +11,11 @@ def main() -> None:
         if (new := renewed(text)) != text:
             path.write_text(new)
             print(f"Renewed docs/{path.name}")
+    for name, write in FILES.items():
+        path = ROOT / name
+        if not path.exists() or path.read_text() != write():
+            path.write_text(write())
+            print(f"Renewed {name}")
 
 
 if __name__ == "__main__":

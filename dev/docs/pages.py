@@ -10,6 +10,8 @@ from app.server.settings import ServerSettings
 from app.settings.model import ModelSettings
 from app.settings.security import SecuritySettings
 from app.settings.settings import Settings
+from dev.docs.dashboard import dashboard
+from dev.docs.metrics import metrics_tables
 from dev.docs.settings import settings_table
 
 ROOT = Path(__file__).parent.parent.parent
@@ -29,6 +31,11 @@ GENERATED: dict[str, Callable[[], str]] = {
     "settings of TLS and SASL": lambda: settings_table(SecuritySettings),
     "settings of models": lambda: settings_table(ModelSettings),
     "settings of gunicorn": lambda: settings_table(ServerSettings),
+    "metrics": metrics_tables,
+}
+# as a whole, by their path from the top
+FILES: dict[str, Callable[[], str]] = {
+    "deploy/grafana/dashboard.json": dashboard,
 }
 PART = re.compile(
     r"(?P<begin><!-- generated: (?P<name>.*?) -->\n).*?(?P<end>\n<!-- /generated -->)", re.DOTALL

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import sys
 import time
 from dataclasses import replace
@@ -16,8 +15,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from app.following.status import Progress, Status
 from app.model.metrics import ModelMetrics
 from app.state import Snapshot
+from app.web.metric_definitions import METRICS
 from app.web.metrics import Metrics
-from tests.support.processes import ROOT, ended
+from tests.support.processes import ended
 
 FOLLOWING = Status(
     "topic",
@@ -75,14 +75,19 @@ def test_tells_of_following_what_its_status_says(metrics):
     assert confirmed == pytest.approx(time.time() - 20, abs=10)
 
 
-def test_the_readme_lists_every_metric(metrics):
-    metrics.register(Flask("app"))
-    metrics.others.append(ModelMetrics(metrics.registry).loaded)
+@pytest.mark.parametrize("serves_models", [False, True])
+def test_exposes_the_metrics_of_the_list_and_no_others(metrics, serves_models):
+    if serves_models:
+        metrics.others.append(ModelMetrics(metrics.registry).loaded)
     metrics.record(replace(FOLLOWING, snapshot=Snapshot("77", timestamp=1)))
     families = text_string_to_metric_families(metrics.expose("")[0].decode())
-    table = (ROOT / "README.md").read_text().partition("\n**Metrics**")[2].partition("\n\nAny ")[0]
-    listed = re.findall(r"`((?:http|kafka_state)_\w+?)(?:_total)?(?:\{[\w,]+\})?`", table)
-    assert sorted(listed) == sorted(family.name for family in families)
+    assert sorted(
+        (family.name, family.type, family.documentation) for family in families
+    ) == sorted(
+        (metric.family_name, metric.kind, metric.meaning)
+        for metric in METRICS
+        if serves_models or metric.section != "Models"
+    )
 
 
 def test_is_not_stale_while_it_has_never_followed(metrics):
@@ -219,3 +224,46 @@ def test_a_forked_process_that_has_yet_to_connect_is_no_outage(tmp_path):
     assert "kafka_state_fetches_total 1.0\n" in said
     assert "\nkafka_state_connected " not in said
     assert "\nkafka_state_age_seconds " not in said
+
+
+TWO_WORKERS = """
+import os, time
+from datetime import datetime
+from app.following.status import Progress, Status
+from app.state import Snapshot
+from app.web.metrics import Metrics
+
+metrics = Metrics()
+for number in (1, 2):
+    if os.fork() == 0:
+        metrics.begin_process()
+        metrics.record(
+            Status(
+                "topic",
+                "client",
+                connections=1,
+                connected_since=datetime.now() if number == 1 else None,
+                current_as_of=time.monotonic() - 1000 * number,
+                partitions={0: Progress(0, number)},
+                snapshot=Snapshot("77", timestamp=number * 1000),
+                updates=1,
+                update_delay=1.0,
+            )
+        )
+        os._exit(0)
+    os.wait()
+print(metrics.expose("")[0].decode())
+"""
+
+
+def test_of_two_workers_it_tells_the_sum_or_the_worst(tmp_path):
+    command = [sys.executable, "-c", TWO_WORKERS]
+    lines = ended(command, PROMETHEUS_MULTIPROC_DIR=str(tmp_path)).stdout.splitlines()
+    told = dict(line.rsplit(" ", 1) for line in lines if line and not line.startswith("#"))
+    assert told["kafka_state_updates_total"] == "2.0"
+    assert told["kafka_state_update_delay_seconds_count"] == "2.0"
+    assert told["kafka_state_connected"] == "0.0"
+    assert told['kafka_state_lag{partition="0"}'] == "2.0"
+    assert told["kafka_state_last_message_timestamp_seconds"] == "1.0"
+    assert float(told["kafka_state_age_seconds"]) == pytest.approx(time.time(), abs=100)
+    assert float(told["kafka_state_stale_seconds"]) == pytest.approx(2000, abs=100)
