@@ -69,19 +69,19 @@ run-producer: install ## Send a message; STATE=77 for a given state, COUNT=1000 
 test: install .venv/with-onnx .venv/with-dev ## Run every test; ARGS="-k name" to choose, KAFKA_VERSION=3.9.1 for another Kafka
 	@$(BIN)/python -m pytest $(PARALLEL) $(VERSION_OPTION) $(ARGS)
 
-soak: install .venv/with-dev ## Ten minutes of random faults; ARGS="--soak-seed=1" for those of a run before
+soak: install .venv/with-dev ## Ten minutes of random faults; ARGS="--soak-seed=1" to repeat the faults of a run
 	@$(BIN)/python -m pytest -s --soak-seconds=600 $(VERSION_OPTION) tests/integration/whole/test_soak.py $(ARGS)
 
-follow: install .venv/with-dev ## Ten minutes of random histories of topics; ARGS="--following-seed=1" for one again
+follow: install .venv/with-dev ## Ten minutes of random histories of topics; ARGS="--following-seed=1" to repeat a history
 	@$(BIN)/python -m pytest -s --following-seconds=600 $(VERSION_OPTION) tests/integration/following/test_any_following.py $(ARGS)
 
-lint: install .venv/with-dev ## Check style, types, and which room imports which
+lint: install .venv/with-dev ## Check style, types, and which folder of app/ imports which
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-logo --no-cache
 
-docs: install .venv-docs/installed ## Renew the generated parts of docs/, and build the site in build/docs
+docs: install .venv-docs/installed ## Rewrite the generated parts of docs/, and build the site in build/docs
 	@$(BIN)/python -m dev.docs
 	@.venv-docs/bin/python -m sphinx -c docs -b html --fail-on-warning --keep-going --quiet . build/docs
 	@echo "The site is build/docs/index.html"
@@ -93,7 +93,7 @@ docs: install .venv-docs/installed ## Renew the generated parts of docs/, and bu
 	@.venv-docs/bin/pip install --quiet --constraint constraints.txt --requirement docs/requirements.txt
 	@touch $@
 
-bench: .venv-bench/installed ## Measure, side by side with peers; QUICK=1 for four minutes, ONLY=lone for a part
+bench: .venv-bench/installed ## Benchmark this service and similar ones; QUICK=1 for four minutes, ONLY=lone for a part
 	@exec .venv-bench/bin/python -m bench $(if $(QUICK),--quick) $(if $(ONLY),--only "$$ONLY")
 
 # in an environment of its own, which has both clients: the one is chosen by PYTHONPATH
@@ -113,7 +113,7 @@ demo-model: .venv-demo/installed ## Retrain a model and swap it while a client k
 	@.venv-demo/bin/pip install --quiet --constraint constraints.txt --editable '.[kafka-python-ng,embedded-broker,onnx,demo]'
 	@touch $@
 
-audit: .venv-audit/bin/pip-audit install .venv/with-dev ## Look for known defects in what is installed
+audit: .venv-audit/bin/pip-audit install .venv/with-dev ## Look for known vulnerabilities in the installed packages
 	@PATH="$(CURDIR)/.venv-audit/bin:$$PATH" $(BIN)/python -m dev.audit
 
 # in an environment of its own: what it needs is none of ours

@@ -22,13 +22,15 @@ class ServerSettings:
     port: int | None = setting(
         "PORT",
         whole_number(None, 0, HIGHEST_PORT),
-        "The port. With it gunicorn listens on every address of the machine; `make run` without it on `localhost` only.",
+        "The port. If it is set, gunicorn listens on all addresses of the machine. If it is "
+        "not set, `make run` listens on `localhost` only, port 8000.",
         default=None,
     )
     workers: int | None = setting(
         "WEB_CONCURRENCY",
         whole_number("workers", 1, MOST_WORKERS),
-        "How many workers gunicorn starts. Each follows the topic by itself. Without it, one.",
+        "How many workers gunicorn starts. Each worker follows the topic on its own. If it is "
+        "not set: one worker.",
         default=None,
     )
 

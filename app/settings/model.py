@@ -19,8 +19,9 @@ class ModelSettings:
     uri_prefixes: tuple[str, ...] = setting(
         "MODEL_URI_PREFIXES",
         Words(),
-        "What the URIs of models begin with, compared up to a `/`. Without it models come "
-        "within messages only.",
+        "The addresses below which the URIs of models must be: a URI must be equal to a "
+        "prefix, or continue it after a `/`. If it is not set, models can only come inside "
+        "messages.",
         default=(),
     )
     max_bytes: int = setting(
@@ -38,35 +39,36 @@ class ModelSettings:
     load_seconds: int = setting(
         "MODEL_LOAD_SECONDS",
         whole_number("seconds", 1, LONGEST_SECONDS),
-        "How long a model's first load and run may take. More than 60 is more than `/healthz` "
-        "waits for.",
+        "How long a model's first load and run may take. With more than 60, `/healthz` may "
+        "answer 503 during a slow load.",
         default=60,
     )
     cache_dir: Path | None = setting(
         "MODEL_CACHE_DIR",
         FilePath(),
-        "The folder that keeps models. Without it, `kafka-state` in the user's cache folder. "
-        "A folder that cannot be written to ends the start.",
+        "The folder that keeps models. If it is not set: `kafka-state` in the user's cache "
+        "folder. If the folder cannot be written to, the service does not start.",
         default=None,
     )
     cache_bytes: int = setting(
         "MODEL_CACHE_BYTES",
         size(0, MOST_BYTES),
-        "How much that folder may hold. The models that were not used for longest go first.",
+        "The size limit of that folder. The models that have not been used for the longest "
+        "time are removed first.",
         default=4096 * MEBIBYTE,
     )
     keep_versions: int = setting(
         "MODEL_KEEP_VERSIONS",
         whole_number("versions", 0, 100),
-        "How many versions that were served before stay loaded and can be asked by name. Each "
-        "takes the memory of its model, in every worker.",
+        "How many earlier versions stay loaded and still answer requests that name them. Each "
+        "takes the memory of its model in every worker.",
         default=1,
     )
     threads: int | None = setting(
         "MODEL_THREADS",
         whole_number("threads", 1, 1024),
-        "How many threads compute a request. Without it the machine's cores are divided by "
-        "all threads of gunicorn, and at least one is left.",
+        "How many threads compute one request. If it is not set: the machine's cores divided "
+        "by the threads of all gunicorn workers, but at least one.",
         default=None,
     )
     max_request_bytes: int = setting(
@@ -78,14 +80,14 @@ class ModelSettings:
     max_held_bytes: int = setting(
         "MODEL_MAX_HELD_BYTES",
         size(1, MOST_BYTES),
-        "How much memory all inference requests of a worker may hold at once, with what is "
-        "made of them and answered.",
+        "How much memory all inference requests of a worker together may hold at once, "
+        "including their parsed inputs and their answers.",
         default=256 * MEBIBYTE,
     )
     infer_seconds: int = setting(
         "MODEL_INFER_SECONDS",
         whole_number("seconds", 1, LONGEST_SECONDS),
-        "How long a model may compute for a request, its wait for a core included.",
+        "How long a request may wait for a core and compute, in total.",
         default=30,
     )
 

@@ -49,7 +49,7 @@ class SecuritySettings:
     protocol: str = setting(
         "KAFKA_SECURITY_PROTOCOL",
         OneOf("PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"),
-        "How the brokers are talked to.",
+        "How the service connects to the brokers.",
         default="PLAINTEXT",
     )
     sasl_mechanism: str | None = setting(
@@ -68,7 +68,7 @@ class SecuritySettings:
     sasl_password: str | None = setting(
         "KAFKA_SASL_PASSWORD",
         text(longest=LONGEST_SECRET),
-        "The user's password.",
+        "The password of `KAFKA_SASL_USERNAME`.",
         default=None,
         is_secret=True,
     )
@@ -81,7 +81,7 @@ class SecuritySettings:
     sasl_kerberos_service_name: str = setting(
         "KAFKA_SASL_KERBEROS_SERVICE_NAME",
         text(longest=LONGEST_SECRET),
-        "The first part of the brokers' principal, for `GSSAPI`.",
+        "The service name in the brokers' Kerberos principal (its first part), for `GSSAPI`.",
         default="kafka",
     )
     oauth_token_url: str | None = setting(
@@ -99,7 +99,7 @@ class SecuritySettings:
     oauth_client_secret: str | None = setting(
         "KAFKA_OAUTH_CLIENT_SECRET",
         text(longest=LONGEST_SECRET),
-        "The client's secret there.",
+        "The client's secret at that endpoint.",
         default=None,
         is_secret=True,
     )
@@ -118,22 +118,21 @@ class SecuritySettings:
     oauth_extensions: tuple[tuple[str, str], ...] = setting(
         "KAFKA_OAUTH_EXTENSIONS",
         Pairs(),
-        "What the cluster wants beside the token (SASL extensions, KIP-342), such as "
-        "`logicalCluster=lkc-1,identityPoolId=pool-2`.",
+        "What the cluster requires in addition to the token (SASL extensions, KIP-342), such "
+        "as `logicalCluster=lkc-1,identityPoolId=pool-2`.",
         default=(),
     )
     oauth_token_provider: str | None = setting(
         "KAFKA_OAUTH_TOKEN_PROVIDER",
         fields.String(validate=_token_provider, metadata={ACCEPTED: PROVIDER_ACCEPTED}),
-        "What gives tokens in place of an endpoint: Amazon MSK's signer, or a callable of "
-        "one's own.",
+        "What provides tokens in place of an endpoint: Amazon MSK's signer, or your own callable.",
         default=None,
     )
     ssl_cafile: str | None = setting(
         "KAFKA_SSL_CAFILE",
         readable_file(),
-        "PEM file of the authorities that brokers' certificates may come from. Without it, "
-        "the system's.",
+        "PEM file of the authorities that may have signed the brokers' certificates. If it is "
+        "not set, the system's authorities are trusted.",
         default=None,
     )
     ssl_certfile: str | None = setting(
@@ -145,7 +144,8 @@ class SecuritySettings:
     ssl_keyfile: str | None = setting(
         "KAFKA_SSL_KEYFILE",
         readable_file(),
-        "PEM file of its key. Without it the key is in the certificate's file.",
+        "PEM file of the key of `KAFKA_SSL_CERTFILE`. If it is not set, the key must be in "
+        "the certificate's file.",
         default=None,
     )
     ssl_key_password: str | None = setting(
@@ -164,7 +164,7 @@ class SecuritySettings:
     ssl_check_hostname: bool = setting(
         "KAFKA_SSL_CHECK_HOSTNAME",
         boolean(),
-        "Whether a broker's certificate must be for its host.",
+        "Whether the host name in a broker's certificate must match the broker's address.",
         default=True,
     )
 

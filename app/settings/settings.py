@@ -85,28 +85,28 @@ class Settings:
     bootstrap_servers: str = setting(
         "KAFKA_BOOTSTRAP_SERVERS",
         Servers(),
-        "The brokers to begin with. The cluster names the others.",
+        "The brokers to contact first. The cluster names the others.",
         default="localhost:9092",
     )
     group_prefix: str = setting(
         "KAFKA_CONSUMER_GROUP_PREFIX",
         text(longest=200),
-        "Each instance is a group `<prefix>-<random>`, which Kafka's tools show with its lag. "
-        "A clean stop deletes it. After any other stop Kafka removes it, after a week by "
-        "default (`offsets.retention.minutes`).",
+        "Each worker has a consumer group `<prefix>-<random>`, which Kafka's tools show with "
+        "its lag. At a clean stop the service deletes the group. After any other stop Kafka "
+        "deletes it, by default after a week (`offsets.retention.minutes`).",
         default="group",
     )
     topic_auto_create: bool = setting(
         "KAFKA_TOPIC_AUTO_CREATE",
         boolean(),
-        "Whether a missing topic is created, with one partition and the brokers' replication. "
-        "Otherwise the service waits for it.",
+        "Whether the service creates a missing topic, with one partition and the brokers' "
+        "default replication. If not, the service waits for the topic.",
         default=True,
     )
     metadata_max_age_ms: int = setting(
         "KAFKA_METADATA_MAX_AGE_MS",
         milliseconds(least=100),
-        "How soon new partitions are noticed.",
+        "After how long at most new partitions are noticed.",
         default=30_000,
     )
     client_id: str = setting(
@@ -118,9 +118,9 @@ class Settings:
     client_rack: str | None = setting(
         "KAFKA_CLIENT_RACK",
         text(longest=200),
-        "Where this instance is, in the words of the brokers' `broker.rack`. Where the "
-        "brokers have a rack-aware `replica.selector.class`, new messages are fetched from a "
-        "replica there (KIP-392).",
+        "The rack of this instance, as named in the brokers' `broker.rack`. If the brokers "
+        "have a rack-aware `replica.selector.class`, new messages are fetched from a replica "
+        "in the same rack (KIP-392).",
         default=None,
     )
     request_timeout_ms: int = setting(
@@ -133,8 +133,9 @@ class Settings:
     conflate_ms: int = setting(
         "KAFKA_CONFLATE_MS",
         milliseconds(most=10_000),
-        "How long the reader pauses while more than fifty messages a second come. Of those "
-        "that come meanwhile only the last valid one counts. With 0 it never pauses.",
+        "How long the reader pauses after each read while more than fifty messages a second "
+        "come. Of the messages that come during a pause only the last valid one counts. With "
+        "0 the reader never pauses.",
         default=50,
     )
     isolation_level: str = setting(
@@ -147,29 +148,29 @@ class Settings:
         "KAFKA_CLIENT_OPTIONS",
         JsonObject(),
         "Options of the Kafka client that have no setting here, such as "
-        '`{"receive_buffer_bytes": 262144}`. The error of a wrong one lists those that are '
-        "accepted.",
+        '`{"receive_buffer_bytes": 262144}`. If an option is not accepted, the error lists '
+        "those that are.",
         default="{}",
         is_secret=True,
     )
     initial: str = setting(
         "STATE_INITIAL",
         Json(),
-        "What is served while the topic is known to hold no valid message.",
+        "What is served if the topic has been read and holds no valid message.",
         default="0",
     )
     loader: str = setting(
         "STATE_LOADER",
         fields.String(validate=_loader, metadata={ACCEPTED: LOADER_ACCEPTED}),
-        "What makes of a message what is served: see [loaders](loaders.md).",
+        "What turns a message into what is served: see [loaders](loaders.md).",
         default="json",
     )
     cache_dir: Path | None = setting(
         "STATE_CACHE_DIR",
         FilePath(),
         "The folder that keeps the state for [a start without a "
-        "broker](operations.md#a-start-without-a-broker). A folder that cannot be written to "
-        "ends the start.",
+        "broker](operations.md#a-start-without-a-broker). If the folder cannot be written to, "
+        "the service does not start.",
         default=None,
     )
     history: int = setting(
@@ -181,7 +182,8 @@ class Settings:
     max_stale_seconds: int | None = setting(
         "STATE_MAX_STALE_SECONDS",
         whole_number("seconds", 1, LONGEST_STALE_SECONDS),
-        "How stale the state may be before `/readyz` answers 503. Without it staleness never does.",
+        "How long the state may be stale before `/readyz` answers 503. If it is not set, "
+        "`/readyz` ignores staleness.",
         default=None,
     )
     max_waiting: int | None = setting(
@@ -191,8 +193,8 @@ class Settings:
             error_messages={"invalid": WAITING_ACCEPTED},
             metadata={ACCEPTED: WAITING_ACCEPTED},
         ),
-        "How many streams and waiting reads a worker holds at once. Without it, half of its "
-        "threads: 500.",
+        "How many streams and waiting reads a worker may have at once. If it is not set: half "
+        "of the worker's threads, which is 500 by default.",
         default=None,
     )
     log_level: str = setting(
@@ -204,20 +206,21 @@ class Settings:
     log_format: str = setting(
         "LOG_FORMAT",
         OneOf("text", "json"),
-        "How a line is written. `json` is an object a line.",
+        "The format of log lines. With `json` each line is a JSON object.",
         default="text",
     )
     api_token: str | None = setting(
         "API_TOKEN",
         matching(TOKEN, TOKEN_ACCEPTED),
-        "The token that every request has to send, but for the probes and the page itself.",
+        "The token that every request has to send, except requests for the probes and the pages.",
         default=None,
         is_secret=True,
     )
     api_token_file: str | None = setting(
         "API_TOKEN_FILE",
         readable_file(),
-        "The file that holds it. It may hold several, a line each. Every one of them is accepted.",
+        "The file that holds the token. It may hold several tokens, one per line. Each of "
+        "them is accepted.",
         default=None,
     )
     security: SecuritySettings = dataclasses.field(default_factory=SecuritySettings)

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
+import re
 import time
 
 import pytest
 import requests
 
-from tests.support.processes import ROOT, following
+from tests.support.docs import section
+from tests.support.processes import ROOT, following, kafka_state, running_on
 from tests.support.waiting import eventually
 
 NOW = int(time.time() * 1000)
-# the README's example, and one that does what its message says
-THRESHOLD = """
-from app.loaders.protocol import InvalidMessage
-
-def load(message):
-    try:
-        threshold = float(message.state["threshold"])
-    except (KeyError, TypeError, ValueError) as error:
-        raise InvalidMessage("threshold", "accepted is a number") from error
-    if not 0 <= threshold <= 1:
-        raise InvalidMessage("range", f"{threshold} is not within 0 and 1")
-    return threshold
-"""
+# what the docs show
+THRESHOLD, THRESHOLD_API = (
+    re.findall(r"```python\n(.*?)```", section("loaders", title), re.DOTALL)[0]
+    for title in ("A loader in ten lines", "Your own views")
+)
+# does what its message says
 OBEDIENT = """
 import os, time
 from app.loaders.protocol import InvalidMessage, RetryableError
@@ -113,6 +108,17 @@ def test_serves_what_a_loader_returns(topic, serving):
         eventually(lambda: status(program)["invalid_messages"] == {"range": 1})
         topic.send_state({"threshold": 1})
         program.comes_to(1)
+
+
+def test_a_view_of_ones_own_reads_what_is_served(topic, tmp_path):
+    (tmp_path / "threshold.py").write_text(THRESHOLD)
+    (tmp_path / "threshold_api.py").write_text(THRESHOLD_API)
+    topic.send_state({"threshold": "0.5"})
+    command = [*kafka_state(), "serve", "threshold_api:app"]
+    output = tmp_path / "output"
+    with running_on(topic, command, output, cwd=tmp_path, STATE_LOADER="threshold.load") as program:
+        program.comes_to(0.5)
+        assert program.get("/threshold").json() == {"threshold": 0.5, "offset": 0}
 
 
 def test_shows_what_an_object_has_to_show(topic, serving):
