@@ -37,18 +37,18 @@ def configure(settings: Settings) -> None:
     handler.setFormatter(formatter(settings))
     logging.basicConfig(level=settings.log_level, handlers=[handler])
     # below ERROR the client logs every request and what is in it
-    _throttle_client("kafka", "The Kafka client", logging.ERROR)
-    _throttle_client("opentelemetry", "OpenTelemetry", logging.WARNING)
+    _throttle_client("kafka", ClientLog("The Kafka client"), logging.ERROR)
+    _throttle_client("opentelemetry", ClientLog("OpenTelemetry", log.warning), logging.WARNING)
     logging.getLogger("opentelemetry.util.re").addFilter(_hide_header)
     for package in TELL_SECRETS:
         logging.getLogger(package).setLevel(logging.INFO)
 
 
-def _throttle_client(name: str, title: str, level: int) -> None:
+def _throttle_client(name: str, handler: ClientLog, level: int) -> None:
     client_log = logging.getLogger(name)
     client_log.setLevel(level)
     client_log.propagate = False
-    client_log.handlers = [ClientLog(title)]
+    client_log.handlers = [handler]
 
 
 def _hide_header(record: logging.LogRecord) -> bool:
@@ -125,10 +125,15 @@ class ClientLog(logging.Handler):
     A handler, because a logger's filters do not see what its children log.
     """
 
-    def __init__(self, title: str, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        title: str,
+        log_line: Callable[..., None] = log.info,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         super().__init__()
         self._title = title
-        self._log = Throttle(log.info, limit=2, period=60.0, clock=clock)
+        self._log = Throttle(log_line, limit=2, period=60.0, clock=clock)
 
     def emit(self, record: logging.LogRecord) -> None:
         self._log("%s says: %s", self._title, shorten(record.getMessage(), CLIENT_CHARACTERS))

@@ -156,7 +156,7 @@ def _values(attributes: Any) -> dict[str, Any]:
 
 
 def _value(attribute: KeyValue) -> Any:
-    return getattr(attribute.value, attribute.value.WhichOneof("value"))
+    return getattr(attribute.value, str(attribute.value.WhichOneof("value")))
 
 
 @contextlib.contextmanager

@@ -9,9 +9,13 @@ import time
 
 import pytest
 
+from tests.support.crashes import Brokers
+from tests.support.processes import following, producer
+from tests.support.topics import Topic
 from tests.support.waiting import eventually
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
+OTHER_TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 HEADERS = [("traceparent", f"00-{TRACE}-{PARENT}-01"), ("tracestate", "shop=a1,other=b2")]
 
 # refuses 1, cannot load 2 the first two times, and takes all others
@@ -124,7 +128,7 @@ def test_messages_that_are_skipped_have_no_span(topic, serving_traced, collector
         program.comes_to(1999)
         metrics = program.get("/metrics").text
         ended(program)
-    updates = float(re.search(r"^kafka_state_updates_total (\S+)", metrics, re.M)[1])
+    updates = float(re.search(r"^kafka_state_updates_total (\S+)", metrics, re.MULTILINE)[1])
     # one of the updates is the initial state, which no message has brought
     assert len(collector.of_messages) == updates - 1 < 1999
 
@@ -165,6 +169,49 @@ def test_the_span_of_a_message_that_is_loaded_later_covers_all_tries(
     assert span.parent_id == PARENT
     # the least that two pauses take
     assert span.seconds > 0.1
+
+
+def test_the_command_that_sends_a_message_passes_on_the_trace_that_it_runs_in(
+    topic, serving_traced, collector
+):
+    given = {"TRACEPARENT": HEADERS[0][1], "TRACESTATE": HEADERS[1][1]}
+    with serving_traced() as program:
+        program.comes_to(0)
+        assert producer("--state", "7", **topic.environ, **given).returncode == 0
+        program.comes_to(7)
+        again = {"TRACEPARENT": f"00-{OTHER_TRACE}-{PARENT}-01"}
+        sent = producer("--again", place_of(program), **topic.environ, **again)
+        assert sent.returncode == 0, sent.stderr
+        eventually(lambda: len(collector.of_messages) == 2)
+    assert [span.trace_id for span in collector.of_messages] == [TRACE, OTHER_TRACE]
+    assert {span.parent_id for span in collector.of_messages} == {PARENT}
+    assert collector.of_messages[0].trace_state == "shop=a1,other=b2"
+
+
+def place_of(program) -> str:
+    """Partition and offset of the state."""
+    headers = program.get().headers
+    return f"{headers['X-State-Partition']}:{headers['X-State-Offset']}"
+
+
+def test_a_state_from_the_disk_has_a_span_without_a_parent(
+    topic, bootstrap_servers, collector, tmp_path
+):
+    brokers = Brokers(bootstrap_servers)
+    asked = Topic(topic.name, brokers.address)
+    settings = {**collector.environ, "STATE_CACHE_DIR": str(tmp_path / "kept")}
+    serve = functools.partial(following, asked, tmp_path / "output", **settings)
+    topic.send_state("kept", headers=HEADERS)
+    with serve() as program:
+        program.comes_to("kept")
+        ended(program)
+    brokers.go()
+    with serve() as program:
+        program.comes_to("kept")
+        ended(program)
+    followed, restored = collector.of_messages
+    assert followed.parent_id == PARENT
+    assert restored.parent_id == ""
 
 
 @pytest.mark.parametrize("options", [[], ["--preload"]], ids=["", "preloaded"])

@@ -73,11 +73,11 @@ def test_where_the_extra_is_missing_one_line_says_so(serving_traced, folder, opt
             "No traces: OTEL_EXPORTER_OTLP_PROTOCOL is 'grpc': accepted is 'http/protobuf'",
         ),
         (
-            {"OTEL_EXPORTER_OTLP_TIMEOUT": "soon"},
+            {"OTEL_BSP_MAX_QUEUE_SIZE": "-1"},
             "No traces, for the variables OTEL_* make no sense to the SDK: ValueError(",
         ),
     ],
-    ids=["exporter", "protocol", "time-out"],
+    ids=["exporter", "protocol", "queue"],
 )
 def test_variables_that_make_no_sense_are_told_of_and_end_nothing(serving_traced, given, told):
     with serving_traced(**given) as program:
