@@ -37,7 +37,8 @@ class Message(MessageSpan):
         self._topic = topic
         self._partition = partition
         self._offset = offset
-        self._headers = headers
+        # parsed at once: they may be large, and the state's span is kept
+        self._parent = parent_of(_trace_headers(headers))
         self._received_ns = time.time_ns()
         self._failed_loads = 0
         self._last_failure = ""
@@ -50,7 +51,7 @@ class Message(MessageSpan):
     def refused(self, reason: str) -> None:
         """End it where somebody traces the message: of others, a log may hold a hundred thousand,
         which a start goes through."""
-        if not has_parent(parent_of(_trace_headers(self._headers))):
+        if not has_parent(self._parent):
             return
         span = self._begin()
         span.set_attribute("error.type", reason)
@@ -75,7 +76,7 @@ class Message(MessageSpan):
             attributes["kafka_state.last_failure"] = self._last_failure
         return self._tracer.start_span(
             f"process {self._topic}",
-            parent_of(_trace_headers(self._headers)),
+            self._parent,
             SpanKind.CONSUMER,
             attributes,
             start_time=self._received_ns,
