@@ -31,8 +31,10 @@ def create_app(settings: Settings | None = None, *, starts_consumer: bool = True
     from app.assembly import build_service
     from app.service import KEY
     from app.settings import Settings, unknown_names
+    from app.tracing import why_untraced
     from app.web import auth, description, errors, views
     from app.web.repeated_reads import RepeatedReads
+    from app.web.routes import route_finder
 
     settings = settings or Settings.from_environ(os.environ)
     logs.configure(settings)
@@ -52,10 +54,15 @@ def create_app(settings: Settings | None = None, *, starts_consumer: bool = True
     errors.register(app)
     auth.register(app, settings.api_tokens)
     app.wsgi_app = RepeatedReads(app.wsgi_app, service)  # type: ignore[method-assign]
+    app.wsgi_app = service.tracing.requests_to(  # type: ignore[assignment,method-assign]
+        app.wsgi_app, route_finder(app), views.PROBES
+    )
 
     if starts_consumer:
         for line in unknown_names(os.environ):
             log.warning(line)
+        if untraced := why_untraced(os.environ):
+            log.warning(untraced)
         service.start()
     atexit.register(service.stop)
     return app

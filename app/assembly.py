@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 from app.following.consumer import Consumer
 from app.following.history import History
 from app.following.state_file import find_state_file
@@ -10,6 +12,7 @@ from app.service import Service
 from app.settings import Settings
 from app.state import State
 from app.topic_log import check_settings
+from app.tracing import find_tracing
 from app.web.limits import WaitingRequests
 from app.web.metrics import Metrics
 from app.web.stream import StatusEvents
@@ -34,7 +37,10 @@ def build_service(settings: Settings) -> Service:
 
         model = build_model_service(settings.model, loader, metrics)
         reports.append(model.record)
-    consumer = Consumer(settings, state, history, reports, loader, find_state_file(settings))
+    tracing = find_tracing(os.environ)
+    consumer = Consumer(
+        settings, state, history, reports, loader, find_state_file(settings), tracing
+    )
     return Service(
         settings=settings,
         state=state,
@@ -44,4 +50,5 @@ def build_service(settings: Settings) -> Service:
         waiting=WaitingRequests(state, settings.max_waiting),
         status_events=StatusEvents(lambda: consumer.status),
         model=model,
+        tracing=tracing,
     )

@@ -17,6 +17,8 @@ log = logging.getLogger(__name__)
 TEXT = "[%(asctime)s] [%(process)d] [%(levelname)s] %(message)s"
 TEXT_DATE = "%Y-%m-%d %H:%M:%S %z"
 SHORT_CHARACTERS = 100
+# of a line of a client library, which may hold what somebody else has sent
+CLIENT_CHARACTERS = 500
 JSON_FIELDS = ["timestamp", "levelname", "process", "name", "message"]
 # a terminal would obey them; as JSON writes them
 CONTROLS = {code: f"\\u{code:04x}" for code in (*range(0x20), *range(0x7F, 0xA0))}
@@ -34,19 +36,32 @@ def configure(settings: Settings) -> None:
     handler = logging.StreamHandler()
     handler.setFormatter(formatter(settings))
     logging.basicConfig(level=settings.log_level, handlers=[handler])
-    client_log = logging.getLogger("kafka")
     # below ERROR the client logs every request and what is in it
-    client_log.setLevel(logging.ERROR)
-    client_log.propagate = False
-    client_log.handlers = [ClientLog()]
+    _throttle_client("kafka", ClientLog("The Kafka client"), logging.ERROR)
+    _throttle_client("opentelemetry", ClientLog("OpenTelemetry", log.warning), logging.WARNING)
+    logging.getLogger("opentelemetry.util.re").addFilter(_hide_header)
     for package in TELL_SECRETS:
         logging.getLogger(package).setLevel(logging.INFO)
 
 
-def flush_client_log() -> None:
-    """Log a line of the Kafka client that was held back, once its rate limit allows."""
-    for handler in logging.getLogger("kafka").handlers:
-        handler.flush()
+def _throttle_client(name: str, handler: ClientLog, level: int) -> None:
+    client_log = logging.getLogger(name)
+    client_log.setLevel(level)
+    client_log.propagate = False
+    client_log.handlers = [handler]
+
+
+def _hide_header(record: logging.LogRecord) -> bool:
+    """Of OTEL_EXPORTER_OTLP_HEADERS, in which there are secrets, one is logged that makes no sense."""
+    record.args = ("(hidden)",)
+    return True
+
+
+def flush_client_logs() -> None:
+    """Log lines of client libraries that were held back, once the rate limit allows."""
+    for name in ("kafka", "opentelemetry"):
+        for handler in logging.getLogger(name).handlers:
+            handler.flush()
 
 
 def formatter(settings: Settings) -> logging.Formatter:
@@ -105,17 +120,23 @@ def _has_settings(record: logging.LogRecord) -> bool:
 
 
 class ClientLog(logging.Handler):
-    """Lets a few lines a minute of the Kafka client into the log, without their tracebacks.
+    """Lets a few lines a minute of a client library into the log, without their tracebacks.
 
     A handler, because a logger's filters do not see what its children log.
     """
 
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        title: str,
+        log_line: Callable[..., None] = log.info,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         super().__init__()
-        self._log = Throttle(log.info, limit=2, period=60.0, clock=clock)
+        self._title = title
+        self._log = Throttle(log_line, limit=2, period=60.0, clock=clock)
 
     def emit(self, record: logging.LogRecord) -> None:
-        self._log("The Kafka client says: %s", record.getMessage())
+        self._log("%s says: %s", self._title, shorten(record.getMessage(), CLIENT_CHARACTERS))
 
     def flush(self) -> None:
         assert self.lock

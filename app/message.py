@@ -11,6 +11,7 @@ from marshmallow import EXCLUDE, Schema, ValidationError, fields
 from app.message_errors import InvalidMessage
 from app.state import RecordId
 from app.strict_json import parse_json
+from app.tracing import NO_SPAN, MessageSpan
 
 
 class Stopping(BaseException):
@@ -32,6 +33,7 @@ class StateMessage:
         value: the bytes that it was parsed from; None unless the state is kept on the disk.
         checkpoint: to be called now and then by a loader that takes longer than a few seconds: it
             shows that the thread is alive, and raises Stopping when it is to end.
+        span: of its way to being served.
     """
 
     state: Any
@@ -43,6 +45,7 @@ class StateMessage:
     topic_id: str | None = None
     value: bytes | None = field(default=None, repr=False)
     checkpoint: Callable[[], None] = no_checkpoint
+    span: MessageSpan = field(default=NO_SPAN, compare=False, repr=False)
 
     @property
     def record_id(self) -> RecordId:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from flask import Flask, current_app
 
 from app.serving import Server
+from app.tracing import UNTRACED, Tracing
 
 if TYPE_CHECKING:
     from app.following.consumer import Consumer
@@ -38,10 +39,12 @@ class Service:
     waiting: WaitingRequests
     status_events: StatusEvents
     model: ModelService | None = None
+    tracing: Tracing = UNTRACED
 
     def start(self, server: Server | None = None) -> None:
         """Begin to follow, in the process that serves."""
         server = server or Server()
+        self.tracing.start()
         self.metrics.begin_process()
         self.waiting.serve_with(server)
         if self.model:
@@ -54,10 +57,11 @@ class Service:
         self.state.close()
 
     def stop(self) -> None:
-        """End the threads, and wait for the consumer's for a moment."""
+        """End the threads, and wait for a moment for the consumer's, and for what sends traces."""
         if self.model:
             self.model.runs.stop()
         self.consumer.stop()
+        self.tracing.stop()
 
 
 def service_of(app: Flask) -> Service:

@@ -9,6 +9,8 @@ from datetime import datetime, timezone
 from functools import cached_property
 from typing import Any
 
+from app.tracing import NO_SPAN, MessageSpan
+
 # of a message: topic id, partition, offset, timestamp
 RecordId = tuple[str | None, int | None, int | None, int | None]
 
@@ -23,6 +25,7 @@ class Snapshot:
             None for the initial value, which comes from no message.
         topic_id: of the topic it was in; None where the brokers know none.
         served: what the loader made of the message; None for the initial value.
+        span: of the message's way to being served.
     """
 
     json: str
@@ -31,6 +34,7 @@ class Snapshot:
     offset: int | None = None
     topic_id: str | None = None
     served: Any = field(default=None, compare=False, repr=False)
+    span: MessageSpan = field(default=NO_SPAN, compare=False, repr=False)
 
     @property
     def record_id(self) -> RecordId:

@@ -42,6 +42,8 @@ CALLERS_OWN = (
     "LOG_",
     "GUNICORN_",
     "WEB_CONCURRENCY",
+    "OTEL_",
+    "TRACEPARENT",
     "MAKE",
     "MFLAGS",
 )

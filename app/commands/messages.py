@@ -8,7 +8,7 @@ import json
 import random
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -107,6 +107,20 @@ def summary(value: bytes | None) -> str:
     if len(text) > SHOWN_CHARACTERS:
         return f"{text[:SHOWN_CHARACTERS]}… ({len(value or b'')} bytes)"
     return text
+
+
+def in_trace_of(environ: Mapping[str, str], messages: Iterable[Outgoing]) -> Iterator[Outgoing]:
+    """Have the messages belong to the trace that started this command, if one did.
+
+    https://opentelemetry.io/docs/specs/otel/context/env-carriers/
+    """
+    headers = [
+        (name, environ[name.upper()].encode(errors="replace"))
+        for name in ("traceparent", "tracestate")
+        if environ.get(name.upper())
+    ]
+    for message in messages:
+        yield message._replace(headers=[*message.headers, *headers])
 
 
 def paced(messages: Iterable[Outgoing], rate: float | None) -> Iterator[Outgoing]:

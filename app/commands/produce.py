@@ -15,7 +15,15 @@ import click
 from marshmallow import ValidationError
 
 from app.commands.client import ServiceClient
-from app.commands.messages import Lines, earlier_message, model_state, paced, state_message, summary
+from app.commands.messages import (
+    Lines,
+    earlier_message,
+    in_trace_of,
+    model_state,
+    paced,
+    state_message,
+    summary,
+)
 from app.commands.waiting import require_following, wait_until_served
 from app.settings import Settings, SettingsError
 from app.strict_json import parse_json
@@ -144,7 +152,8 @@ def produce(
         delivery = Delivery(settings)
     except (KafkaError, OSError) as error:
         raise click.ClickException(explain(error, settings)) from error
-    trouble = _send(delivery, paced(messages, rate), total, settings.topic, lines)
+    messages = paced(in_trace_of(os.environ, messages), rate)
+    trouble = _send(delivery, messages, total, settings.topic, lines)
     if trouble:
         not_waited = f"; {service.url} is not asked whether it serves them" if service else ""
         raise click.ClickException(f"{trouble}{not_waited}")

@@ -25,7 +25,8 @@ from app.message import Stopping
 from app.settings import Settings
 from app.settings.files import Stamp
 from app.state import State
-from app.topic_log import CLIENT, Refused, wait_after_refusal
+from app.topic_log import CLIENT, Record, Refused, wait_after_refusal
+from app.tracing import UNTRACED, MessageSpan, Tracing
 
 log = logging.getLogger(__name__)
 
@@ -52,6 +53,7 @@ class Consumer:
         reports: Sequence[Callable[[Status], None]] = (),
         loader: Loader = load_json,
         state_file: StateFile | None = None,
+        tracing: Tracing = UNTRACED,
     ) -> None:
         """
         Args:
@@ -76,12 +78,17 @@ class Consumer:
             settings, status, state, reports, self._event_log, self._after_failure
         )
         self._cache = StateCache(state_file) if state_file else None
+
+        def begin_span(record: Record) -> MessageSpan:
+            return tracing.message(settings.topic, record.partition, record.offset, record.headers)
+
         validation = Validation(
             loader,
             self._event_log,
             history,
             self._checkpoint,
             keeps_values=self._cache is not None,
+            begin_span=begin_span,
         )
         publisher = Publisher(
             state,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from app.logs import Throttle, flush_client_log, shorten
+from app.logs import Throttle, flush_client_logs, shorten
 from app.state import Snapshot
 
 log = logging.getLogger(__name__)
@@ -129,7 +129,7 @@ class EventLog:
             self._partition_recovery,
         ):
             throttle.flush()
-        flush_client_log()
+        flush_client_logs()
 
 
 def _position(partition: int | None, offset: int | None) -> dict[str, int | None]:

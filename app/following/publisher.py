@@ -133,6 +133,7 @@ class Publisher:
     def _note(self, newest: Snapshot, **changes: Any) -> None:
         self._reporter.update(updates=self._reporter.status.updates + 1, snapshot=newest, **changes)
         self._history.note_served(newest)
+        newest.span.served(newest.version, newest.served)
 
     def _keep(self, newest: Snapshot) -> None:
         message, self._last_loaded = self._last_loaded, None

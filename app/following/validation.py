@@ -16,6 +16,14 @@ from app.message import StateMessage, parse_message
 from app.message_errors import InvalidMessage, RetryableError
 from app.state import Snapshot
 from app.topic_log import Record
+from app.tracing import NO_SPAN, MessageSpan
+
+# of a record that was received now
+BeginSpan = Callable[[Record], MessageSpan]
+
+
+def no_span(record: Record) -> MessageSpan:
+    return NO_SPAN
 
 
 class Validation:
@@ -32,6 +40,7 @@ class Validation:
         history: History,
         checkpoint: Callable[[], None],
         keeps_values: bool = False,
+        begin_span: BeginSpan = no_span,
     ) -> None:
         """
         Args:
@@ -42,6 +51,7 @@ class Validation:
         self._event_log = event_log
         self._checkpoint = checkpoint
         self._keeps_values = keeps_values
+        self._begin_span = begin_span
         self._invalid_messages: Counter[str] = Counter()
         self._last_invalid: RefusedMessage | None = None
         self._failed_loads: Counter[str] = Counter()
@@ -49,6 +59,7 @@ class Validation:
 
     def validate(self, record: Record) -> StateMessage | None:
         """Parse `record`; None if it is not valid."""
+        span = self._begin_span(record)
         try:
             return StateMessage(
                 **parse_message(record.value),
@@ -58,8 +69,10 @@ class Validation:
                 topic_id=self.topic_id,
                 value=record.value if self._keeps_values else None,
                 checkpoint=self._checkpoint,
+                span=span,
             )
         except InvalidMessage as error:
+            span.refused(error.reason)
             self.refuse(record.partition, record.offset, error)
             return None
 
@@ -87,10 +100,12 @@ class Validation:
             yield
         except InvalidMessage as error:
             self._failed_loads[error.reason] += 1
+            message.span.refused(error.reason)
             self.refuse(message.partition, message.offset, error)
             raise
         except RetryableError as error:
             self._failed_loads[error.reason] += 1
+            message.span.put_off(error.reason)
             self._event_log.pending(message.partition, message.offset, error.reason, str(error))
             raise
 

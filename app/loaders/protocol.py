@@ -49,6 +49,7 @@ def load(loader: Loader, message: StateMessage) -> Snapshot:
         message.offset,
         message.topic_id,
         served,
+        message.span,
     )
 
 

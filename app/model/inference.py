@@ -6,6 +6,7 @@ import io
 import re
 import socket
 import time
+import weakref
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -16,6 +17,7 @@ from app.model.budget import Holding
 from app.model.datatypes import Array, BadRequest, size_of
 from app.model.model import Model
 from app.model.tensors import JSON_SIZE_HEADER, InferRequest, read_request, write_response
+from app.tracing import SERVED
 from app.web.auth import HEADERS, NOT_STORED, has_token
 from app.web.metrics import BEGAN
 
@@ -133,6 +135,7 @@ def infer(service: Service, environ: WSGIEnvironment, name: str, version: str | 
         ClientLeft: nobody waits for it.
     """
     model = asked_model(service, name, version)
+    environ[SERVED] = weakref.ref(model)  # which is freed although a client reads slowly
     assert service.model
     holding = Holding(service.model.budget)
     try:

@@ -24,6 +24,7 @@ from app.server.worker import Worker, served_by
 from app.service import service_of
 from app.serving import Server, do_nothing
 from app.settings import Settings, SettingsError, unknown_names
+from app.tracing import why_untraced
 from app.web import metrics_files
 
 # a new worker accepts connections once it knows the state, so that no request is answered 503 at a
@@ -85,6 +86,8 @@ def on_starting(server: Any) -> None:
         )
     for line in unknown_names(os.environ):
         server.log.warning(line)
+    if untraced := why_untraced(os.environ):
+        server.log.warning(untraced)
     folder = Path(os.environ[metrics_files.FOLDER])
     metrics_files.make(folder)
     if os.geteuid() == 0:

@@ -27,6 +27,7 @@ class Record:
     offset: int
     timestamp: int
     value: bytes | None
+    headers: Sequence[tuple[str, bytes | None]] = ()
 
 
 class Batches:
@@ -164,7 +165,9 @@ class _DecodedBatch(DefaultRecordBatch):  # type: ignore[misc]  # the client has
             # where compaction took some only the record itself could tell its offset
             offset = self.base_offset + (index if self._has_every_offset else 0)
             return _Undecodable(offset, _reason(error))
-        return Record(self._partition, record.offset, record.timestamp, record.value)
+        return Record(
+            self._partition, record.offset, record.timestamp, record.value, record.headers
+        )
 
     def _step_over(self) -> None:
         """Each record begins with its length, a zigzag varint (KIP-98)."""

@@ -79,7 +79,7 @@ def test_passes_few_lines_a_minute_of_the_kafka_client_on_and_none_of_its_traceb
 def test_the_last_line_of_the_kafka_client_is_logged_too_once_there_is_room(caplog, monkeypatch):
     caplog.set_level(logging.INFO)
     time = Time()
-    handler = logs.ClientLog(clock=lambda: time.now)
+    handler = logs.ClientLog("The Kafka client", clock=lambda: time.now)
     monkeypatch.setattr(logging.getLogger("kafka"), "handlers", [handler])
     for number in range(3):
         logging.getLogger("kafka.conn").error("lost connection %d", number)
