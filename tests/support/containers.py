@@ -28,11 +28,12 @@ LIMITS = ["--ulimit=nofile=10000:10000", "--ulimit=nproc=4096:4096"]
 # nothing but what the image itself says is writable
 READ_ONLY = ["--read-only", "--read-only-tmpfs=false", "--cap-drop=all"]
 READ_ONLY += ["--security-opt=no-new-privileges"]
-BUILD_SECONDS, COMMAND_SECONDS, STOP_SECONDS = 240, 60, 10
+BUILD_SECONDS, COMMAND_SECONDS, STOP_SECONDS = 300, 60, 10
 
 
-def build(*extras: str) -> None:
-    """Build the image; the test is skipped where that cannot be."""
+@contextlib.contextmanager
+def built(*extras: str) -> Iterator[None]:
+    """Build the image, which is removed at the end. The test is skipped where it cannot be."""
     for program in ("podman", "runc"):
         if not shutil.which(program):
             pytest.skip(f"{program} is not here: it is in Debian's packages")
@@ -41,9 +42,13 @@ def build(*extras: str) -> None:
     if podman("image", "exists", BASE, check=False).returncode:
         pytest.skip(f"{BASE} is not here: pull it, or make one with dev/base-image")
     arguments = [f"--build-arg=KAFKA_CLIENT={CLIENT}", f"--build-arg=EXTRAS={','.join(extras)}"]
-    # in the format that has a health check
-    options = ["--format=docker", "--isolation=chroot", "--pull=never", f"--tag={IMAGE}"]
-    podman("build", *options, *arguments, str(ROOT), seconds=BUILD_SECONDS)
+    # in the format that has a health check; nothing is left of the first stage
+    options = ["--format=docker", "--isolation=chroot", "--pull=never", "--layers=false"]
+    podman("build", *options, *arguments, f"--tag={IMAGE}", str(ROOT), seconds=BUILD_SECONDS)
+    try:
+        yield
+    finally:
+        podman("image", "rm", IMAGE)
 
 
 def podman(

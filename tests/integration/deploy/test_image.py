@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 import pytest
 import requests
 
-from tests.support.containers import BUILD_SECONDS, STOP_SECONDS, Container, build, container
+from tests.support.containers import BUILD_SECONDS, STOP_SECONDS, Container, built, container
 from tests.support.processes import ROOT, ended, kafka_state
 from tests.support.waiting import eventually
 
@@ -21,8 +22,9 @@ CACHE = "/var/cache/kafka-state"
 
 
 @pytest.fixture(scope="module", autouse=True)
-def image() -> None:
-    build("onnx")
+def image() -> Iterator[None]:
+    with built("onnx"):
+        yield
 
 
 def test_it_serves_and_workers_share_their_metrics(topic):
