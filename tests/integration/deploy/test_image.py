@@ -100,3 +100,9 @@ def test_without_a_place_for_models_it_says_so(topic):
     with container(topic, STATE_LOADER="onnx") as service:
         eventually(lambda: not service.inspect()["State"]["Running"])
         assert "MODEL_CACHE_DIR" in service.logs()
+
+
+def test_without_a_place_for_temporary_files_it_says_so(topic):
+    with container(topic, TMPDIR="/nowhere") as service:
+        eventually(lambda: not service.inspect()["State"]["Running"])
+        assert re.fullmatch("Error: .*TMPDIR.*", service.logs().strip())
