@@ -29,6 +29,8 @@ LIMITS = ["--ulimit=nofile=10000:10000", "--ulimit=nproc=4096:4096"]
 READ_ONLY = ["--read-only", "--read-only-tmpfs=false", "--cap-drop=all"]
 READ_ONLY += ["--security-opt=no-new-privileges"]
 BUILD_SECONDS, COMMAND_SECONDS, STOP_SECONDS = 300, 60, 10
+# no interpreter has imported anything before
+START_SECONDS = 60
 
 
 @contextlib.contextmanager
@@ -74,14 +76,20 @@ class Container:
         self._name = name
 
     def get(self, path: str = "/state") -> requests.Response | None:
-        """The answer, or None while nothing listens."""
-        with contextlib.suppress(requests.ConnectionError):
+        """The answer, or None while nobody answers."""
+        with contextlib.suppress(requests.ConnectionError, requests.Timeout):
             return requests.get(f"http://127.0.0.1:{self.port}{path}", timeout=5)
         assert self.inspect()["State"]["Running"], self.logs()
         return None
 
-    def comes_to(self, state: Any) -> None:
-        eventually(lambda: (answer := self.get()) and answer.json().get("state", answer) == state)
+    def starts(self, ready: str = "/readyz") -> None:
+        """Wait until it is ready, by the path of that."""
+        eventually(lambda: (answer := self.get(ready)) is not None and answer.ok, START_SECONDS)
+
+    def ends(self) -> str:
+        """Wait until it has ended by itself; gives what it has said."""
+        eventually(lambda: not self.inspect()["State"]["Running"], START_SECONDS)
+        return self.logs().strip()
 
     def run(self, *command: str, check: bool = True, **environ: str) -> int | str:
         """Run a command in it; gives the output, or the exit status where that is not checked."""
