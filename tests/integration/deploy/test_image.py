@@ -39,6 +39,13 @@ def test_it_serves_and_workers_share_their_metrics(topic):
         assert "Read-only" in service.run("sh", "-c", "touch /x /tmp/x 2>&1 || true")
 
 
+def test_another_user_will_do_and_so_will_another_command(topic):
+    with container(topic, "--user=12345") as service:
+        service.starts()
+        assert service.run("id", "--user") == "12345\n"
+        assert f"topic {topic.name}" in service.run("kafka-state", "check")
+
+
 def _updates(service: Container) -> float | None:
     """How many states all workers together have served."""
     answer = service.get("/metrics")
