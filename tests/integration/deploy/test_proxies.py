@@ -63,7 +63,7 @@ def caddy(folder: Path, service: int, adds_token: bool = False) -> Iterator[str]
     # its port for administration is one of the machine, for which others may be running
     (folder / "Caddyfile").write_text(f"{{\n\tadmin off\n}}\n{text}")
     options = ["run", "--config", str(folder / "Caddyfile"), "--adapter", "caddyfile"]
-    with started("caddy", options, folder, lambda: _listens(port), KAFKA_STATE_TOKEN=TOKEN):
+    with started("caddy", options, folder, lambda: _listens(port), UPSTREAM_TOKEN=TOKEN):
         yield f"http://127.0.0.1:{port}"
 
 
