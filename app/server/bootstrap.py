@@ -32,6 +32,10 @@ def name_metrics_folder() -> None:
     """
     if "prometheus_client" in sys.modules:
         return
-    folder = os.path.join(tempfile.gettempdir(), f"kafka-state-metrics-{secrets.token_hex(8)}")
+    try:
+        parent = tempfile.gettempdir()
+    except FileNotFoundError as error:
+        sys.exit(f"Error: {error.strerror}: TMPDIR can name one")
+    folder = os.path.join(parent, f"kafka-state-metrics-{secrets.token_hex(8)}")
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = folder
     atexit.register(shutil.rmtree, folder, ignore_errors=True)

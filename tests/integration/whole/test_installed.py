@@ -9,17 +9,13 @@ import sys
 from pathlib import Path
 
 import pytest
-import yaml
 
-from app.settings import Settings, unknown_names
 from tests.support.clients import IS_KAFKA_PYTHON_3
 from tests.support.installation import INSTALL_SECONDS, pip
 from tests.support.processes import ROOT, copy_program, ended, free_port, running
 from tests.support.topics import Topic
 
 pytestmark = pytest.mark.xdist_group("installed")
-
-COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text())
 
 
 @pytest.fixture(scope="module")
@@ -88,19 +84,3 @@ def test_it_serves_in_a_folder_that_has_nothing_of_it(installed, topic: Topic, t
         assert program.get("/openapi.json").status_code == 200
         assert program.get("/docs").status_code == 200
     assert ended([kafka_state, "check"], cwd=tmp_path, **environ).returncode == 0
-
-
-def test_the_service_beside_kafka_in_containers_has_settings_that_make_sense():
-    environ = COMPOSE["services"]["service"]["environment"]
-    assert Settings.from_environ(environ).bootstrap_servers == "kafka:19092"
-    assert unknown_names(environ) == []
-    advertised = COMPOSE["services"]["kafka"]["environment"]["KAFKA_ADVERTISED_LISTENERS"]
-    assert "CONTAINERS://kafka:19092" in advertised
-
-
-def test_what_the_container_copies_is_there():
-    dockerfile = COMPOSE["services"]["service"]["build"]["dockerfile_inline"]
-    copied = [line.split()[1:-1] for line in dockerfile.splitlines() if line.startswith("COPY")]
-    names = [name for names in copied for name in names]
-    assert names
-    assert all((ROOT / name).exists() for name in names)
