@@ -17,6 +17,7 @@ from app.commands.client import shown_time
 from app.following.consumer import Consumer
 from app.following.history import History
 from app.following.state_file import find_state_file
+from app.following.status import Status
 from app.loaders import find_loader
 from app.loaders.protocol import Loader
 from app.logs import shorten
@@ -127,11 +128,8 @@ def _require_state(settings: Settings, loader: Loader) -> None:
     try:
         consumer.initial_load_done.wait(ready_seconds(settings))
         known = state.view()
-        deadline = time.monotonic() + GROUP_SECONDS
-        while (
-            known.snapshot and not consumer.status.group_is_refused and time.monotonic() < deadline
-        ):
-            time.sleep(0.05)
+        if known.snapshot and consumer.status.group_id:
+            _wait_for_a_refusal(consumer)
         status = consumer.status
     finally:
         consumer.stop(timeout=5)
@@ -148,6 +146,18 @@ def _require_state(settings: Settings, loader: Loader) -> None:
     if known.snapshot is None:
         _give_up("last valid message", known.reason)
     _good("ACLs of the topic", "it can be read")
+    if status.group_id:
+        _tell_of_group(settings, status)
+    _good("last valid message", described(known.snapshot))
+
+
+def _wait_for_a_refusal(consumer: Consumer) -> None:
+    deadline = time.monotonic() + GROUP_SECONDS
+    while not consumer.status.group_is_refused and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+
+def _tell_of_group(settings: Settings, status: Status) -> None:
     groups = f"ACLs of the groups {settings.group_prefix}-*"
     if status.group_is_refused:
         _note(
@@ -156,7 +166,6 @@ def _require_state(settings: Settings, loader: Loader) -> None:
         )
     else:
         _good(groups)
-    _good("last valid message", described(known.snapshot))
 
 
 def ready_seconds(settings: Settings) -> float:

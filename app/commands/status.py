@@ -61,7 +61,8 @@ def _text_or_trouble(service: ServiceClient) -> str:
 def _lines(service: ServiceClient) -> Iterator[str]:
     status = service.status()
     state = service.get("/state")
-    yield f"topic       {status['topic']} ({status['client']}, group {status['group_id']})"
+    group = f"group {status['group_id']}" if status["group_id"] else "no group"
+    yield f"topic       {status['topic']} ({status['client']}, {group})"
     since = status["connected_since"]
     if since:
         yield f"following   {click.style('yes', fg='green')}, since {_time(since)}"

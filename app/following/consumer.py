@@ -126,7 +126,7 @@ class Consumer:
         """Start the thread, in the process that is to serve: a thread does not survive a fork."""
         self._last_loop = time.monotonic()
         self._reporter.update(
-            group_id=f"{self._settings.group_prefix}-{secrets.token_hex(8)}",
+            group_id=self._new_group_id(),
             current_as_of=self._last_loop,
         )
         if self._cache:
@@ -151,8 +151,14 @@ class Consumer:
     def seconds_since_loop(self) -> float:
         return time.monotonic() - self._last_loop
 
+    def _new_group_id(self) -> str | None:
+        if not self._settings.commit_positions:
+            return None
+        return f"{self._settings.group_prefix}-{secrets.token_hex(8)}"
+
     def _run(self) -> None:
-        log.info("Following as %s: %s", self.status.group_id, self._settings)
+        group = self.status.group_id
+        log.info("Following %s: %s", f"as {group}" if group else "without a group", self._settings)
         self._state.explain(f"connecting to {self._settings.bootstrap_servers}")
         try:
             self._follow()

@@ -108,7 +108,7 @@ class EventLog:
     def partition_recovery(self, partition: int) -> None:
         self._partition_recovery("Reading partition %d of %s again", partition, self._topic)
 
-    def group_refused(self, who: str, group_id: str) -> None:
+    def group_refused(self, who: str, group_id: str | None) -> None:
         log.warning(
             "The ACLs do not let %s use the group %s (READ on groups with that prefix): following "
             "goes on, and Kafka's tools do not see it",

@@ -63,6 +63,7 @@ class Status:
     """How following goes, as of the thread's last report.
 
     Attributes:
+        group_id: what positions are committed under; None where they are not committed.
         created_topic_at: when the thread has created the topic; None if it was there.
         connected_since: None while it is not following.
         partitions: by number; none while it is not following.
@@ -89,7 +90,7 @@ class Status:
 
     topic: str
     client: str
-    group_id: str = ""
+    group_id: str | None = None
     topic_id: str | None = None
     created_topic_at: datetime | None = None
     connected_since: datetime | None = None

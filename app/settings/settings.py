@@ -96,6 +96,14 @@ class Settings:
         "deletes it, by default after a week (`offsets.retention.minutes`).",
         default="group",
     )
+    commit_positions: bool = setting(
+        "KAFKA_COMMIT_POSITIONS",
+        boolean(),
+        "Whether each instance commits its positions, for Kafka's tools to see. Nothing else needs "
+        "them. With `false` there is no group, which saves [half of the "
+        "connections](growth.md#what-to-turn-off).",
+        default=True,
+    )
     topic_auto_create: bool = setting(
         "KAFKA_TOPIC_AUTO_CREATE",
         boolean(),
@@ -305,6 +313,8 @@ def read_tokens(file: str) -> tuple[str, ...]:
 
 
 def _check(settings: Settings, given: Collection[str]) -> None:
+    if "KAFKA_CONSUMER_GROUP_PREFIX" in given and not settings.commit_positions:
+        raise fault("KAFKA_CONSUMER_GROUP_PREFIX", "accepted only with KAFKA_COMMIT_POSITIONS=true")
     require_one_form(given, "API_TOKEN")
     try:
         settings.api_tokens()

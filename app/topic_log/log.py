@@ -39,13 +39,14 @@ class TopicLog:
     def __init__(
         self,
         settings: Settings,
-        group_id: str,
+        group_id: str | None,
         before_wait: Callable[[], None],
         on_group_refused: Callable[[], None],
         while_unanswered: Callable[[], None],
     ) -> None:
         """
         Args:
+            group_id: what positions are committed under; None where they are not committed.
             before_wait: called before each wait, some seconds long at most; may raise to end it.
             on_group_refused: called by `commit` when the ACLs turned out to forbid the group;
                 nothing is committed then.
@@ -56,7 +57,11 @@ class TopicLog:
         self._refusals = refusals_of(settings.security)
         self._refusals_before = self._refusals.count
         self._before_wait = before_wait
-        self._group = Group(group_id, settings.security, self._open_committer, on_group_refused)
+        self._group = (
+            Group(group_id, settings.security, self._open_committer, on_group_refused)
+            if group_id
+            else None
+        )
         with contextlib.ExitStack() as on_failure:
             self._consumer = self._open_reader(while_unanswered)
             on_failure.callback(close_quietly, self._consumer)
@@ -141,17 +146,21 @@ class TopicLog:
         return self._exchange.fetches
 
     def commit(self, positions: Mapping[int, int]) -> None:
-        """Let Kafka's own tools see how far this instance has read. Does not wait."""
-        self._group.commit({self._key(p): offset for p, offset in positions.items()})
+        """Let Kafka's own tools see how far this instance has read, where there is a group. Does not
+        wait."""
+        if self._group:
+            self._group.commit({self._key(p): offset for p, offset in positions.items()})
 
     def delete_group(self) -> None:
         """Leave no group behind."""
-        self._group.delete(self._settings)
+        if self._group:
+            self._group.delete(self._settings)
 
     def close(self) -> None:
         with contextlib.ExitStack() as closing:
             closing.callback(close_quietly, self._consumer)
-            closing.callback(self._group.close)
+            if self._group:
+                closing.callback(self._group.close)
 
     def _key(self, partition: int) -> TopicPartition:
         return TopicPartition(self._topic, partition)

@@ -160,7 +160,13 @@ _PENDING = PendingSchema()
 class StatusSchema(Schema):
     topic = fields.String(required=True)
     topic_id = fields.String(required=True, allow_none=True)
-    group_id = fields.String(required=True)
+    group_id = fields.String(
+        required=True,
+        allow_none=True,
+        metadata={
+            "description": "what positions are committed under; null where they are not committed"
+        },
+    )
     client = fields.String(required=True)
     created_topic_at = fields.AwareDateTime(
         required=True,

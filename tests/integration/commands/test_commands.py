@@ -82,6 +82,14 @@ def test_check_says_what_it_finds(topic):
     assert said_of("last valid message", said).endswith(": 77")
 
 
+def test_check_says_nothing_of_groups_where_positions_are_not_committed(topic):
+    topic.send_state(77)
+    said = check(topic, KAFKA_COMMIT_POSITIONS="false")
+    assert said.returncode == 0, said.stdout
+    assert said_of("ACLs of the topic", said)
+    assert "ACLs of the groups" not in said.stdout
+
+
 def test_check_of_a_topic_without_a_valid_message_tells_of_the_invalid_one(topic):
     for junk in (b"junk", b"[", b"more junk"):
         topic.send(junk)

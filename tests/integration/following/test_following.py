@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import subprocess
+import threading
 import time
 
 import psutil
@@ -145,6 +146,31 @@ def test_follows_and_commits_where_a_request_may_take_no_longer_than_it_has_to(
     topic.send_state(2)
     assert service.comes_to(2)
     assert service.status["failures"] == 0
+
+
+@pytest.mark.apache_kafka
+def test_has_no_group_where_positions_are_not_committed(topic, serve, groups, caplog):
+    caplog.set_level(logging.INFO)
+    of_others = group_threads()
+    silent = serve(topic, commit_positions=False, group_prefix="silent")
+    assert silent.first_state() == 0
+    assert any(line.startswith("Following without a group: ") for line in caplog.messages)
+    committing = serve(topic)
+    # by then a position would have been committed
+    eventually(lambda: committing.status["group_id"] in groups())
+    topic.send_state(1)
+    assert silent.comes_to(1)
+    assert silent.status["group_id"] is None
+    assert silent.status["partitions"]["0"]["position"] == 1
+    assert not [group for group in groups() if group.startswith("silent")]
+    assert len(group_threads() - of_others) == 1
+    silent.consumer.stop(10)
+    assert not silent.consumer.is_alive()
+    assert "is left behind" not in caplog.text
+
+
+def group_threads() -> set[threading.Thread]:
+    return {thread for thread in threading.enumerate() if thread.name == "group"}
 
 
 @pytest.mark.apache_kafka

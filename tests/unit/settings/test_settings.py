@@ -27,6 +27,7 @@ def test_reads_each_variable_as_its_kind():
             "KAFKA_TOPIC": "models.v1",
             "KAFKA_BOOTSTRAP_SERVERS": "a:1,b,[::1]:9092",
             "KAFKA_CONSUMER_GROUP_PREFIX": "api",
+            "KAFKA_COMMIT_POSITIONS": "true",
             "KAFKA_TOPIC_AUTO_CREATE": "false",
             "KAFKA_METADATA_MAX_AGE_MS": "1000",
             "KAFKA_REQUEST_TIMEOUT_MS": "20000",
@@ -50,6 +51,23 @@ def test_reads_each_variable_as_its_kind():
         log_level="DEBUG",
         log_format="json",
     )
+
+
+def test_positions_are_committed_unless_it_says_otherwise():
+    assert Settings.from_environ({"KAFKA_TOPIC": "t"}).commit_positions
+    off = {"KAFKA_TOPIC": "t", "KAFKA_COMMIT_POSITIONS": "false"}
+    assert not Settings.from_environ(off).commit_positions
+
+
+def test_what_is_said_of_groups_is_refused_where_there_are_none():
+    given = {
+        "KAFKA_TOPIC": "t",
+        "KAFKA_COMMIT_POSITIONS": "false",
+        "KAFKA_CONSUMER_GROUP_PREFIX": "api",
+    }
+    refused = "KAFKA_CONSUMER_GROUP_PREFIX is 'api': accepted only with KAFKA_COMMIT_POSITIONS=true"
+    with pytest.raises(SettingsError, match=f"^{refused}$"):
+        Settings.from_environ(given)
 
 
 def test_reads_what_is_said_of_models_where_models_are_loaded():
