@@ -26,7 +26,7 @@ PARALLEL = $(if $(findstring no:xdist,$(ARGS)),,-n auto --dist loadgroup)
 VERSION_OPTION = $(if $(KAFKA_VERSION),--kafka-version=$(KAFKA_VERSION))
 
 .DEFAULT_GOAL := help
-.PHONY: help install run kafka run-producer test soak follow lint docs bench demo-model audit clean
+.PHONY: help install run kafka run-producer test soak follow lint docs bench growth demo-model audit clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -95,6 +95,9 @@ docs: install .venv-docs/installed ## Rewrite the generated parts of docs/, and 
 
 bench: .venv-bench/installed ## Benchmark this service and similar ones; QUICK=1 for four minutes, ONLY=lone for a part
 	@exec .venv-bench/bin/python -m bench $(if $(QUICK),--quick) $(if $(ONLY),--only "$$ONLY")
+
+growth: .venv-bench/installed ## Measure what many instances cost a broker, in some 40 minutes; QUICK=1 for two of them
+	@exec .venv-bench/bin/python -m bench.growth $(if $(QUICK),--quick)
 
 # in an environment of its own, which has both clients: the one is chosen by PYTHONPATH
 .venv-bench/installed: setup.cfg constraints.txt bench/requirements.txt

@@ -28,6 +28,15 @@ MANY_CONNECTIONS = 16
 LONE_SECONDS = 0.09
 
 
+def new_topic(
+    servers: str, partitions: int = 1, config: Mapping[str, str] = MappingProxyType({})
+) -> str:
+    name = f"bench-{uuid.uuid4().hex[:8]}"
+    admin = AdminClient({"bootstrap.servers": servers, "log_level": 3})
+    admin.create_topics([NewTopic(name, partitions, config=dict(config))])[name].result(30)
+    return name
+
+
 @dataclass
 class Bench:
     """One run: its broker, how often and for how long it measures, and where it says how far
@@ -47,10 +56,7 @@ class Bench:
         return (self.repeats + 1) // 2
 
     def topic(self, partitions: int = 1, config: Mapping[str, str] = MappingProxyType({})) -> str:
-        name = f"bench-{uuid.uuid4().hex[:8]}"
-        admin = AdminClient({"bootstrap.servers": self.servers, "log_level": 3})
-        admin.create_topics([NewTopic(name, partitions, config=dict(config))])[name].result(30)
-        return name
+        return new_topic(self.servers, partitions, config)
 
     def send(self, topic: str, values: Iterator[bytes]) -> None:
         producer = new_producer(self.servers)

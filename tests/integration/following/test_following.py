@@ -161,7 +161,7 @@ def test_has_no_group_where_positions_are_not_committed(topic, serve, groups, ca
     topic.send_state(1)
     assert silent.comes_to(1)
     assert silent.status["group_id"] is None
-    assert silent.status["partitions"]["0"]["position"] == 1
+    eventually(lambda: silent.status["partitions"]["0"]["position"] == 1)
     assert not [group for group in groups() if group.startswith("silent")]
     assert len(group_threads() - of_others) == 1
     silent.consumer.stop(10)
