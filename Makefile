@@ -96,8 +96,8 @@ docs: install .venv-docs/installed ## Rewrite the generated parts of docs/, and 
 bench: .venv-bench/installed ## Benchmark this service and similar ones; QUICK=1 for four minutes, ONLY=lone for a part
 	@exec .venv-bench/bin/python -m bench $(if $(QUICK),--quick) $(if $(ONLY),--only "$$ONLY")
 
-growth: .venv-bench/installed ## Measure what many instances cost a broker, in some 40 minutes; QUICK=1 for two of them
-	@exec .venv-bench/bin/python -m bench.growth $(if $(QUICK),--quick)
+growth: .venv-bench/installed ## Measure what many instances cost a broker, in some 30 minutes; QUICK=1 for two of them
+	@exec .venv-bench/bin/python -m bench.growth $(if $(QUICK),--quick) $(addprefix --instances=,$(ONLY))
 
 # in an environment of its own, which has both clients: the one is chosen by PYTHONPATH
 .venv-bench/installed: setup.cfg constraints.txt bench/requirements.txt

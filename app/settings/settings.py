@@ -101,7 +101,7 @@ class Settings:
         boolean(),
         "Whether each instance commits its positions, for Kafka's tools to see. Nothing else needs "
         "them. With `false` there is no group, which saves [half of the "
-        "connections](growth.md#what-to-turn-off).",
+        "connections, or more](growth.md#what-to-turn-off).",
         default=True,
     )
     topic_auto_create: bool = setting(
