@@ -14,43 +14,52 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed-$(KAFKA_CLIENT)
 comma := ,
-# the pip of $(PYTHON), since 22.3: to put one into .venv takes longer than all that it installs
-HAS_PIP = import pip; print("yes" if tuple(map(int, pip.__version__.split(".")[:2])) >= (22, 3) else "")
-has_pip = $(eval has_pip := $$(shell $(PYTHON) -c '$(HAS_PIP)' 2>/dev/null))$(has_pip)
-pip = $(if $(has_pip),$(PYTHON) -m pip --python $(BIN)/python,$(BIN)/python -m pip)
-# the extra $(1) of this project; what is used of it is compiled when it is
-install = PIP_CONSTRAINT=constraints.txt $(pip) install --quiet --no-compile --disable-pip-version-check --editable '.[$(1)]'
+# pip verifies its hash, and it those of the rest: pip installs no folder where hashes are given
+UV := $(BIN)/uv
+# the extra $(1) of this project
+install = $(UV) pip install --quiet --python $(BIN)/python --constraint constraints-dev.txt --editable '.[$(1)]'
+# an environment of its own, $(1), with what $(2) says
+environment = $(UV) venv --quiet --clear --python $(or $(3),$(PYTHON)) $(1) && $(UV) pip install --quiet --python $(1) --constraint constraints-dev.txt $(2)
+# the Python that there is, and none that is fetched
+export UV_PYTHON_DOWNLOADS := never
 # as many at once as tests/conftest.py says, which depends on the cores
 PARALLEL = $(if $(findstring no:xdist,$(ARGS)),,-n auto --dist loadgroup)
 # of the Apache Kafka that tests start
 VERSION_OPTION = $(if $(KAFKA_VERSION),--kafka-version=$(KAFKA_VERSION))
 
 .DEFAULT_GOAL := help
-.PHONY: help install run kafka run-producer test soak follow lint bench demo-model audit clean
+.PHONY: help install run kafka run-producer test soak follow lint bench demo-model audit lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
 
 install: $(INSTALLED) ## Install the service into .venv; KAFKA_CLIENT=kafka-python for the other client
 
-$(INSTALLED): setup.cfg pyproject.toml constraints.txt
+# the pip of $(PYTHON), since 22.3: to put one into .venv takes longer than all that it installs
+HAS_PIP = import pip; print("yes" if tuple(map(int, pip.__version__.split(".")[:2])) >= (22, 3) else "")
+
+$(UV): uv-requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed; $(PYTHON) is " + sys.version.split()[0])'
+	@# one that does not answer is left from a making that was interrupted
+	@test "$$($(BIN)/python -c 'print(1)' 2>/dev/null)" = 1 || $(PYTHON) -m venv --clear --without-pip .venv
+	@if test "$$($(PYTHON) -c '$(HAS_PIP)' 2>/dev/null)"; then pip="$(PYTHON) -m pip --python $(BIN)/python"; \
+		else $(BIN)/python -m ensurepip >/dev/null && pip="$(BIN)/python -m pip"; fi; \
+		$$pip install --quiet --disable-pip-version-check --require-hashes --requirement uv-requirements.txt
+	@touch $@
+
+$(INSTALLED): setup.cfg pyproject.toml constraints-dev.txt $(UV)
 ifeq ($(filter $(KAFKA_CLIENT),kafka-python-ng kafka-python),)
 	$(error KAFKA_CLIENT is '$(KAFKA_CLIENT)': accepted are kafka-python-ng and kafka-python)
 endif
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed; $(PYTHON) is " + sys.version.split()[0])'
 	@rm -f .venv/installed-*
-	@# one that does not answer is left from a making that was interrupted
-	@test "$$($(BIN)/python -c 'print(1)' 2>/dev/null)" = 1 || $(PYTHON) -m venv --clear --without-pip .venv
-	@$(if $(has_pip),true,$(BIN)/python -m ensurepip >/dev/null)
 	@echo "Installing into .venv with $(KAFKA_CLIENT) ..."
 	@# both clients are imported as kafka: the one goes before the other comes
-	@if test -e "$$(echo .venv/lib/python*/site-packages/kafka)"; then \
-		$(pip) uninstall -qq --yes kafka-python kafka-python-ng; fi
+	@$(UV) pip uninstall --quiet --python $(BIN)/python kafka-python kafka-python-ng
 	@$(call install,$(KAFKA_CLIENT)$(comma)embedded-broker)
 	@touch $@
 
 # on top of it, and only where they are wanted: .venv/with-onnx, .venv/with-dev
-.venv/with-%: setup.cfg pyproject.toml constraints.txt | $(INSTALLED)
+.venv/with-%: setup.cfg pyproject.toml constraints-dev.txt | $(INSTALLED)
 	@echo "Installing what $* needs into .venv ..."
 	@$(call install,$*)
 	@touch $@
@@ -85,20 +94,18 @@ bench: .venv-bench/installed ## Measure, side by side with peers; QUICK=1 for fo
 	@exec .venv-bench/bin/python -m bench $(if $(QUICK),--quick) $(if $(ONLY),--only "$$ONLY")
 
 # in an environment of its own, which has both clients: the one is chosen by PYTHONPATH
-.venv-bench/installed: setup.cfg constraints.txt bench/requirements.txt
-	@$(PYTHON) -m venv --clear .venv-bench
+.venv-bench/installed: setup.cfg constraints-dev.txt bench/requirements.txt | $(UV)
 	@echo "Installing into .venv-bench ..."
-	@.venv-bench/bin/pip install --quiet --constraint constraints.txt --editable '.[kafka-python-ng,onnx]' --requirement bench/requirements.txt
-	@.venv-bench/bin/pip install --quiet --constraint constraints.txt --target .venv-bench/kafka-python kafka-python
+	@$(call environment,.venv-bench,--editable '.[kafka-python-ng$(comma)onnx]' --requirement bench/requirements.txt)
+	@$(UV) pip install --quiet --python .venv-bench --constraint constraints-dev.txt --target .venv-bench/kafka-python kafka-python
 	@touch $@
 
 demo-model: .venv-demo/installed ## Retrain a model and swap it while a client keeps asking it
 	@exec .venv-demo/bin/python -m examples.model
 
-.venv-demo/installed: setup.cfg constraints.txt
-	@$(PYTHON) -m venv --clear .venv-demo
+.venv-demo/installed: setup.cfg constraints-dev.txt | $(UV)
 	@echo "Installing into .venv-demo ..."
-	@.venv-demo/bin/pip install --quiet --constraint constraints.txt --editable '.[kafka-python-ng,embedded-broker,onnx,demo]'
+	@$(call environment,.venv-demo,--editable '.[kafka-python-ng$(comma)embedded-broker$(comma)onnx$(comma)demo]')
 	@touch $@
 
 audit: .venv-audit/bin/pip-audit install .venv/with-dev ## Look for known defects in what is installed
@@ -109,6 +116,9 @@ audit: .venv-audit/bin/pip-audit install .venv/with-dev ## Look for known defect
 	@$(PYTHON) -m venv --clear .venv-audit
 	@.venv-audit/bin/pip install --quiet --requirement dev/audit-requirements.txt
 	@touch $@
+
+lock: .venv/with-dev ## Pin what setup.cfg asks for, in constraints*.txt; ARGS=--upgrade for the newest of all
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m dev.lock $(ARGS)
 
 clean: ## Remove what the commands above made
 	rm -rf .venv .venv-audit .venv-bench .venv-demo build dev/kafka/target *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
