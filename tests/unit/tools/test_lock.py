@@ -18,7 +18,7 @@ BY_LOCK = "run `make lock`"
 def pins(name: str) -> dict[str, set[str]]:
     """The versions of each package; some have others for some Pythons."""
     found: dict[str, set[str]] = {}
-    for package, version in re.findall(r"^([\w.-]+)==([^ ]+)", (ROOT / name).read_text(), re.M):
+    for package, version in re.findall(r"^([\w.-]+)==([^ ]+)", (ROOT / name).read_text(), re.MULTILINE):
         found.setdefault(canonicalize_name(package), set()).add(version)
     return found
 
@@ -55,7 +55,7 @@ def test_what_runs_in_production_has_nothing_of_development_and_is_tested_as_it_
 @pytest.mark.parametrize("name", [RUNTIME_PINS, DEVELOPMENT_PINS, INSTALLER_PINS])
 def test_each_has_its_hashes_and_no_index(name):
     text = (ROOT / name).read_text()
-    lines = re.findall(r"^\w.*\n.*", text, re.M)
+    lines = re.findall(r"^\w.*\n.*", text, re.MULTILINE)
     assert lines
     assert [line for line in lines if "\n    --hash=sha256:" not in line] == []
     assert "://" not in text
