@@ -18,7 +18,9 @@ BY_LOCK = "run `make lock`"
 def pins(name: str) -> dict[str, set[str]]:
     """The versions of each package; some have others for some Pythons."""
     found: dict[str, set[str]] = {}
-    for package, version in re.findall(r"^([\w.-]+)==([^ ]+)", (ROOT / name).read_text(), re.MULTILINE):
+    for package, version in re.findall(
+        r"^([\w.-]+)==([^ ]+)", (ROOT / name).read_text(), re.MULTILINE
+    ):
         found.setdefault(canonicalize_name(package), set()).add(version)
     return found
 
