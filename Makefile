@@ -19,7 +19,7 @@ UV := $(BIN)/uv
 # the extra $(1) of this project
 install = $(UV) pip install --quiet --python $(BIN)/python --constraint constraints-dev.txt --editable '.[$(1)]'
 # an environment of its own, $(1), with what $(2) says
-environment = $(UV) venv --quiet --clear --python $(or $(3),$(PYTHON)) $(1) && $(UV) pip install --quiet --python $(1) --constraint constraints-dev.txt $(2)
+environment = $(UV) venv --quiet --clear --python $(PYTHON) $(1) && $(UV) pip install --quiet --python $(1) --constraint constraints-dev.txt $(2)
 # the Python that there is, and none that is fetched
 export UV_PYTHON_DOWNLOADS := never
 # as many at once as tests/conftest.py says, which depends on the cores
@@ -28,7 +28,7 @@ PARALLEL = $(if $(findstring no:xdist,$(ARGS)),,-n auto --dist loadgroup)
 VERSION_OPTION = $(if $(KAFKA_VERSION),--kafka-version=$(KAFKA_VERSION))
 
 .DEFAULT_GOAL := help
-.PHONY: help install run kafka run-producer test soak follow lint bench demo-model audit lock clean
+.PHONY: help install run kafka run-producer test test-python test-lowest coverage soak follow lint bench demo-model audit lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
@@ -78,6 +78,22 @@ run-producer: install ## Send a message; STATE=77 for a given state, COUNT=1000 
 test: install .venv/with-onnx .venv/with-dev ## Run every test; ARGS="-k name" to choose, KAFKA_VERSION=3.9.1 for another Kafka
 	@$(BIN)/python -m pytest $(PARALLEL) $(VERSION_OPTION) $(ARGS)
 
+# its own environment, made anew each time: what others have left there is not tried
+test-python: $(UV) ## Run the unit tests on another Python: PYTHON=python3.13
+	@$(call environment,.venv-$(notdir $(PYTHON)),--editable '.[$(KAFKA_CLIENT)$(comma)dev]')
+	@.venv-$(notdir $(PYTHON))/bin/python -m pytest $(PARALLEL) --embedded-broker tests/unit $(ARGS)
+
+test-lowest: $(UV) ## Run the unit tests with the oldest packages that setup.cfg says will do
+	@$(call environment,.venv-lowest,--editable '.[$(KAFKA_CLIENT)$(comma)dev]')
+	@$(UV) pip install --quiet --python .venv-lowest --constraint constraints-lowest.txt --editable '.[$(KAFKA_CLIENT)$(comma)embedded-broker$(comma)msk-iam$(comma)oauth$(comma)onnx$(comma)s3$(comma)sftp]'
+	@.venv-lowest/bin/python -m pytest $(PARALLEL) --embedded-broker -W default tests/unit $(ARGS)
+
+coverage: install .venv/with-onnx .venv/with-dev ## Say which lines and branches the unit tests run
+	@rm -rf .coverage
+	@$(BIN)/coverage run --rcfile=setup.cfg -m pytest $(PARALLEL) --embedded-broker -m "not alone" tests/unit $(ARGS)
+	@$(BIN)/coverage combine --rcfile=setup.cfg --quiet
+	@$(BIN)/coverage report --rcfile=setup.cfg --skip-covered
+
 soak: install .venv/with-dev ## Ten minutes of random faults; ARGS="--soak-seed=1" for those of a run before
 	@$(BIN)/python -m pytest -s --soak-seconds=600 $(VERSION_OPTION) tests/integration/whole/test_soak.py $(ARGS)
 
@@ -121,5 +137,5 @@ lock: .venv/with-dev ## Pin what setup.cfg asks for, in constraints*.txt; ARGS=-
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m dev.lock $(ARGS)
 
 clean: ## Remove what the commands above made
-	rm -rf .venv .venv-audit .venv-bench .venv-demo build dev/kafka/target *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-* .coverage build dev/kafka/target *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -15,7 +15,9 @@ ROOT = Path(__file__).parent.parent
 DEVELOPMENT = {"demo", "dev", "embedded-broker", "envoy"}
 RUNTIME_PINS = "constraints.txt"
 DEVELOPMENT_PINS = "constraints-dev.txt"
-# what installs by the other two
+# the oldest that setup.cfg says will do
+LOWEST_PINS = "constraints-lowest.txt"
+# what installs by the others
 INSTALLER_PINS = "uv-requirements.txt"
 LOCK_SECONDS = 600
 
@@ -38,6 +40,8 @@ def main(options: list[str]) -> None:
     _compile(
         "setup.cfg", DEVELOPMENT_PINS, "--all-extras", f"--constraint={RUNTIME_PINS}", *options
     )
+    lowest = [*runtime, "--extra=embedded-broker", "--resolution=lowest-direct"]
+    _compile("setup.cfg", LOWEST_PINS, *lowest, *options)
     _compile("-", INSTALLER_PINS, *options, given="uv")
 
 
