@@ -4,11 +4,13 @@ ARG KAFKA_CLIENT=kafka-python
 # of those in setup.cfg, comma-separated
 ARG EXTRAS=""
 WORKDIR /source
-COPY setup.cfg pyproject.toml constraints.txt kafka_state.py wsgi.py ./
+COPY setup.cfg pyproject.toml constraints.txt uv-requirements.txt kafka_state.py wsgi.py ./
 COPY app app
-# the pip of the image, so that the environment has none
-RUN python3 -m venv --without-pip /opt/kafka-state \
-    && python3 -m pip --python /opt/kafka-state/bin/python install --no-cache-dir \
+# the environment has neither pip nor uv, which pip installs by its hash and which verifies the others'
+RUN python3 -m venv /opt/uv \
+    && /opt/uv/bin/pip install --no-cache-dir --requirement uv-requirements.txt \
+    && /opt/uv/bin/uv venv /opt/kafka-state \
+    && /opt/uv/bin/uv pip install --no-cache --python /opt/kafka-state --link-mode=copy \
         --constraint constraints.txt ".[${KAFKA_CLIENT}${EXTRAS:+,${EXTRAS}}]"
 
 FROM python:3.13-slim-trixie

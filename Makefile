@@ -14,43 +14,52 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/installed-$(KAFKA_CLIENT)
 comma := ,
-# the pip of $(PYTHON), since 22.3: to put one into .venv takes longer than all that it installs
-HAS_PIP = import pip; print("yes" if tuple(map(int, pip.__version__.split(".")[:2])) >= (22, 3) else "")
-has_pip = $(eval has_pip := $$(shell $(PYTHON) -c '$(HAS_PIP)' 2>/dev/null))$(has_pip)
-pip = $(if $(has_pip),$(PYTHON) -m pip --python $(BIN)/python,$(BIN)/python -m pip)
-# the extra $(1) of this project; what is used of it is compiled when it is
-install = PIP_CONSTRAINT=constraints.txt $(pip) install --quiet --no-compile --disable-pip-version-check --editable '.[$(1)]'
+# pip verifies its hash, and it those of the rest: pip installs no folder where hashes are given
+UV := $(BIN)/uv
+# the extra $(1) of this project
+install = $(UV) pip install --quiet --python $(BIN)/python --constraint constraints-dev.txt --editable '.[$(1)]'
+# an environment of its own, $(1), with what $(2) says
+environment = $(UV) venv --quiet --clear --python $(PYTHON) $(1) && $(UV) pip install --quiet --python $(1) --constraint constraints-dev.txt $(2)
+# the Python that there is, and none that is fetched
+export UV_PYTHON_DOWNLOADS := never
 # as many at once as tests/conftest.py says, which depends on the cores
 PARALLEL = $(if $(findstring no:xdist,$(ARGS)),,-n auto --dist loadgroup)
 # of the Apache Kafka that tests start
 VERSION_OPTION = $(if $(KAFKA_VERSION),--kafka-version=$(KAFKA_VERSION))
 
 .DEFAULT_GOAL := help
-.PHONY: help install run kafka run-producer test soak follow lint docs bench growth demo-model audit clean
+.PHONY: help install run kafka run-producer test test-python test-lowest coverage soak follow lint docs bench growth demo-model audit lock clean
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-14s %s\n", $$1, $$2 }' Makefile
 
 install: $(INSTALLED) ## Install the service into .venv; KAFKA_CLIENT=kafka-python for the other client
 
-$(INSTALLED): setup.cfg pyproject.toml constraints.txt
+# the pip of $(PYTHON), since 22.3: to put one into .venv takes longer than all that it installs
+HAS_PIP = import pip; print("yes" if tuple(map(int, pip.__version__.split(".")[:2])) >= (22, 3) else "")
+
+$(UV): uv-requirements.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed; $(PYTHON) is " + sys.version.split()[0])'
+	@# one that does not answer is left from a making that was interrupted
+	@test "$$($(BIN)/python -c 'print(1)' 2>/dev/null)" = 1 || $(PYTHON) -m venv --clear --without-pip .venv
+	@if test "$$($(PYTHON) -c '$(HAS_PIP)' 2>/dev/null)"; then pip="$(PYTHON) -m pip --python $(BIN)/python"; \
+		else $(BIN)/python -m ensurepip >/dev/null && pip="$(BIN)/python -m pip"; fi; \
+		$$pip install --quiet --disable-pip-version-check --require-hashes --requirement uv-requirements.txt
+	@touch $@
+
+$(INSTALLED): setup.cfg pyproject.toml constraints-dev.txt $(UV)
 ifeq ($(filter $(KAFKA_CLIENT),kafka-python-ng kafka-python),)
 	$(error KAFKA_CLIENT is '$(KAFKA_CLIENT)': accepted are kafka-python-ng and kafka-python)
 endif
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or newer is needed; $(PYTHON) is " + sys.version.split()[0])'
 	@rm -f .venv/installed-*
-	@# one that does not answer is left from a making that was interrupted
-	@test "$$($(BIN)/python -c 'print(1)' 2>/dev/null)" = 1 || $(PYTHON) -m venv --clear --without-pip .venv
-	@$(if $(has_pip),true,$(BIN)/python -m ensurepip >/dev/null)
 	@echo "Installing into .venv with $(KAFKA_CLIENT) ..."
 	@# both clients are imported as kafka: the one goes before the other comes
-	@if test -e "$$(echo .venv/lib/python*/site-packages/kafka)"; then \
-		$(pip) uninstall -qq --yes kafka-python kafka-python-ng; fi
+	@$(UV) pip uninstall --quiet --python $(BIN)/python kafka-python kafka-python-ng
 	@$(call install,$(KAFKA_CLIENT)$(comma)embedded-broker)
 	@touch $@
 
 # on top of it, and only where they are wanted: .venv/with-onnx, .venv/with-dev
-.venv/with-%: setup.cfg pyproject.toml constraints.txt | $(INSTALLED)
+.venv/with-%: setup.cfg pyproject.toml constraints-dev.txt | $(INSTALLED)
 	@echo "Installing what $* needs into .venv ..."
 	@$(call install,$*)
 	@touch $@
@@ -69,6 +78,22 @@ run-producer: install ## Send a message; STATE=77 for a given state, COUNT=1000 
 test: install .venv/with-onnx .venv/with-dev ## Run every test; ARGS="-k name" to choose, KAFKA_VERSION=3.9.1 for another Kafka
 	@$(BIN)/python -m pytest $(PARALLEL) $(VERSION_OPTION) $(ARGS)
 
+# its own environment, made anew each time: what others have left there is not tried
+test-python: $(UV) ## Run the unit tests on another Python: PYTHON=python3.13
+	@$(call environment,.venv-$(notdir $(PYTHON)),--editable '.[$(KAFKA_CLIENT)$(comma)dev]')
+	@.venv-$(notdir $(PYTHON))/bin/python -m pytest $(PARALLEL) --embedded-broker tests/unit $(ARGS)
+
+test-lowest: $(UV) ## Run the unit tests with the oldest packages that setup.cfg says will do
+	@$(call environment,.venv-lowest,--editable '.[$(KAFKA_CLIENT)$(comma)dev]')
+	@$(UV) pip install --quiet --python .venv-lowest --constraint constraints-lowest.txt --editable '.[$(KAFKA_CLIENT)$(comma)embedded-broker$(comma)msk-iam$(comma)oauth$(comma)onnx$(comma)s3$(comma)sftp]'
+	@.venv-lowest/bin/python -m pytest $(PARALLEL) --embedded-broker -W default tests/unit $(ARGS)
+
+coverage: install .venv/with-onnx .venv/with-dev ## Say which lines and branches the unit tests run
+	@rm -rf .coverage
+	@$(BIN)/coverage run --rcfile=setup.cfg -m pytest $(PARALLEL) --embedded-broker -m "not alone" tests/unit $(ARGS)
+	@$(BIN)/coverage combine --rcfile=setup.cfg --quiet
+	@$(BIN)/coverage report --rcfile=setup.cfg --skip-covered
+
 soak: install .venv/with-dev ## Ten minutes of random faults; ARGS="--soak-seed=1" to repeat the faults of a run
 	@$(BIN)/python -m pytest -s --soak-seconds=600 $(VERSION_OPTION) tests/integration/whole/test_soak.py $(ARGS)
 
@@ -86,11 +111,9 @@ docs: install .venv-docs/installed ## Rewrite the generated parts of docs/, and 
 	@.venv-docs/bin/python -m sphinx -c docs -b html --fail-on-warning --keep-going --quiet . build/docs
 	@echo "The site is build/docs/index.html"
 
-# in an environment of its own: what it needs is none of ours
-.venv-docs/installed: docs/requirements.txt constraints.txt
-	@$(PYTHON) -m venv --clear .venv-docs
+.venv-docs/installed: setup.cfg constraints-dev.txt | $(UV)
 	@echo "Installing into .venv-docs ..."
-	@.venv-docs/bin/pip install --quiet --constraint constraints.txt --requirement docs/requirements.txt
+	@$(call environment,.venv-docs,--editable '.[docs]')
 	@touch $@
 
 bench: .venv-bench/installed ## Benchmark this service and similar ones; QUICK=1 for four minutes, ONLY=lone for a part
@@ -100,20 +123,18 @@ growth: .venv-bench/installed ## Measure what many instances cost a broker, in s
 	@exec .venv-bench/bin/python -m bench.growth $(if $(QUICK),--quick) $(addprefix --instances=,$(ONLY))
 
 # in an environment of its own, which has both clients: the one is chosen by PYTHONPATH
-.venv-bench/installed: setup.cfg constraints.txt bench/requirements.txt
-	@$(PYTHON) -m venv --clear .venv-bench
+.venv-bench/installed: setup.cfg constraints-dev.txt bench/requirements.txt | $(UV)
 	@echo "Installing into .venv-bench ..."
-	@.venv-bench/bin/pip install --quiet --constraint constraints.txt --editable '.[kafka-python-ng,onnx]' --requirement bench/requirements.txt
-	@.venv-bench/bin/pip install --quiet --constraint constraints.txt --target .venv-bench/kafka-python kafka-python
+	@$(call environment,.venv-bench,--editable '.[kafka-python-ng$(comma)onnx]' --requirement bench/requirements.txt)
+	@$(UV) pip install --quiet --python .venv-bench --constraint constraints-dev.txt --target .venv-bench/kafka-python kafka-python
 	@touch $@
 
 demo-model: .venv-demo/installed ## Retrain a model and swap it while a client keeps asking it
 	@exec .venv-demo/bin/python -m examples.model
 
-.venv-demo/installed: setup.cfg constraints.txt
-	@$(PYTHON) -m venv --clear .venv-demo
+.venv-demo/installed: setup.cfg constraints-dev.txt | $(UV)
 	@echo "Installing into .venv-demo ..."
-	@.venv-demo/bin/pip install --quiet --constraint constraints.txt --editable '.[kafka-python-ng,embedded-broker,onnx,demo]'
+	@$(call environment,.venv-demo,--editable '.[kafka-python-ng$(comma)embedded-broker$(comma)onnx$(comma)demo]')
 	@touch $@
 
 audit: .venv-audit/bin/pip-audit install .venv/with-dev ## Look for known vulnerabilities in the installed packages
@@ -125,6 +146,9 @@ audit: .venv-audit/bin/pip-audit install .venv/with-dev ## Look for known vulner
 	@.venv-audit/bin/pip install --quiet --requirement dev/audit-requirements.txt
 	@touch $@
 
+lock: .venv/with-dev ## Pin what setup.cfg asks for, in constraints*.txt; ARGS=--upgrade for the newest of all
+	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m dev.lock $(ARGS)
+
 clean: ## Remove what the commands above made
-	rm -rf .venv .venv-audit .venv-bench .venv-demo .venv-docs build dev/kafka/target *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-* .coverage build dev/kafka/target *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

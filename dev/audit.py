@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-PINNED = Path(__file__).parent.parent / "constraints.txt"
+PINNED = Path(__file__).parent.parent / "constraints-dev.txt"
 AUDIT_SECONDS = 300
 
 

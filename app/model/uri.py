@@ -159,5 +159,5 @@ def _require_package(prefix: ModelUri) -> None:
     except (ImportError, ValueError) as error:
         raise ValueError(
             f"{prefix}, for which the package {PACKAGES[extra]} is missing ({error}): in the "
-            f"clone, pip install -c constraints.txt '.[{extra}]'"
+            f"clone, uv pip install -c constraints.txt '.[{extra}]'"
         ) from None

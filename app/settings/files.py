@@ -8,8 +8,9 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, NamedTuple, TypeVar
+from typing import Generic, TypeVar
 
 from app.settings.environment import SettingsError
 
@@ -22,7 +23,9 @@ log = logging.getLogger(__name__)
 Stamp = tuple[tuple[int, ...] | None, ...]
 
 
-class _Made(NamedTuple, Generic[T]):
+# no NamedTuple, which Python 3.10 has not with a type of its own
+@dataclass(frozen=True)
+class _Made(Generic[T]):
     stamp: Stamp
     value: T
     looked_at: float

@@ -131,8 +131,8 @@ def _require_package(settings: SecuritySettings) -> None:
     if not find_spec(package):
         raise fault(
             variable,
-            f"accepted where {package} is installed: in the clone, pip install -c constraints.txt "
-            f"'.[{extra}]'",
+            f"accepted where {package} is installed: in the clone, uv pip install -c "
+            f"constraints.txt '.[{extra}]'",
         )
 
 

@@ -64,7 +64,7 @@ ALIASES = dict.fromkeys(
 def _loader(given: str) -> None:
     if given == ONNX and not find_spec("onnxruntime"):
         raise ValidationError(
-            "accepted where onnxruntime is installed: in the clone, pip install -c constraints.txt '.[onnx]'"
+            "accepted where onnxruntime is installed: in the clone, uv pip install -c constraints.txt '.[onnx]'"
         )
     if given not in ("json", ONNX) and not DOTTED_PATH.fullmatch(given):
         raise ValidationError(LOADER_ACCEPTED)

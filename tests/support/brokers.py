@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -50,9 +52,12 @@ def given() -> Broker | None:
 
 
 def container() -> Broker | None:
-    try:
-        docker.from_env(timeout=5).ping()
-    except DockerException:
+    with warnings.catch_warnings():
+        # docker closes no socket that it could not connect
+        warnings.simplefilter("ignore", ResourceWarning)
+        answers = _docker_answers()
+        gc.collect()
+    if not answers:
         return None
     return Broker(f"Apache Kafka {CONTAINER_KAFKA} (testcontainers)", _container_running)
 
@@ -61,6 +66,14 @@ def container() -> Broker | None:
 def _container_running() -> Iterator[str]:
     with KafkaContainer(CONTAINER_IMAGE).with_kraft() as kafka:
         yield kafka.get_bootstrap_server()
+
+
+def _docker_answers() -> bool:
+    try:
+        docker.from_env(timeout=5).ping()
+    except DockerException:
+        return False
+    return True
 
 
 def maven() -> Broker | None:

@@ -9,6 +9,7 @@ interpreter of its own.
 
 from __future__ import annotations
 
+import atexit
 import functools
 import gc
 import importlib
@@ -52,6 +53,7 @@ IMPORTS_OF_DEMO = ("skl2onnx", "sklearn.linear_model", "tritonclient.http")
 # numpy's libraries start threads when they are imported, which a fork does not take along
 ONE_THREAD = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 LOOK_SECONDS = 0.01
+END_SECONDS = 10
 
 
 class Start(NamedTuple):
@@ -101,7 +103,7 @@ class Server:
     def __init__(self, imports: Sequence[str]) -> None:
         here, there = socket.socketpair()
         with there:
-            subprocess.Popen(
+            self._process = subprocess.Popen(
                 [sys.executable, "-m", "tests.support.warm", str(there.fileno()), *imports],
                 cwd=ROOT,
                 env={**os.environ, **ONE_THREAD},
@@ -113,6 +115,7 @@ class Server:
         self._connection = Connection(os.dup(here.fileno()))
         self._lock = threading.Lock()  # of what is said over the connection, and of the statuses
         self._statuses: dict[int, int] = {}
+        atexit.register(self._end)
 
     def start(self, start: Start, files: Sequence[Any]) -> Process:
         with self._lock:
@@ -128,6 +131,11 @@ class Server:
             while self._connection.poll():
                 self._note(*self._connection.recv())
             return self._statuses.get(pid)
+
+    def _end(self) -> None:
+        self._connection.close()
+        self._socket.close()
+        self._process.wait(END_SECONDS)
 
     def _note(self, pid: int, status: int) -> None:
         self._statuses[pid] = os.waitstatus_to_exitcode(status)

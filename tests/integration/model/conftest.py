@@ -19,7 +19,9 @@ def tried_out(tmp_path_factory) -> Path:
     """A cache that has the model which adds 5: most tests would try it out, and no more."""
     folder = tmp_path_factory.mktemp("tried out") / "cache"
     settings = ModelSettings.from_environ({"MODEL_CACHE_DIR": str(folder)}, is_used=True)
-    OnnxLoader(settings)(StateMessage(models.message(models.adding(5))))
+    loader = OnnxLoader(settings)
+    loader(StateMessage(models.message(models.adding(5))))
+    loader._trials.close()
     return folder
 
 

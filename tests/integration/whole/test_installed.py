@@ -30,18 +30,10 @@ def installed(tmp_path_factory) -> tuple[str, Path]:
         shutil.copy(ROOT / name, source)
     bin = folder / "venv" / "bin"
     environ = {**os.environ, "PYTHONPATH": ""}
-    # as the README says it, in the folder of the clone; but with the pip that there is, and not
-    # compiled before it is used, which takes ten seconds of a core
+    # as the README says it, in the folder of the clone; but with the uv that there is
     create = [sys.executable, "-m", "venv", "--without-pip", str(bin.parent)]
-    install = [
-        *pip(bin / "python"),
-        "install",
-        "-q",
-        "--no-compile",
-        "-c",
-        "constraints.txt",
-        f".[{client}]",
-    ]
+    uv = [sys.executable, "-m", "uv", "pip", "install", "-q", "--python", str(bin.parent)]
+    install = [*uv, "-c", "constraints.txt", f".[{client}]"]
     for command in (create, install):
         subprocess.run(command, cwd=source, env=environ, check=True, timeout=INSTALL_SECONDS)
     shutil.rmtree(source)

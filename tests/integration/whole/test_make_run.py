@@ -209,11 +209,15 @@ def test_help_names_every_command():
         "kafka",
         "run-producer",
         "test",
+        "test-python",
+        "test-lowest",
+        "coverage",
         "soak",
         "lint",
         "bench",
         "demo-model",
         "audit",
+        "lock",
         "clean",
     ):
         assert f"make {command} " in shown
@@ -230,7 +234,8 @@ def clone(tmp_path):
     """A folder that make has done nothing in."""
     for name in ("Makefile", "setup.cfg", "pyproject.toml"):
         shutil.copy(ROOT / name, tmp_path)
-    (tmp_path / "constraints.txt").touch()
+    for name in ("constraints-dev.txt", "uv-requirements.txt"):
+        (tmp_path / name).touch()
     return tmp_path
 
 

@@ -137,7 +137,7 @@ def test_a_provider_is_a_dotted_path():
 def test_a_package_that_is_missing_is_named_with_what_to_install(monkeypatch, given, missing):
     monkeypatch.setattr("app.settings.security_checks.find_spec", lambda name: None)
     assert f"accepted where {missing}" in refused(**given)
-    assert "pip install -c constraints.txt" in refused(**given)
+    assert "uv pip install -c constraints.txt" in refused(**given)
 
 
 @pytest.mark.parametrize(

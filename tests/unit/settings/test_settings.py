@@ -131,7 +131,7 @@ def test_prefixes_whose_package_is_missing_end_the_start_with_what_to_install(
     prefix, package, extra
 ):
     given = {"KAFKA_TOPIC": "t", "STATE_LOADER": "onnx", "MODEL_URI_PREFIXES": prefix}
-    install = re.escape(f"pip install -c constraints.txt '.[{extra}]'")
+    install = re.escape(f"uv pip install -c constraints.txt '.[{extra}]'")
     with pytest.raises(SettingsError, match=f"the package {package} is missing .*{install}"):
         find_loader(Settings.from_environ(given))
 

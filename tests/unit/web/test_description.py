@@ -71,7 +71,8 @@ def test_shows_the_description_with_what_is_served_here():
     page = client.get("/docs").text
     assert "http://" not in page
     assert "https://" not in page
-    assert client.get("/docs/swagger-ui-bundle.js").mimetype == "text/javascript"
+    with client.get("/docs/swagger-ui-bundle.js") as script:
+        assert script.mimetype == "text/javascript"
 
 
 def test_pages_and_description_name_no_address_that_a_prefix_would_break():
