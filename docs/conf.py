@@ -18,7 +18,7 @@ html_show_sphinx = False
 
 # the source folder is the project's, so that a link that works on a forge works here
 root_doc = "README"
-include_patterns = ["*.md", "docs/*.md", "bench/*.md", "examples/**/*.md"]
+include_patterns = ["*.md", "docs/*.md", "bench/*.md", "bench/growth/*.md", "examples/**/*.md"]
 exclude_patterns = [".*", "build", "dev", "tests", "app", "**/__pycache__"]
 html_extra_path = ["index.html"]
 
