@@ -120,7 +120,7 @@ def test_a_page_shows_what_happens(page, tmp_path):
 
 @pytest.mark.installs
 @pytest.mark.timeout(INSTALL_SECONDS + 60)
-def test_the_readme_shows_what_happens_in_a_fresh_clone(tmp_path, monkeypatch):
+def test_the_quickstart_shows_what_happens_in_a_fresh_clone(tmp_path, monkeypatch):
     clone = tmp_path / "clone"
     listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
     files = subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout
@@ -129,7 +129,7 @@ def test_the_readme_shows_what_happens_in_a_fresh_clone(tmp_path, monkeypatch):
             (clone / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, clone / name)
     monkeypatch.setattr(f"{__name__}.START_SECONDS", INSTALL_SECONDS)
-    with pasted("README.md", tmp_path / "output", clone):
+    with pasted("docs/quickstart.md", tmp_path / "output", clone):
         assert (clone / ".venv" / "bin" / "kafka-state").exists()
 
 
