@@ -116,6 +116,19 @@ class Fleet:
             "not_ended_well": sum(status != 0 for status in statuses),
         }
 
+    def wait_until_lost(self) -> None:
+        """Wait until all have noticed that the broker is away: what is short they sit out.
+
+        Raises:
+            RuntimeError: one does not within BACK_SECONDS.
+        """
+        deadline = time.monotonic() + BACK_SECONDS
+        for instance in self.instances:
+            while _connected_since(instance) is not None:
+                if time.monotonic() > deadline:
+                    raise RuntimeError(f"not lost: {_get(instance, '/status')}")
+                time.sleep(LOOK_SECONDS)
+
     def back_since(self, broker_answered: float) -> list[float]:
         """Wait until all follow again; gives when each began to, in seconds after the broker
         answered, by the machine's clock.

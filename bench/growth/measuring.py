@@ -128,6 +128,7 @@ class Measuring:
         self.tell("the broker is restarted")
         kafka = self.broker.kafka
         kafka.stop()
+        instances.wait_until_lost()
         kafka.start()
         answered = time.time()
         numbers["back"] = instances.back_since(answered)
