@@ -64,7 +64,7 @@ endif
 	@$(call install,$*)
 	@touch $@
 
-run: install $(if $(filter onnx,$(STATE_LOADER)),.venv/with-onnx) ## Serve on http://localhost:8000, with an embedded broker where there is no other
+run: install $(if $(filter onnx,$(STATE_LOADER)),.venv/with-onnx) ## Serve on http://localhost:8000, with an embedded broker if no other one answers
 	@exec $(BIN)/python -m dev
 
 kafka: install ## A real Apache Kafka on localhost:9092, until Ctrl-C; needs java and mvn
@@ -83,7 +83,7 @@ test-python: $(UV) ## Run the unit tests on another Python: PYTHON=python3.13
 	@$(call environment,.venv-$(notdir $(PYTHON)),--editable '.[$(KAFKA_CLIENT)$(comma)dev]')
 	@.venv-$(notdir $(PYTHON))/bin/python -m pytest $(PARALLEL) --embedded-broker tests/unit $(ARGS)
 
-test-lowest: $(UV) ## Run the unit tests with the oldest packages that setup.cfg says will do
+test-lowest: $(UV) ## Run the unit tests with the oldest packages that setup.cfg allows
 	@$(call environment,.venv-lowest,--editable '.[$(KAFKA_CLIENT)$(comma)dev]')
 	@$(UV) pip install --quiet --python .venv-lowest --constraint constraints-lowest.txt --editable '.[$(KAFKA_CLIENT)$(comma)embedded-broker$(comma)msk-iam$(comma)oauth$(comma)onnx$(comma)s3$(comma)sftp]'
 	@.venv-lowest/bin/python -m pytest $(PARALLEL) --embedded-broker -W default tests/unit $(ARGS)
@@ -119,7 +119,7 @@ docs: install .venv-docs/installed ## Rewrite the generated parts of docs/, and 
 bench: .venv-bench/installed ## Benchmark this service and similar ones; QUICK=1 for four minutes, ONLY=lone for a part
 	@exec .venv-bench/bin/python -m bench $(if $(QUICK),--quick) $(if $(ONLY),--only "$$ONLY")
 
-growth: .venv-bench/installed ## Measure what many instances cost a broker, in some 30 minutes; QUICK=1 for two of them
+growth: .venv-bench/installed ## Measure what many instances cost a broker, in some 30 minutes; QUICK=1 for two minutes
 	@exec .venv-bench/bin/python -m bench.growth $(if $(QUICK),--quick) $(addprefix --instances=,$(ONLY))
 
 # in an environment of its own, which has both clients: the one is chosen by PYTHONPATH
@@ -146,7 +146,7 @@ audit: .venv-audit/bin/pip-audit install .venv/with-dev ## Look for known vulner
 	@.venv-audit/bin/pip install --quiet --requirement dev/audit-requirements.txt
 	@touch $@
 
-lock: .venv/with-dev ## Pin what setup.cfg asks for, in constraints*.txt; ARGS=--upgrade for the newest of all
+lock: .venv/with-dev ## Pin what setup.cfg asks for, in constraints*.txt; ARGS=--upgrade for the newest versions
 	@PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python -m dev.lock $(ARGS)
 
 clean: ## Remove what the commands above made

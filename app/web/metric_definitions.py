@@ -117,7 +117,7 @@ CONNECTED = GaugeDefinition(
 STALE = GaugeDefinition(
     name="kafka_state_stale_seconds",
     meaning="Time since the end of the log was last confirmed for every partition. "
-    "Half a second is as it should be.",
+    "Half a second is normal.",
     unit="seconds",
     over_workers="highest",
 )
@@ -129,13 +129,13 @@ CONFIRMED_TIMESTAMP = GaugeDefinition(
 )
 AGE = GaugeDefinition(
     name="kafka_state_age_seconds",
-    meaning="Time since the timestamp of the message that the state is from.",
+    meaning="Age of the state: time since the timestamp of its message.",
     unit="seconds",
     over_workers="highest",
 )
 LAST_MESSAGE_TIMESTAMP = GaugeDefinition(
     name="kafka_state_last_message_timestamp_seconds",
-    meaning="Timestamp of the message that the state is from.",
+    meaning="Timestamp of the message that is served as the state.",
     unit="Unix time",
     over_workers="lowest",
 )
@@ -148,13 +148,13 @@ LAG = GaugeDefinition(
 )
 UPDATES = CounterDefinition(
     name="kafka_state_updates_total",
-    meaning="States that were served, the first one too.",
+    meaning="States that were served, including the first one.",
     unit="states",
 )
 UPDATE_DELAY = HistogramDefinition(
     name="kafka_state_update_delay_seconds",
     meaning="Time from a message's timestamp until its state was served. "
-    "A message that was there before following began does not count.",
+    "Messages from before the service began to follow are not counted.",
     unit="seconds",
     # a lone message takes a few milliseconds; an outage, minutes
     buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300),
@@ -167,26 +167,26 @@ INVALID_MESSAGES = CounterDefinition(
 )
 FAILED_LOADS = CounterDefinition(
     name="kafka_state_failed_loads_total",
-    meaning="How often the loader refused a message, or could not load it now, by reason. "
+    meaning="How often the loader refused a message, or failed to load it for now, by reason. "
     "Each try counts.",
     unit="loads",
     labels=("reason",),
 )
 SKIPPED_MESSAGES = CounterDefinition(
     name="kafka_state_skipped_messages_total",
-    meaning="Offsets that were passed without looking at them, because there were newer messages. "
-    "Those of transaction markers and aborted messages are among them.",
+    meaning="Offsets that were skipped unread, because there were newer messages. "
+    "The offsets of transaction markers and aborted messages are included.",
     unit="messages",
 )
 PARTITION_ERRORS = CounterDefinition(
     name="kafka_state_partition_errors_total",
-    meaning="How often a partition could not be read, by Kafka's name of the error.",
+    meaning="How often a partition could not be read, by Kafka's name for the error.",
     unit="errors",
     labels=("error",),
 )
 RECONNECTS = CounterDefinition(
     name="kafka_state_reconnects_total",
-    meaning="How often following began anew, after the first time.",
+    meaning="How often the service had to start following again.",
     unit="reconnects",
 )
 FETCHES = CounterDefinition(
@@ -205,7 +205,7 @@ HTTP_REQUESTS = CounterDefinition(
 )
 HTTP_DURATION = HistogramDefinition(
     name="http_request_duration_seconds",
-    meaning="Time from a request until its answer could be sent, waiting included.",
+    meaning="Time from a request until its answer could be sent, including any waiting.",
     unit="seconds",
     labels=("route", "method", "status"),
     # those of prometheus_client
@@ -222,18 +222,18 @@ MODEL_INFO = InfoDefinition(
 )
 MODEL_KEPT_INFO = InfoDefinition(
     name="kafka_state_model_kept_info",
-    meaning="1 for each model that was served before and is still loaded (MODEL_KEEP_VERSIONS).",
+    meaning="1 for each earlier model that is still loaded (MODEL_KEEP_VERSIONS).",
     unit="models",
     labels=("name", "version"),
 )
 MODEL_SWAPS = CounterDefinition(
     name="kafka_state_model_swaps_total",
-    meaning="Models that took the place of another.",
+    meaning="How often a model replaced another model.",
     unit="swaps",
 )
 MODEL_INFERENCE = HistogramDefinition(
     name="kafka_state_model_inference_seconds",
-    meaning="Time that the model alone took for a request.",
+    meaning="Time that the model itself took to compute a request.",
     unit="seconds",
     # a small model takes some 20 microseconds, a large one seconds
     buckets=(
@@ -243,7 +243,7 @@ MODEL_INFERENCE = HistogramDefinition(
 )  # fmt: skip
 MODEL_BATCH_SIZE = HistogramDefinition(
     name="kafka_state_model_batch_size",
-    meaning="The first dimension of a request's first input, where the model leaves it open.",
+    meaning="First dimension of a request's first input, if the model allows any size for it.",
     unit="rows",
     buckets=(1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024),
 )
