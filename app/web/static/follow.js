@@ -10,7 +10,7 @@ const AGAIN_MS = 1000;
 const CONNECTIONS = 6; // that browsers have to a host
 const LEAVE_MS = 1000;
 const DEAD = "the stream has ended without a word";
-const STATES_KEPT = 100;
+const STATES_KEPT = 100; // the page's own limit, whatever STATE_HISTORY is
 const KEPT_WHOLE = 2;
 const CHARACTERS_KEPT = 10_000;
 
