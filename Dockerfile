@@ -10,7 +10,7 @@ COPY app app
 RUN python3 -m venv /opt/uv \
     && /opt/uv/bin/pip install --no-cache-dir --requirement uv-requirements.txt \
     && /opt/uv/bin/uv venv /opt/kafka-state \
-    && /opt/uv/bin/uv pip install --no-cache --python /opt/kafka-state --link-mode=copy \
+    && /opt/uv/bin/uv pip install --no-cache --system-certs --python /opt/kafka-state \
         --constraint constraints.txt ".[${KAFKA_CLIENT}${EXTRAS:+,${EXTRAS}}]"
 
 FROM python:3.13-slim-trixie

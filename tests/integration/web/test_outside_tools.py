@@ -132,12 +132,12 @@ def test_a_request_is_logged_without_secrets_and_without_what_a_terminal_obeys(s
     with serving(API_TOKEN="s3cret-token-of-many-letters", LOG_FORMAT=log_format) as program:
         eventually(lambda: program.get("/healthz"))
         url = f"http://127.0.0.1:{program.port}/state?token=s3cret-token-of-many-letters"
-        client = socket.create_connection(("127.0.0.1", program.port), timeout=20)
-        client.sendall(
-            b"GET /state?token=s3cret-token-of-many-letters HTTP/1.1\r\nHost: localhost\r\n"
-            b"User-Agent: red\x9b31m\r\nConnection: close\r\n\r\n"
-        )
-        assert client.recv(1000)
+        with socket.create_connection(("127.0.0.1", program.port), timeout=20) as client:
+            client.sendall(
+                b"GET /state?token=s3cret-token-of-many-letters HTTP/1.1\r\nHost: localhost\r\n"
+                b"User-Agent: red\x9b31m\r\nConnection: close\r\n\r\n"
+            )
+            assert client.recv(1000)
         eventually(lambda: "token=(hidden)" in program.output)
         assert r"red\u009b31m" in program.output
         assert "s3cret-token-of-many-letters" not in program.output

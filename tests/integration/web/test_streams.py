@@ -20,6 +20,8 @@ from tests.support.secret_files import SecretFiles
 from tests.support.topics import Topic, new_topic
 from tests.support.waiting import eventually
 
+Ask = Callable[[Program, str], socket.socket]
+
 LEAVING_SECONDS = 5.0
 
 
@@ -51,10 +53,19 @@ def stream() -> Iterator[Callable[..., Iterator[Any]]]:
         yield stream
 
 
-def ask(program: Program, path: str) -> socket.socket:
-    client = socket.create_connection(("127.0.0.1", program.port), timeout=20)
-    client.sendall(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nPrefer: wait=60\r\n\r\n".encode())
-    return client
+@pytest.fixture
+def ask() -> Iterator[Ask]:
+    """Ask for a path, and leave it to the test to receive the answer."""
+    with contextlib.ExitStack() as opened:
+
+        def ask(program: Program, path: str) -> socket.socket:
+            address = ("127.0.0.1", program.port)
+            client = opened.enter_context(socket.create_connection(address, timeout=20))
+            head = f"GET {path} HTTP/1.1\r\nHost: localhost\r\nPrefer: wait=60\r\n\r\n"
+            client.sendall(head.encode())
+            return client
+
+        yield ask
 
 
 def test_gives_the_current_state_and_each_newer_one_under_its_etag(topic, program, stream):
@@ -106,7 +117,7 @@ def test_tells_of_a_refused_message_and_of_the_state_that_stays(topic, program, 
     assert (said["refused"], said["last_refused"]["reason"]) == (1, "json")
 
 
-def test_a_stream_that_ends_with_its_worker_ends_its_connection(program):
+def test_a_stream_that_ends_with_its_worker_ends_its_connection(program, ask):
     client = ask(program, "/state/stream")
     received = client.recv(1000)
     assert received.startswith(b"HTTP/1.1 200 ")
@@ -132,7 +143,7 @@ def test_a_stream_is_open_while_nothing_is_known_and_begins_with_the_topic(
         assert json.loads(next(events).data) == {"state": "first"}
 
 
-def test_those_who_wait_are_answered_at_a_stop(topic, program, stream):
+def test_those_who_wait_are_answered_at_a_stop(topic, program, stream, ask):
     events = stream(program)
     next(events)
     waiting = ask(program, "/state?min_offset=0:0")
@@ -152,10 +163,10 @@ def is_waited_on(program: Program) -> bool:
 
 
 @pytest.mark.parametrize("path", ["/state/stream", "/state?min_offset=0:0"])
-def test_a_client_that_goes_away_frees_its_place(serving, path):
+def test_a_client_that_goes_away_frees_its_place(serving, ask, path):
     with serving("--threads=2", STATE_MAX_WAITING="1") as program:
         program.comes_to(0)
-        client = ask_for_the_only_place(program, path)
+        client = ask_for_the_only_place(ask, program, path)
         answer = program.get("/state/stream")
         assert answer.headers["Retry-After"] == "1"
         assert answer.headers["Content-Type"] == "application/problem+json"
@@ -164,7 +175,7 @@ def test_a_client_that_goes_away_frees_its_place(serving, path):
         eventually(lambda: not refused(program), within=LEAVING_SECONDS)
 
 
-def ask_for_the_only_place(program: Program, path: str) -> socket.socket:
+def ask_for_the_only_place(ask: Ask, program: Program, path: str) -> socket.socket:
     # once one of two is told that there is no place, the other has it
     clients = [ask(program, path), ask(program, path)]
     refused = eventually(lambda: [client for client in clients if is_told_503(client)])[0]
@@ -186,7 +197,7 @@ def refused(program: Program) -> bool:
 
 
 @pytest.mark.apache_kafka  # the embedded broker keeps 5 MB of a partition at most
-def test_who_waits_is_not_cut_off_for_it_as_one_is_who_does_not_read(topic, serving, stream):
+def test_who_waits_is_not_cut_off_for_it_as_one_is_who_does_not_read(topic, serving, stream, ask):
     topic.send_state("x" * 8_000_000, producer=topic.new_producer(**{"message.max.bytes": 10**8}))
     with serving("--timeout", "3") as program:
         program.comes_to("x" * 8_000_000)
@@ -201,11 +212,11 @@ def test_who_waits_is_not_cut_off_for_it_as_one_is_who_does_not_read(topic, serv
 
 
 @pytest.mark.apache_kafka  # the embedded broker keeps 5 MB of a partition at most
-def test_a_stream_that_is_not_read_is_cut_off_and_makes_room(topic, serving):
+def test_a_stream_that_is_not_read_is_cut_off_and_makes_room(topic, serving, ask):
     topic.send_state("x" * 8_000_000, producer=topic.new_producer(**{"message.max.bytes": 10**8}))
     with serving("--timeout", "3", STATE_MAX_WAITING="1") as program:
         program.comes_to("x" * 8_000_000)
-        unread = ask_for_the_only_place(program, "/state/stream")
+        unread = ask_for_the_only_place(ask, program, "/state/stream")
         eventually(lambda: was_reset(unread), within=10)
         eventually(lambda: not refused(program), within=LEAVING_SECONDS)
 
