@@ -15,6 +15,7 @@ from dev import apache_kafka
 from tests.support import brokers
 from tests.support.alone import Turns
 from tests.support.brokers import CHOSEN
+from tests.support.clients import IS_KAFKA_PYTHON_3
 
 # as the program has it; tests import onnxruntime before it does
 os.environ["ORT_DISABLE_TELEMETRY"] = "1"
@@ -90,6 +91,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if IS_KAFKA_PYTHON_3:
+        # of connections that fail it leaves the sockets to the garbage collector
+        config.addinivalue_line("filterwarnings", "ignore:unclosed <socket:ResourceWarning")
     version = config.getoption("--kafka-version")
     if version:
         apache_kafka.choose(version)
