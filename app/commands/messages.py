@@ -21,6 +21,7 @@ from app.model.schemas import ModelSchema
 from app.settings import Settings
 from app.settings.model import ModelSettings
 from app.topic_log import Outgoing, read_message
+from app.tracing import NAMES
 
 SHOWN_CHARACTERS = 1000
 
@@ -116,7 +117,7 @@ def in_trace_of(environ: Mapping[str, str], messages: Iterable[Outgoing]) -> Ite
     """
     headers = [
         (name, environ[name.upper()].encode(errors="replace"))
-        for name in ("traceparent", "tracestate")
+        for name in NAMES
         if environ.get(name.upper())
     ]
     for message in messages:

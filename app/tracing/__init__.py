@@ -5,9 +5,10 @@ it imports are imported only where the environment asks for traces.
 """
 
 from app.tracing.find import find_tracing, why_untraced
-from app.tracing.interface import NO_SPAN, SERVED, UNTRACED, Headers, MessageSpan, Tracing
+from app.tracing.interface import NAMES, NO_SPAN, SERVED, UNTRACED, Headers, MessageSpan, Tracing
 
 __all__ = [
+    "NAMES",
     "NO_SPAN",
     "SERVED",
     "UNTRACED",

@@ -8,8 +8,6 @@ from opentelemetry.context import Context
 from opentelemetry.trace import get_current_span
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-NAMES = ("traceparent", "tracestate")
-
 _PROPAGATOR = TraceContextTextMapPropagator()
 
 

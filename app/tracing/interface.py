@@ -8,6 +8,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from _typeshed.wsgi import WSGIApplication
 
+# that carry a trace, by W3C Trace Context
+NAMES = ("traceparent", "tracestate")
+
 # of a Kafka record
 Headers = Sequence[tuple[str, bytes | None]]
 # gives the route of a request, by its method and its path; None if it has none

@@ -11,8 +11,8 @@ from collections.abc import Callable
 
 from opentelemetry.trace import Span, SpanContext, SpanKind, StatusCode, Tracer
 
-from app.tracing.context import NAMES, has_parent, parent_of
-from app.tracing.interface import Headers, MessageSpan
+from app.tracing.context import has_parent, parent_of
+from app.tracing.interface import NAMES, Headers, MessageSpan
 
 
 class Message(MessageSpan):

@@ -11,8 +11,8 @@ from urllib.parse import quote
 
 from opentelemetry.trace import Span, SpanContext, SpanKind, StatusCode, Tracer
 
-from app.tracing.context import NAMES, parent_of
-from app.tracing.interface import SERVED, FindRoute
+from app.tracing.context import parent_of
+from app.tracing.interface import NAMES, SERVED, FindRoute
 
 if TYPE_CHECKING:
     from _typeshed.wsgi import StartResponse, WSGIApplication, WSGIEnvironment

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from marshmallow import fields
 
-from app.settings.environment import DESCRIPTION, KIND
+from app.settings.environment import DESCRIPTION, kinds_of
 from app.settings.kinds import ACCEPTED, Size
 
 if TYPE_CHECKING:
@@ -18,21 +18,20 @@ if TYPE_CHECKING:
 UNITS = ((2**30, "GiB"), (2**20, "MiB"))
 
 
-def settings_table(*declared: type[DataclassInstance]) -> str:
+def settings_table(declared: type[DataclassInstance]) -> str:
     """Give a row for each setting: the variable, what is accepted, the default, the meaning."""
-    rows = [row for each in declared for row in _rows(each)]
-    return "\n".join(["| variable | accepted | default | meaning |", "|---|---|---|---|", *rows])
+    head = ["| variable | accepted | default | meaning |", "|---|---|---|---|"]
+    return "\n".join([*head, *_rows(declared)])
 
 
 def _rows(declared: type[DataclassInstance]) -> Iterator[str]:
-    for field in dataclasses.fields(declared):
-        kind = field.metadata.get(KIND)
-        if kind:
-            accepted = re.sub("^accepted (is|are) ", "", kind.metadata[ACCEPTED])
-            default = _shown(field.default, kind)
-            # a pipe would end the cell
-            meaning = kind.metadata[DESCRIPTION].replace("|", r"\|")
-            yield f"| `{kind.data_key}` | {accepted} | {default} | {meaning} |"
+    defaults = {field.name: field.default for field in dataclasses.fields(declared)}
+    for attribute, kind in kinds_of(declared).items():
+        accepted = re.sub("^accepted (is|are) ", "", kind.metadata[ACCEPTED])
+        default = _shown(defaults[attribute], kind)
+        # a pipe would end the cell
+        meaning = kind.metadata[DESCRIPTION].replace("|", r"\|")
+        yield f"| `{kind.data_key}` | {accepted} | {default} | {meaning} |"
 
 
 def _shown(default: Any, kind: fields.Field[Any]) -> str:

