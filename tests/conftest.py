@@ -1,10 +1,12 @@
 from __future__ import annotations
 
+import multiprocessing
 import os
 import random
 import shutil
 import tempfile
 from collections.abc import Generator, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -199,3 +201,10 @@ def bootstrap_servers(pytestconfig: pytest.Config) -> Iterator[str]:
     """The broker's host:port; it starts when the first test needs it."""
     with pytestconfig.stash[CHOSEN].running() as servers:
         yield servers
+
+
+@pytest.fixture(scope="module")
+def own_process() -> Iterator[ProcessPoolExecutor]:
+    """For what counts threads, files or memory: other tests leave some that come and go."""
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
+        yield process

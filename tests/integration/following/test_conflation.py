@@ -11,12 +11,15 @@ from collections import Counter
 import pytest
 from kafka.record.default_records import DefaultRecordBatch
 
+from app import create_app
 from app.following import validation as verdicts
 from app.following.conflation import Conflation
 from app.following.consumer import Consumer
 from app.following.partition_reader import MESSAGE_BYTES, PartitionReader
-from app.topic_log import TopicLog, batches
+from app.settings import Settings
+from app.topic_log import batches
 from app.topic_log.exchange import WAIT_MS
+from tests.support.application import Service
 from tests.support.waiting import eventually
 
 WINDOW_MS = 50
@@ -130,14 +133,21 @@ def test_is_awake_twice_a_second_while_nothing_comes(topic, serve, counted):
     assert counted["decoded"] == counted["fetched"] == 0
 
 
-def test_no_thread_but_the_one_that_follows_takes_part_in_reading(topic, serve, monkeypatch):
-    monkeypatch.setattr(TopicLog, "commit", lambda *_: None)
-    before = threading.enumerate()
-    service = serve(topic)
+def test_no_thread_but_the_one_that_follows_takes_part_in_reading(own_process, topic):
     topic.send_state("read")
-    assert service.comes_to("read")
+    started = own_process.submit(threads_that_serve, topic.name, topic.servers, "read")
+    assert started.result(60) == ["consumer"]
+
+
+def threads_that_serve(topic: str, servers: str, state: str) -> list[str]:
+    """Give what the threads are called that are there when a state is served, and not before."""
+    before = threading.enumerate()
+    settings = Settings(topic=topic, bootstrap_servers=servers, commit_positions=False)
+    service = Service(create_app(settings))
+    assert service.comes_to(state)
     started = [thread.name for thread in threading.enumerate() if thread not in before]
-    assert started == ["consumer"]
+    service.consumer.stop(10)
+    return started
 
 
 def test_a_large_message_is_not_received_in_pieces_of_four_kibibytes(topic, serve, monkeypatch):

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
-import multiprocessing
 import tracemalloc
-from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -168,13 +166,6 @@ def peak_beyond_what_is_held(read: Callable[..., object], *arguments: object) ->
 def read_rows(text: bytes, rows: int, hold: Callable[[int], None]) -> None:
     with contextlib.suppress(BadRequest):
         read_x(text, [rows, 10**6 // rows], hold=hold)
-
-
-@pytest.fixture(scope="module")
-def own_process() -> Iterator[ProcessPoolExecutor]:
-    """A process without the threads that other tests leave, whose memory is counted too."""
-    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process:
-        yield process
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import psutil
@@ -112,15 +113,19 @@ def _described(array):
     return {"name": "x", "datatype": "FP32", "shape": list(np.shape(array)), "data": data}
 
 
-def test_has_as_many_threads_as_it_is_told(load):
-    def threads() -> int:
-        return psutil.Process().num_threads()
+@pytest.mark.parametrize("threads", [1, 4])
+def test_has_as_many_threads_as_it_is_told(own_process, tmp_path, threads):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(models.adding(5))
+    more = own_process.submit(threads_that_come_with, path, threads)
+    assert more.result(60) == threads - 1  # beside the one that asks
 
-    before = threads()
-    kept = [load(models.adding(5), threads=1)]
-    assert threads() == before
-    kept.append(load(models.adding(5), threads=4))
-    assert threads() == before + 3  # beside the one that asks
+
+def threads_that_come_with(path: Path, threads: int) -> int:
+    before = psutil.Process().num_threads()
+    model = Model.load(path, SHOWN, Limits(threads, request_bytes=1000))
+    assert model.inputs
+    return psutil.Process().num_threads() - before
 
 
 def test_requests_at_once_use_no_more_threads_than_there_are_cores(loader, monkeypatch):

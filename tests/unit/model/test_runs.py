@@ -158,7 +158,8 @@ def test_what_the_model_refuses_is_told_as_ever(model, runs_for):
 def test_its_thread_ends_when_it_is_told_to(runs_for):
     before = set(threading.enumerate())
     runs = runs_for(60)
-    (thread,) = set(threading.enumerate()) - before
+    new = set(threading.enumerate()) - before
+    (thread,) = [thread for thread in new if thread.name == "model-runs"]
     runs.stop()
     thread.join(5)
     assert not thread.is_alive()

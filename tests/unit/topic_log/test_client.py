@@ -3,6 +3,8 @@ from __future__ import annotations
 import gc
 import socket
 import threading
+from collections.abc import Callable
+from unittest import mock
 
 import psutil
 import pytest
@@ -17,42 +19,46 @@ from app.topic_log.client import check_settings, connection_options, open_client
 from app.topic_log.errors import TopicLogError
 from dev.broker import EmbeddedBroker
 from tests.support.clients import IS_KAFKA_PYTHON_3
-from tests.support.waiting import eventually
 
 PATIENCE = "bootstrap_timeout_ms" if IS_KAFKA_PYTHON_3 else "api_version_auto_timeout_ms"
 
 
+def what_is_left_of(fail: Callable[..., None], *arguments: object) -> tuple[set[str], int]:
+    """Give the threads, and how many files, that are there after three failures and not before."""
+    gc.disable()  # which would be in time by chance
+    threads, files = set(threading.enumerate()), psutil.Process().num_fds()
+    for _ in range(3):
+        fail(*arguments)
+    left = {thread.name for thread in threading.enumerate() if thread not in threads}
+    return left, psutil.Process().num_fds() - files
+
+
+def open_in_vain(client: type[KafkaConsumer | KafkaAdminClient], servers: str) -> None:
+    with pytest.raises(KafkaError):
+        open_client(client, bootstrap_servers=servers, **{PATIENCE: 300})
+
+
 @pytest.mark.parametrize("client", [KafkaConsumer, KafkaAdminClient])
-def test_a_client_that_does_not_open_leaves_nothing_behind(client):
+def test_a_client_that_does_not_open_leaves_nothing_behind(own_process, client):
     """As with a wrong password, which is tried again and again."""
     with socket.create_server(("127.0.0.1", 0)) as mute:
         servers = f"localhost:{mute.getsockname()[1]}"
-        gc.collect()  # what other tests left
-        threads, files = set(threading.enumerate()), psutil.Process().num_fds()
-        for _ in range(3):
-            with pytest.raises(KafkaError):
-                open_client(client, bootstrap_servers=servers, **{PATIENCE: 300})
-        gc.collect()
-        assert not set(threading.enumerate()) - threads
-        # what other tests left may still be ending, or connecting
-        eventually(lambda: psutil.Process().num_fds() <= files)
+        left = own_process.submit(what_is_left_of, open_in_vain, client, servers)
+        assert left.result(60) == (set(), 0)
 
 
 @pytest.mark.skipif(IS_KAFKA_PYTHON_3, reason="the embedded broker does not answer kafka-python 3")
-def test_a_log_that_does_not_open_leaves_nothing_behind(monkeypatch):
+def test_a_log_that_does_not_open_leaves_nothing_behind(own_process):
     """As with a broker whose versions are not known."""
+    left = own_process.submit(what_is_left_of, open_log_in_vain, EmbeddedBroker().address)
+    assert left.result(60) == (set(), 0)
 
-    def fetch_version(client):
-        raise KafkaError
 
-    monkeypatch.setattr(exchange.requests, "fetch_version", fetch_version)
-    broker = EmbeddedBroker()
-    settings = Settings(topic="none", bootstrap_servers=broker.address)
-    files = psutil.Process().num_fds()
-    for _ in range(3):
-        with pytest.raises(KafkaError):
-            TopicLog(settings, "group", before_wait=int, on_group_refused=int, while_unanswered=int)
-    eventually(lambda: psutil.Process().num_fds() <= files)
+def open_log_in_vain(servers: str) -> None:
+    settings = Settings(topic="none", bootstrap_servers=servers)
+    unknown = mock.patch.object(exchange.requests, "fetch_version", side_effect=KafkaError)
+    with unknown, pytest.raises(KafkaError):
+        TopicLog(settings, "group", before_wait=int, on_group_refused=int, while_unanswered=int)
 
 
 @pytest.mark.skipif(IS_KAFKA_PYTHON_3, reason="the embedded broker does not answer kafka-python 3")
