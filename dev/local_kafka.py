@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import signal
 import sys
-import threading
 
 from dev import apache_kafka
 from dev.broker import answers
@@ -29,7 +28,7 @@ def main() -> str | None:
                 "it, and what it holds is gone then",
                 flush=True,
             )
-            threading.Event().wait()
+            signal.pause()
     except KeyboardInterrupt:
         return None
     except RuntimeError as error:

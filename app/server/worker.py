@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import math
 import os
+import queue
 import resource
 import socket
 import sys
-import threading
 import time
 from functools import partial
 from typing import Any
@@ -58,7 +58,8 @@ class Worker(BaseWorker):  # type: ignore[misc]
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._alive = True
-        self._wake = threading.Event()
+        # what is set by a signal's handler must have no lock that the main thread may hold
+        self._wakes: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._is_asleep = False
         super().__init__(*args, **kwargs)
         self.worker_connections = self.cfg.worker_connections
@@ -79,7 +80,7 @@ class Worker(BaseWorker):  # type: ignore[misc]
     def alive(self, alive: bool) -> None:
         # a signal may come while another one is handled
         is_ending, self._alive = self._alive and not alive, alive
-        self._wake.set()
+        self._wakes.put(None)
         if is_ending and (service := served_by(self)):
             service.drain()
 
@@ -161,10 +162,10 @@ class Worker(BaseWorker):  # type: ignore[misc]
                 self._sleep_until_busy(until - time.monotonic())
 
     def _sleep_until_busy(self, seconds: float) -> None:
-        self._wake.clear()
         self._is_asleep = True
         if not self._threads.busy() and self.alive:
-            self._wake.wait(max(seconds, 0.0))
+            with contextlib.suppress(queue.Empty):
+                self._wakes.get(timeout=max(seconds, 0.0))
         self._is_asleep = False
 
     def _pass_poller_on(self, thread: PollingThread, answered: int | None = None) -> None:
@@ -236,7 +237,7 @@ class Worker(BaseWorker):  # type: ignore[misc]
     def _begin(self, thread: PollingThread, answering: Connection | _Lines) -> None:
         self._threads.begin(thread, answering)
         if self._is_asleep:
-            self._wake.set()
+            self._wakes.put(None)
 
     def _write_lines_watched(self) -> bool:
         """Write what is held, as an answer: another thread polls where the log is slow."""

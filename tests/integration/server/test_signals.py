@@ -47,7 +47,9 @@ runpy.run_module(module, run_name="__main__", alter_sys=True)
 def test_a_second_signal_to_end_it_may_interrupt_the_first(topic, tmp_path, command):
     topic.send_state(1)
     interrupting = [sys.executable, "-c", INTERRUPTING, *command]
-    with running_on(topic, interrupting, tmp_path / "output") as program:
+    # a worker that hangs is killed only then
+    patient = {"GUNICORN_CMD_ARGS": f"--graceful-timeout {10 * WITHIN_SECONDS}"}
+    with running_on(topic, interrupting, tmp_path / "output", **patient) as program:
         program.comes_to(1)
         processes = program.tree()
         program.process.terminate()
