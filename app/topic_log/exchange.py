@@ -20,7 +20,7 @@ from kafka.errors import KafkaError, TopicAuthorizationFailedError
 
 from app.topic_log.answers import Answer, Ask, AskEnds, AskRecords, Ends, Fetched, PartitionError
 from app.topic_log.batches import Batches
-from app.topic_log.connectivity import does_not_answer_at
+from app.topic_log.connections import PATIENCE_SECONDS, Connections
 from app.topic_log.error_codes import (
     TOPIC_AUTHORIZATION_FAILED,
     look_up,
@@ -36,10 +36,6 @@ WAIT_MS = 500
 READ_MS = 10
 # of all partitions in one answer, so that a thousand of them do not fill the memory
 ANSWER_BYTES = 16 * 1024 * 1024
-# a leader that takes longer to answer, or to be connected to, is in trouble
-PATIENCE_SECONDS = 3.0
-# a connection that is lost sooner after the one before was none
-GOOD_SECONDS = 0.25
 # how long a step of the network takes at most while a connection is being made
 CONNECTING_MS = 50
 
@@ -86,9 +82,9 @@ class Exchange:
             metadata_seconds: for how long metadata counts.
         """
         self._client = consumer._client
-        self._cluster = consumer._client.cluster
+        self._connections = Connections(consumer._client)
         self._topic = topic
-        self.leaders = Leaders(self._cluster, topic)
+        self.leaders = Leaders(consumer._client.cluster, topic)
         self._replicas = Replicas(rack, metadata_seconds)
         self._reads_committed = reads_committed
         self._fetch_version = requests.fetch_version(self._client)
@@ -98,10 +94,6 @@ class Exchange:
         self._answers: list[Answer] = []
         # what the leader is to be asked, or in its place one that is nearer, by broker
         self._redirected: dict[int, dict[int, Ask]] = defaultdict(dict)
-        self._unconnected_since: dict[int, float] = {}
-        self._ever_connected: set[int] = set()
-        # by broker, when its last connection was lost, and whether it had been good
-        self._losses: dict[int, tuple[float, bool]] = {}
         self.fetches = 0
 
     def forget(self, partition: int) -> None:
@@ -165,28 +157,12 @@ class Exchange:
         for node in [*unsent]:
             if any(request.node == node for request in self._under_way):
                 del unsent[node]  # asked again when what is under way is answered
-            elif requests.is_connected(self._client, node):
-                self._unconnected_since.pop(node, None)
-                self._ever_connected.add(node)
+            elif self._connections.is_ready(node):
                 self._send_to(node, unsent.pop(node))
-            elif self._is_late(self._unconnected_since.setdefault(node, time.monotonic())):
-                del self._unconnected_since[node]
-                detail = self._why_unconnected(node)
+            elif self._connections.gives_up(node):
+                detail = self._connections.why_unconnected(node)
                 for partition, ask in unsent.pop(node).items():
                     self._answers += self._failed(node, partition, ask, NO_CONNECTION, detail)
-
-    def _why_unconnected(self, node: int) -> str:
-        broker = self._cluster.broker_metadata(node)
-        if broker and node not in self._ever_connected:
-            return does_not_answer_at(broker)
-        return f"its leader, {self._broker(node)}, cannot be reached"
-
-    def _is_late(self, since: float) -> bool:
-        return time.monotonic() - since > PATIENCE_SECONDS
-
-    def _broker(self, node: int) -> str:
-        broker = self._cluster.broker_metadata(node)
-        return f"broker {node} at {broker.host}:{broker.port}" if broker else f"broker {node}"
 
     def _send_to(self, node: int, asks: Mapping[int, Ask]) -> None:
         records = {p: ask for p, ask in asks.items() if isinstance(ask, AskRecords)}
@@ -252,30 +228,24 @@ class Exchange:
             self._under_way.remove(request)
             # not silent where a broker leaves out what it was asked
             yield from self._failures(
-                request, NO_ANSWER, f"{self._broker(request.node)} left it out"
+                request, NO_ANSWER, f"{self._connections.name(request.node)} left it out"
             )
 
     def _lost(self, request: _Request, error: Exception) -> Iterator[Answer]:
         """A connection that was good ends now and then: a session is over, or it was idle. Then all
         is asked once more over the next one."""
-        if self._was_good(request):
+        if self._connections.was_good(request.node, request.sent_at):
             self._replicas.note_failure()
             self.want_metadata()  # or the broker is gone
-            for partition, ask in request.asks.items():
-                if self._claim(request, partition):
-                    self._redirected[self._broker_to_ask(partition, ask)][partition] = ask
+            self._ask_again(request)
             return
-        detail = f"{self._broker(request.node)} did not answer: {error or type(error).__name__}"
+        detail = f"{self._connections.name(request.node)} did not answer: {error or type(error).__name__}"
         yield from self._failures(request, NO_CONNECTION, detail)
 
-    def _was_good(self, request: _Request) -> bool:
-        """Whether the connection that was lost with this request had lasted for a moment."""
-        lost_at, was_good = self._losses.get(request.node, (0.0, True))
-        if request.sent_at > lost_at:  # others were lost with the same connection
-            now = time.monotonic()
-            was_good = now - lost_at > GOOD_SECONDS
-            self._losses[request.node] = now, was_good
-        return was_good
+    def _ask_again(self, request: _Request) -> None:
+        for partition, ask in request.asks.items():
+            if self._claim(request, partition):
+                self._redirected[self._broker_to_ask(partition, ask)][partition] = ask
 
     def _failures(self, request: _Request, name: str, detail: str) -> Iterator[Answer]:
         for partition, ask in request.asks.items():
@@ -318,6 +288,10 @@ class Exchange:
             yield from self._failures(request, *look_up(whole))
             return
         answers = {answer[0]: answer[1:] for answer in requests.fetch_answers(response)}
+        if not answers and response.throttle_time_ms:
+            self._connections.mute(request.node, response.throttle_time_ms / 1000)
+            self._ask_again(request)
+            return
         none_before = True
         for partition in in_order:
             if partition not in answers:
@@ -358,12 +332,12 @@ class Exchange:
             # one that holds a large record may take longer to arrive
             if heard.get(request.node, PATIENCE_SECONDS) >= PATIENCE_SECONDS:
                 request.due = float("inf")
-                detail = f"{self._broker(request.node)} has not answered for some seconds"
+                detail = f"{self._connections.name(request.node)} has not answered for some seconds"
                 self._answers += self._failures(request, NO_ANSWER, detail)
 
     def want_metadata(self) -> None:
         """Have the client ask for metadata: leaders may have changed."""
-        self._cluster.request_update()
+        self._client.cluster.request_update()
 
 
 def _error(partition: int, code: int) -> PartitionError:
