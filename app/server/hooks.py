@@ -20,6 +20,7 @@ from gunicorn.workers.sync import SyncWorker
 
 from app.server import bootstrap
 from app.server import settings as server_settings
+from app.server.shares import Shares, shared_memory
 from app.server.worker import Worker, served_by
 from app.service import service_of
 from app.serving import Server, do_nothing
@@ -102,6 +103,12 @@ def _protocol_unknown_to_worker(cfg: Any) -> str | None:
 
 
 def pre_fork(server: Any, worker: Any) -> None:
+    if isinstance(worker, Worker):
+        if not hasattr(server, "shared_memory"):
+            # kept there, for a reload imports this package anew
+            server.shared_memory = shared_memory()
+        worker.share = Shares(server.shared_memory).of(worker.age)
+        worker.share.begin()
     # the application has gauges in the master too, with --preload, which nobody sets there
     _fold_metrics(server)
 
@@ -148,8 +155,8 @@ def worker_exit(server: Any, worker: Any) -> None:
 
 
 def child_exit(server: Any, worker: Any) -> None:
-    if isinstance(worker, Worker):
-        worker.share.end()  # it may have been killed
+    if share := getattr(worker, "share", None):
+        share.end()  # it may have been killed
     _fold_metrics(server)
 
 

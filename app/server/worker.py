@@ -21,7 +21,7 @@ from app.server.answers import answer, refuse
 from app.server.clients import POLL_SECONDS, Clients
 from app.server.connection import Connection
 from app.server.logger import GunicornLogger
-from app.server.shares import Shares
+from app.server.shares import Share
 from app.server.threads import PollingThread, Threads
 from app.service import KEY, Service
 
@@ -53,17 +53,18 @@ class Worker(BaseWorker):  # type: ignore[misc]
     answered to the thread that answers it (docs/design.md).
     """
 
-    # of all that this process, the master, forks
-    _shares = Shares()
+    share: Share
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._alive = True
+        self._is_serving = False
+        # what comes in its place is not ready yet
+        self._is_to_be_replaced = False
         # what is set by a signal's handler must have no lock that the main thread may hold
         self._wakes: queue.SimpleQueue[None] = queue.SimpleQueue()
         self._is_asleep = False
         super().__init__(*args, **kwargs)
         self.worker_connections = self.cfg.worker_connections
-        self.share = self._shares.of(self.age)
         self._seconds_to_answer = self.cfg.timeout or math.inf
         self._answering: set[Connection] = set()
         self._threads = Threads(self.cfg.threads, self._poll)
@@ -83,6 +84,17 @@ class Worker(BaseWorker):  # type: ignore[misc]
         self._wakes.put(None)
         if is_ending and (service := served_by(self)):
             service.drain()
+
+    def handle_exit(self, sig: int, frame: object) -> None:
+        """End, but serve on while a worker of the same reload is starting: gunicorn ends the old
+        workers as soon as it has forked the new ones."""
+        if self._is_serving and self.share.is_another_starting():
+            self._is_to_be_replaced = True
+            self._wakes.put(None)
+            return
+        if not self._is_serving:
+            self.share.end()
+        self.alive = False
 
     @property
     def nr_conns(self) -> int:
@@ -132,6 +144,7 @@ class Worker(BaseWorker):  # type: ignore[misc]
             self._clients.listen(listener, self._has_room)
         self._clients.register(self.PIPE[0], self._drain_pipe)
         self._threads.start()
+        self._is_serving = True
         while self.alive and self._is_parent_alive():
             self.notify()
             self._cut_off_late_ones()
@@ -151,12 +164,15 @@ class Worker(BaseWorker):  # type: ignore[misc]
         """Have another thread poll where the one that should is busy with a request."""
         until = time.monotonic() + seconds
         while self.alive and time.monotonic() < until:
+            if self._is_to_be_replaced and not self.share.is_another_starting():
+                self.alive = False
+                return
             busy = self._threads.busy()
             if busy and busy == self._busy_before:
                 self._pass_poller_on(*busy)
             self._busy_before = busy
             self._idle_looks = 0 if busy else self._idle_looks + 1
-            if self._idle_looks < MOST_IDLE_LOOKS:
+            if self._idle_looks < MOST_IDLE_LOOKS or self._is_to_be_replaced:
                 time.sleep(STALL_SECONDS)
             else:
                 self._sleep_until_busy(until - time.monotonic())

@@ -20,6 +20,17 @@ from tests.support.waiting import eventually
 
 FOLLOWING = re.compile(r"\[(\d+)\] \[INFO\] Following as (\S+):")
 
+# a loader that is not imported before it may be
+SLOW_TO_IMPORT = """
+import pathlib, time
+
+while not pathlib.Path("may_start").exists():
+    time.sleep(0.01)
+
+def load(message):
+    return message.state
+"""
+
 KINDS = [
     pytest.param([], id="gthread"),
     pytest.param(["--preload"], id="gthread preloaded"),
@@ -30,8 +41,8 @@ KINDS = [
 
 @pytest.fixture
 def serve_with_gunicorn(topic, tmp_path):
-    def start(*options: str, cwd: Path = ROOT):
-        return following(topic, tmp_path / "output", *options, cwd=cwd)
+    def start(*options: str, cwd: Path = ROOT, **environ: str):
+        return following(topic, tmp_path / "output", *options, cwd=cwd, **environ)
 
     return start
 
@@ -139,6 +150,28 @@ def test_a_reload_under_load_fails_no_request(topic, serve_with_gunicorn):
                 eventually(lambda old=old: {p.pid for p in program.tree()}.isdisjoint(old))
         assert len(answers) > 20
         assert {answer.text for answer in answers} == {'{"state":"the state"}'}
+
+
+def test_old_workers_follow_and_answer_until_the_new_ones_of_a_reload_are_ready(
+    topic, serve_with_gunicorn, tmp_path
+):
+    copy_program(tmp_path)
+    (tmp_path / "slow.py").write_text(SLOW_TO_IMPORT)
+    may_start = tmp_path / "may_start"
+    may_start.touch()
+    with serve_with_gunicorn(cwd=tmp_path, STATE_LOADER="slow.load") as program:
+        topic.send_state("before")
+        program.comes_to("before")
+        old = followers(program)
+        may_start.unlink()
+        program.process.send_signal(signal.SIGHUP)
+        eventually(lambda: len(program.tree()) == 3)
+        topic.send_state("meanwhile")
+        program.comes_to("meanwhile")
+        assert followers(program) == old
+        may_start.touch()
+        eventually(lambda: {process.pid for process in program.tree()}.isdisjoint(old))
+        assert "Traceback" not in program.output
 
 
 def test_a_stop_under_load_finishes_the_answers_it_has_begun(topic, serve_with_gunicorn):

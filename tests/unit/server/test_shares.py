@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from app.server.shares import MOST_WORKERS, Shares
+from app.server.shares import MOST_WORKERS, Shares, shared_memory
 
 
 @pytest.mark.parametrize(
@@ -20,7 +20,7 @@ from app.server.shares import MOST_WORKERS, Shares
     ],
 )
 def test_it_is_large_where_another_has_so_many_fewer(own, others, is_large):
-    shares = Shares()
+    shares = Shares(shared_memory())
     for age, count in enumerate(others, start=1):
         shares.of(age).note(count)
     share = shares.of(17)
@@ -29,7 +29,7 @@ def test_it_is_large_where_another_has_so_many_fewer(own, others, is_large):
 
 
 def test_one_that_takes_no_connections_any_more_is_not_waited_for():
-    shares = Shares()
+    shares = Shares(shared_memory())
     own, other = shares.of(1), shares.of(2)
     own.note(10)
     other.note(0)
@@ -38,8 +38,23 @@ def test_one_that_takes_no_connections_any_more_is_not_waited_for():
     assert not own.is_large()
 
 
+def test_one_that_starts_is_waited_for_until_it_takes_connections_or_ends():
+    shares = Shares(shared_memory())
+    own, serves, ends = shares.of(1), shares.of(2), shares.of(3)
+    own.begin()
+    assert not own.is_another_starting()
+    serves.begin()
+    ends.begin()
+    own.note(10)
+    assert not own.is_large()
+    serves.note(0)
+    assert own.is_another_starting()
+    ends.end()
+    assert not own.is_another_starting()
+
+
 def test_there_may_be_any_number_of_workers_one_after_the_other():
-    shares = Shares()
+    shares = Shares(shared_memory())
     shares.of(MOST_WORKERS + 1).note(0)
     own = shares.of(2 * MOST_WORKERS)
     own.note(10)
@@ -47,7 +62,7 @@ def test_there_may_be_any_number_of_workers_one_after_the_other():
 
 
 def test_connections_of_one_that_has_ended_are_not_noted_any_more():
-    shares = Shares()
+    shares = Shares(shared_memory())
     own, other = shares.of(1), shares.of(2)
     own.note(10)
     other.end()
