@@ -11,6 +11,7 @@ from app.commands.status import status
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="kafka-state", message="%(package)s %(version)s")
 def main() -> None:
     """A web service whose state is the newest valid message of a Kafka topic.
 

@@ -24,7 +24,7 @@ from app.logs import shorten
 from app.server import settings as server_settings
 from app.settings import Settings, SettingsError, unknown_names
 from app.state import Snapshot, State
-from app.topic_log import KafkaError, check_settings, create_topic, explain, lookup
+from app.topic_log import KafkaError, NotAllowed, check_settings, create_topic, explain, lookup
 
 # longer than a start waits for a partition without a leader
 READY_SECONDS = 20.0
@@ -114,9 +114,15 @@ def _require_topic(settings: Settings) -> None:
         )
     try:
         create_topic(settings, validate_only=True)
+    except NotAllowed:
+        _give_up(
+            what,
+            f"it does not exist, or the ACLs hide it: {settings.security.who} needs DESCRIBE and "
+            "READ to follow it, and CREATE if the service is to create it",
+        )
     except (KafkaError, OSError) as error:
-        _give_up(what, f"it cannot be found (DESCRIBE) or created: {explain(error, settings)}")
-    _good(what, "it does not exist; the service creates it")
+        _give_up(what, f"it cannot be created: {explain(error, settings)}")
+    _note(what, "it does not exist; the service creates it")
 
 
 def _require_state(settings: Settings, loader: Loader) -> None:
@@ -148,6 +154,8 @@ def _require_state(settings: Settings, loader: Loader) -> None:
     _good("ACLs of the topic", "it can be read")
     if status.group_id:
         _tell_of_group(settings, status)
+    if settings.model and known.snapshot.served is None:
+        _give_up("last valid message", "there is none, and without a model nothing can be served")
     _good("last valid message", described(known.snapshot))
 
 

@@ -62,6 +62,7 @@ def _lines(service: ServiceClient) -> Iterator[str]:
     status = service.status()
     state = service.get("/state")
     group = f"group {status['group_id']}" if status["group_id"] else "no group"
+    yield f"version     {status['version']}"
     yield f"topic       {status['topic']} ({status['client']}, {group})"
     since = status["connected_since"]
     if since:

@@ -18,6 +18,8 @@ from app.state import Snapshot
 from app.topic_log import Record
 from app.tracing import NO_SPAN, MessageSpan
 
+# one of these that is read again, as after a lost connection, is not counted again
+MOST_KNOWN_REFUSALS = 10_000
 # of a record that was received now
 BeginSpan = Callable[[Record], MessageSpan]
 
@@ -54,6 +56,7 @@ class Validation:
         self._begin_span = begin_span
         self._invalid_messages: Counter[str] = Counter()
         self._last_invalid: RefusedMessage | None = None
+        self._known_refusals: dict[object, None] = {}
         self._failed_loads: Counter[str] = Counter()
         self.topic_id: str | None = None
 
@@ -110,6 +113,13 @@ class Validation:
             raise
 
     def refuse(self, partition: int, offset: int, error: InvalidMessage) -> None:
+        """Note a message that is not valid, once."""
+        refusal = self.topic_id, partition, offset, error.reason, str(error)
+        if refusal in self._known_refusals:
+            return
+        self._known_refusals[refusal] = None
+        if len(self._known_refusals) > MOST_KNOWN_REFUSALS:
+            del self._known_refusals[next(iter(self._known_refusals))]
         self._invalid_messages[error.reason] += 1
         refused = RefusedMessage(
             datetime.now(timezone.utc), self.topic_id, partition, offset, error.reason, str(error)

@@ -22,7 +22,7 @@ from app.topic_log.answers import (
 )
 from app.topic_log.batches import Record
 from app.topic_log.client import check_settings, explain
-from app.topic_log.errors import Refused, TopicLogError
+from app.topic_log.errors import NotAllowed, Refused, TopicLogError
 from app.topic_log.log import TopicLog
 from app.topic_log.lookup import read_message
 from app.topic_log.producer import Delivery, NotTaken, Outgoing
@@ -38,6 +38,7 @@ __all__ = [
     "Ends",
     "Fetched",
     "KafkaError",
+    "NotAllowed",
     "NotTaken",
     "Outgoing",
     "PartitionError",

@@ -161,7 +161,8 @@ UPDATE_DELAY = HistogramDefinition(
 )
 INVALID_MESSAGES = CounterDefinition(
     name="kafka_state_invalid_messages_total",
-    meaning="Messages that were refused because they are not valid, by reason.",
+    meaning="Messages that were refused because they are not valid, by reason. "
+    "Messages from before the service began to follow are not counted.",
     unit="messages",
     labels=("reason",),
 )

@@ -90,7 +90,8 @@ class Metrics:
             )
             if status.update_delay is not None:
                 self._delay.observe(status.update_delay)
-        _count_by_reason(self._invalid, status.invalid_messages, last.invalid_messages)
+        if last.is_from_log:
+            _count_by_reason(self._invalid, status.invalid_messages, last.invalid_messages)
         _count_by_reason(self._partition_errors, status.partition_errors, last.partition_errors)
         self._fetches.inc(status.fetches - last.fetches)
         _count_by_reason(self._failed_loads, status.failed_loads, last.failed_loads)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+from importlib.metadata import version as version_of
 from typing import Any
 
 from marshmallow import EXCLUDE, Schema, ValidationError, fields, validate
@@ -158,6 +159,9 @@ _PENDING = PendingSchema()
 
 
 class StatusSchema(Schema):
+    version = fields.Constant(
+        version_of("kafka-state"), required=True, metadata={"description": "of the service"}
+    )
     topic = fields.String(required=True)
     topic_id = fields.String(required=True, allow_none=True)
     group_id = fields.String(

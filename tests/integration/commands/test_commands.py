@@ -55,6 +55,13 @@ def test_serves_from_any_folder_with_the_packaged_configuration(topic, serving):
         assert program.process.wait(OWNER_ENDS_SECONDS) == 0
 
 
+def test_says_its_version(topic, serving):
+    with serving() as program:
+        program.comes_to(0)
+        version = program.get("/status").json()["version"]
+    assert ended([*KAFKA_STATE, "--version"]).stdout == f"kafka-state {version}\n"
+
+
 @pytest.mark.parametrize(
     ("environ", "said"),
     [
@@ -102,12 +109,22 @@ def test_check_of_a_topic_without_a_valid_message_tells_of_the_invalid_one(topic
     )
 
 
+def test_check_of_models_is_wrong_before_the_first_as_the_service_is_not_ready(topic):
+    said = check(topic, STATE_LOADER="onnx")
+    assert said.returncode == 1
+    assert said_of("last valid message", said) == (
+        "wrong  last valid message: there is none, and without a model nothing can be served"
+    )
+
+
 @pytest.mark.apache_kafka
 def test_check_creates_no_topic(topic_name, bootstrap_servers):
     missing = Topic(topic_name, bootstrap_servers)
     said = check(missing)
     assert said.returncode == 0
-    assert said_of("topic", said).endswith("it does not exist; the service creates it")
+    assert said_of("topic", said) == (
+        f"note   topic {topic_name}: it does not exist; the service creates it"
+    )
     assert (
         topic_name not in AdminClient({"bootstrap.servers": bootstrap_servers}).list_topics().topics
     )

@@ -231,6 +231,23 @@ def test_a_lost_broker_leaves_no_files_behind(kafka, topic, tmp_path):
         eventually(lambda: worker.num_fds() <= files, within=1)  # but for that of the answer
 
 
+def test_an_invalid_message_is_counted_once_however_often_it_is_read(kafka, topic, serving):
+    with serving() as program:
+        program.comes_to(0)
+        topic.send(b"junk")
+        invalid = {"json": 1}
+        eventually(lambda: program.get("/status").json()["invalid_messages"] == invalid)
+        for _ in range(2):
+            connections = program.get("/status").json()["connections"]
+            kafka.kill()
+            kafka.start()
+            eventually(lambda n=connections: program.get("/status").json()["connections"] > n)
+        topic.send_state("after")
+        program.comes_to("after")
+        assert program.get("/status").json()["invalid_messages"] == invalid
+        assert len(program.get("/state/history").json()["refused"]) == 1
+
+
 @pytest.mark.parametrize("count", [1, 3, 5], ids="of {} messages".format)
 def test_follows_the_new_topic_after_it_is_deleted_and_created_again(kafka, topic, serve, count):
     topic.send_state("old", "older", "the last")

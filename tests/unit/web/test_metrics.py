@@ -47,14 +47,14 @@ def samples(metrics: Metrics) -> dict[str, float]:
 
 def test_tells_of_following_what_its_status_says(metrics):
     now = time.time()
-    metrics.record(FOLLOWING)
+    metrics.record(replace(FOLLOWING, snapshot=Snapshot("76"), invalid_messages={"json": 1}))
     metrics.record(
         replace(
             FOLLOWING,
             updates=2,
             current_as_of=time.monotonic() - 20,
             snapshot=Snapshot("77", timestamp=int((now - 60) * 1000)),
-            invalid_messages={"json": 3},
+            invalid_messages={"json": 4},
             failed_loads={"gone": 2},
             skipped_messages=40,
         )
@@ -73,6 +73,14 @@ def test_tells_of_following_what_its_status_says(metrics):
     assert told["kafka_state_stale_seconds"] == pytest.approx(20, abs=10)
     confirmed = told["kafka_state_confirmed_timestamp_seconds"]
     assert confirmed == pytest.approx(time.time() - 20, abs=10)
+
+
+def test_does_not_count_invalid_messages_from_before_it_followed(metrics):
+    found_at_the_start = replace(FOLLOWING, invalid_messages={"json": 3})
+    metrics.record(found_at_the_start)
+    metrics.record(replace(found_at_the_start, snapshot=Snapshot("77"), cached=True))
+    metrics.record(replace(found_at_the_start, snapshot=Snapshot("78")))
+    assert "kafka_state_invalid_messages_total reason=json" not in samples(metrics)
 
 
 @pytest.mark.parametrize("serves_models", [False, True])
