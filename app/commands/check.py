@@ -37,10 +37,13 @@ def check() -> None:
     """Say whether the service would become ready, and what would keep it from that.
 
     It reads the settings, connects, and reads the last valid message as the service does. It
-    writes nothing to the cluster: a topic that is missing is not created. A model that it fetches
-    goes into the cache. A line begins with ok; with note where
-    it is not as it should be, and the service becomes ready all the same; or with wrong. Ends with
-    1 where something is wrong. Options of gunicorn count where they are in GUNICORN_CMD_ARGS.
+    sends no message and creates no topic. It commits its position under a consumer group of its
+    own, which it deletes at the end; with KAFKA_COMMIT_POSITIONS=false there is none. A model that
+    it fetches goes into the cache.
+
+    A line begins with ok; with note where it is not as it should be, and the service becomes ready
+    all the same; or with wrong. Ends with 1 where something is wrong. Options of gunicorn count
+    where they are in GUNICORN_CMD_ARGS.
     """
     logging.disable(logging.CRITICAL)  # what matters is said below
     settings, loader = _settings()

@@ -14,7 +14,7 @@ from urllib.request import Request, urlopen
 from app.settings.settings import read_tokens
 
 ANSWER_SECONDS = 10.0
-BAD_REQUEST, OK = 400, 200
+BAD_REQUEST, UNAUTHORIZED, OK = 400, 401, 200
 
 
 class NoService(Exception):
@@ -44,9 +44,13 @@ class ServiceClient:
         """
         answer = self.get("/status")
         if answer.status != OK or "partitions" not in answer.body:
+            wanted = (
+                "set API_TOKEN or API_TOKEN_FILE"
+                if answer.status == UNAUTHORIZED
+                else "wanted is the address that /status is below"
+            )
             raise NoService(
-                f"{self.url}/status answers {answer.status}: {_detail(answer)} (wanted is the "
-                "address that /status is below)"
+                f"{self.url}/status answers {answer.status}: {_detail(answer)} ({wanted})"
             )
         return answer.body
 

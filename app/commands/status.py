@@ -26,7 +26,8 @@ MOST_PARTITIONS = 20
 def status(url: str, watch: bool) -> None:
     """Show what the service at URL (http://localhost:8000) says of itself.
 
-    Ends with 1 where it does not answer, or is not ready. API_TOKEN is sent where it is set.
+    It shows the one worker that answers. Ends with 1 where none answers, or it is not ready. Where
+    API_TOKEN or API_TOKEN_FILE is set, the token is sent, of a file the first one.
     """
     service = ServiceClient(url)
     if watch:

@@ -22,8 +22,9 @@ class ServerSettings:
     port: int | None = setting(
         "PORT",
         whole_number(None, 0, HIGHEST_PORT),
-        "The port. If it is set, gunicorn listens on all addresses of the machine. If it is "
-        "not set, `make run` listens on `localhost` only, port 8000.",
+        "The port. If it is set, gunicorn listens on all IPv4 addresses of the machine; for IPv6 "
+        "too, use `--bind [::]:8000`. If it is not set, `make run` listens on `localhost` only, "
+        "port 8000.",
         default=None,
     )
     workers: int | None = setting(
