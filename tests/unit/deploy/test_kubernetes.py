@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from app.settings import Settings, unknown_names
+from app.settings.model import ModelSettings
 from tests.support.deployment import (
     DEPLOY,
     check,
@@ -41,6 +42,17 @@ def test_what_is_written_is_written_to_what_is_mounted():
         assert environ[variable].startswith(mounts["secrets"]["mountPath"])
 
 
+def test_the_disk_that_the_pod_may_use_holds_what_it_writes():
+    (volume,) = [volume["emptyDir"] for volume in POD["volumes"] if "emptyDir" in volume]
+    assert _bytes(volume["sizeLimit"]) > ModelSettings().cache_bytes
+    for amounts in CONTAINER["resources"].values():
+        assert _bytes(amounts["ephemeral-storage"]) > _bytes(volume["sizeLimit"])
+
+
+def _bytes(size: str) -> int:
+    return int(size.removesuffix("Gi")) * 2**30
+
+
 def test_a_secret_that_changes_is_seen():
     # what is mounted by subPath never changes
     assert all("subPath" not in mount for mount in CONTAINER["volumeMounts"])
@@ -75,5 +87,5 @@ def test_probes_and_service_go_to_the_port_that_is_listened_on():
     (environ,) = [line.arguments for line in dockerfile() if line.keyword == "ENV"]
     assert f"PORT={port['containerPort']} " in environ
     (served,) = kubernetes()["Service"]["spec"]["ports"]
-    probes = [CONTAINER["livenessProbe"], CONTAINER["readinessProbe"]]
+    probes = [CONTAINER[f"{name}Probe"] for name in ("startup", "liveness", "readiness")]
     assert {port["name"], served["targetPort"], *(p["httpGet"]["port"] for p in probes)} == {"http"}
