@@ -22,9 +22,11 @@ def test_a_token_is_not_sent_to_where_an_answer_leads(monkeypatch):
 
 def test_who_has_no_token_is_told_where_it_comes_from():
     body = b'{"detail": "a bearer token is needed"}'
-    with serving({"/status": (401, {}, body)}) as server:
-        with pytest.raises(NoService, match="needed .set API_TOKEN or API_TOKEN_FILE.$"):
-            ServiceClient(server.uri).status()
+    with (
+        serving({"/status": (401, {}, body)}) as server,
+        pytest.raises(NoService, match=r"needed \(set API_TOKEN or API_TOKEN_FILE\)$"),
+    ):
+        ServiceClient(server.uri).status()
 
 
 def test_a_token_that_cannot_be_sent_is_not_shown(monkeypatch):
