@@ -74,9 +74,7 @@ class Consumer:
             CLIENT,
             stale_after=STALE_AFTER_SECONDS + settings.conflate_ms / 1000,
         )
-        self._reporter = Reporter(
-            settings, status, state, reports, self._event_log, self._after_failure
-        )
+        self._reporter = Reporter(settings, status, reports, self._event_log, self._after_failure)
         self._cache = StateCache(state_file) if state_file else None
 
         def begin_span(record: Record) -> MessageSpan:
@@ -101,7 +99,7 @@ class Consumer:
             self._cache,
         )
         self._restoring = (
-            Restoring(self._cache, validation, publisher, self._reporter, state, self._event_log)
+            Restoring(self._cache, validation, publisher, self._reporter, self._event_log)
             if self._cache
             else None
         )
@@ -208,9 +206,9 @@ class Consumer:
         self._last_loop = time.monotonic()
         return self._stopping.wait(seconds)
 
-    def _after_failure(self) -> None:
-        if self._restoring:
-            self._restoring.after_failure()
+    def _after_failure(self, reason: str) -> None:
+        trouble = self._restoring.after_failure() if self._restoring else ""
+        self._state.explain(f"{reason}; {trouble}" if trouble else reason)
         self.initial_load_done.set()
 
     def _while_unanswered(self) -> None:

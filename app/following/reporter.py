@@ -10,7 +10,6 @@ from typing import Any
 from app.following.event_log import EventLog
 from app.following.status import LastError, Status
 from app.settings import Settings
-from app.state import State
 from app.topic_log import KafkaError, explain
 
 
@@ -25,18 +24,17 @@ class Reporter:
         self,
         settings: Settings,
         status: Status,
-        state: State,
         reports: Sequence[Callable[[Status], None]],
         event_log: EventLog,
-        on_failure: Callable[[], object],
+        on_failure: Callable[[str], object],
     ) -> None:
         """
         Args:
             reports: called with each new status.
-            on_failure: called after each failure: it keeps the state from becoming known.
+            on_failure: called after each failure with its reason, which keeps the state from
+                becoming known.
         """
         self._settings = settings
-        self._state = state
         self._reports = reports
         self._event_log = event_log
         self._on_failure = on_failure
@@ -60,14 +58,13 @@ class Reporter:
             is_expected = isinstance(error, KafkaError) or not is_news
             self._event_log.failure(reason, traceback_of=None if is_expected else error)
         self._last_failure = reason
-        self._state.explain(reason)
         self.update(
             connected_since=None,
             partitions={},
             failures=self.status.failures + 1,
             last_error=LastError(datetime.now(timezone.utc), reason),
         )
-        self._on_failure()
+        self._on_failure(reason)
 
     def connected(self, topic_id: str | None) -> None:
         """Note that following goes on; to be called again and again."""

@@ -14,7 +14,7 @@ from app.following.state_file import Kept
 from app.following.validation import Validation
 from app.message import StateMessage
 from app.message_errors import InvalidMessage, RetryableError
-from app.state import Snapshot, State
+from app.state import Snapshot
 
 # a broker that is there has answered by then, nearly always
 PATIENCE_SECONDS = 0.2
@@ -33,14 +33,12 @@ class Restoring:
         validation: Validation,
         publisher: Publisher,
         reporter: Reporter,
-        state: State,
         event_log: EventLog,
     ) -> None:
         self._cache = cache
         self._validation = validation
         self._publisher = publisher
         self._reporter = reporter
-        self._state = state
         self._event_log = event_log
         self._retries = Retries(time.monotonic)
         self._seal = b""
@@ -55,12 +53,12 @@ class Restoring:
         if status.snapshot is None and not status.failures and waited > PATIENCE_SECONDS:
             self._serve(self._load_if_cached)
 
-    def after_failure(self) -> None:
+    def after_failure(self) -> str:
+        """Give why what is on the disk is not served; empty if it is, or nothing is there."""
         if self._reporter.status.is_from_log:
-            return
+            return ""
         self._serve(self._validation.load)
-        if self._trouble:
-            self._state.explain(f"{self._reporter.status.reason}; {self._trouble}")
+        return self._trouble
 
     def _serve(self, load: Callable[[StateMessage], Snapshot]) -> None:
         """Serve what was found, unless it is served already, or never can be."""

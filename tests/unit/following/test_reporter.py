@@ -6,7 +6,6 @@ from app.following.event_log import EventLog
 from app.following.reporter import Reporter
 from app.following.status import Status
 from app.settings import Settings
-from app.state import State
 
 
 def test_a_report_that_fails_is_told_and_keeps_neither_others_nor_the_status_from_going_on(caplog):
@@ -19,10 +18,9 @@ def test_a_report_that_fails_is_told_and_keeps_neither_others_nor_the_status_fro
     reporter = Reporter(
         Settings(topic="t"),
         Status("t", "client"),
-        State(),
         [fail, reported.append],
         EventLog("t"),
-        on_failure=int,
+        on_failure=str,
     )
     reporter.update(updates=1)
     reporter.failed(KafkaError("away"))

@@ -341,12 +341,16 @@ def write_what_nobody_wrote(path: Path) -> None:
 @pytest.mark.parametrize(
     "spoil", [Path.mkdir, lambda path: path.write_bytes(b"damaged"), write_what_nobody_wrote]
 )
-def test_what_is_of_no_use_is_a_warning_and_nothing_else(file, brokers, caplog, spoil):
+def test_what_is_of_no_use_is_a_warning_and_nothing_else(file, brokers, caplog, monkeypatch, spoil):
     spoil(file.path)
+    explained = []
+    monkeypatch.setattr(State, "explain", lambda _, reason: explained.append(reason))
     with serving(file) as served:
         eventually(lambda: served.status.failures > 3)
         assert served.json is None
-        assert "no broker; the state on the disk is of no use" in served.state.view().reason
+        began, *why = explained
+        assert began.startswith("connecting to ")
+        assert all("no broker; the state on the disk is of no use" in reason for reason in why)
         assert len([message for message in caplog.messages if str(file.path) in message]) == 1
         brokers.come(Log("id", {0: leader(0, "of the log")}))
         eventually(lambda: served.json == '"of the log"')
