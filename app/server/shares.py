@@ -1,4 +1,4 @@
-"""How many connections each worker has, for all workers to see."""
+"""How many connections each worker has, and which workers are starting, for all workers to see."""
 
 from __future__ import annotations
 
