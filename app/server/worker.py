@@ -21,7 +21,7 @@ from app.server.answers import answer, refuse
 from app.server.clients import POLL_SECONDS, Clients
 from app.server.connection import Connection
 from app.server.logger import GunicornLogger
-from app.server.shares import Share
+from app.server.shares import Shares, shared_memory
 from app.server.threads import PollingThread, Threads
 from app.service import KEY, Service
 
@@ -53,8 +53,6 @@ class Worker(BaseWorker):  # type: ignore[misc]
     answered to the thread that answers it (docs/design.md).
     """
 
-    share: Share
-
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._alive = True
         self._is_serving = False
@@ -65,6 +63,8 @@ class Worker(BaseWorker):  # type: ignore[misc]
         self._is_asleep = False
         super().__init__(*args, **kwargs)
         self.worker_connections = self.cfg.worker_connections
+        # for it alone, unless a hook gives it one that others see
+        self.share = Shares(shared_memory()).of(self.age)
         self._seconds_to_answer = self.cfg.timeout or math.inf
         self._answering: set[Connection] = set()
         self._threads = Threads(self.cfg.threads, self._poll)

@@ -15,7 +15,15 @@ import pytest
 import requests
 
 from tests.support.asking import asking
-from tests.support.processes import ROOT, assert_all_ended, copy_program, following
+from tests.support.processes import (
+    ROOT,
+    assert_all_ended,
+    copy_program,
+    following,
+    free_port,
+    gunicorn,
+    running,
+)
 from tests.support.waiting import eventually
 
 FOLLOWING = re.compile(r"\[(\d+)\] \[INFO\] Following as (\S+):")
@@ -150,6 +158,18 @@ def test_a_reload_under_load_fails_no_request(topic, serve_with_gunicorn):
                 eventually(lambda old=old: {p.pid for p in program.tree()}.isdisjoint(old))
         assert len(answers) > 20
         assert {answer.text for answer in answers} == {'{"state":"the state"}'}
+
+
+def test_the_worker_class_serves_any_application_without_this_packages_configuration(tmp_path):
+    """As in the benchmark, for what the service costs on top of it."""
+    (tmp_path / "bare.py").write_text(
+        "def app(environ, start):\n    start('200 OK', [])\n    return [b'{}']\n"
+    )
+    command = [*gunicorn("-k", "app.server.worker.Worker")[:-1], "bare:app"]
+    port = free_port()
+    bind = {"PORT": str(port)}
+    with running(command, port, bind, tmp_path / "output", cwd=tmp_path) as program:
+        assert eventually(lambda: program.get("/")).text == "{}"
 
 
 def test_old_workers_follow_and_answer_until_the_new_ones_of_a_reload_are_ready(
