@@ -95,7 +95,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     if IS_KAFKA_PYTHON_3:
         # of connections that fail it leaves the sockets to the garbage collector
-        config.addinivalue_line("filterwarnings", "ignore:unclosed <socket:ResourceWarning")
+        unclosed = (
+            r"unclosed <[\w.]*[sS]ocket "  # also of TLS, and of our own that reads more at once
+        )
+        config.addinivalue_line("filterwarnings", f"ignore:{unclosed}:ResourceWarning")
     version = config.getoption("--kafka-version")
     if version:
         apache_kafka.choose(version)

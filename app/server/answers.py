@@ -108,9 +108,12 @@ class _Response(wsgi.Response):  # type: ignore[misc]
         return [*headers, "Transfer-Encoding: chunked\r\n"] if self.chunked else headers
 
     def should_close(self) -> bool:
-        # a stopping worker closes streams too, or their clients would come back to it
-        if not _is_read(self.req.body) or not self._worker.alive or not self.cfg.keepalive:
-            self.force_close()  # the client is told: what is read later must not change it
+        # What the client is told holds, or its next request would be lost. Only streams are closed
+        # though they were to be kept: their clients would come back to a stopping worker.
+        may_close = not self.headers_sent or self.chunked
+        ends = not _is_read(self.req.body) or not self._worker.alive or not self.cfg.keepalive
+        if may_close and ends:
+            self.force_close()
         return bool(super().should_close())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import os
 import re
 import signal
@@ -37,6 +38,27 @@ while not pathlib.Path("may_start").exists():
 
 def load(message):
     return message.state
+"""
+
+# the worker is told to end when the first half of an answer was sent
+ENDS_WHILE_IT_ANSWERS = """
+import os, signal, threading
+
+told, handle = threading.Event(), signal.getsignal(signal.SIGTERM)
+
+def handle_and_tell(*signalled):
+    handle(*signalled)
+    told.set()
+
+signal.signal(signal.SIGTERM, handle_and_tell)
+
+def app(environ, start):
+    start("200 OK", [("Content-Length", "2")])
+    yield b"{"
+    if environ["PATH_INFO"] == "/end":
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert told.wait(10)
+    yield b"}"
 """
 
 KINDS = [
@@ -170,6 +192,21 @@ def test_the_worker_class_serves_any_application_without_this_packages_configura
     bind = {"PORT": str(port)}
     with running(command, port, bind, tmp_path / "output", cwd=tmp_path) as program:
         assert eventually(lambda: program.get("/")).text == "{}"
+
+
+def test_a_connection_that_is_told_to_be_kept_is_kept_though_the_worker_is_told_to_end(tmp_path):
+    (tmp_path / "bare.py").write_text(ENDS_WHILE_IT_ANSWERS)
+    command = [*gunicorn("-k", "app.server.worker.Worker")[:-1], "bare:app"]
+    port = free_port()
+    with running(command, port, {"PORT": str(port)}, tmp_path / "output", cwd=tmp_path) as program:
+        eventually(lambda: program.get("/"))
+        client = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        said = []
+        for path in ("/end", "/"):
+            client.request("POST", path)
+            answer = client.getresponse()
+            said.append((answer.read(), answer.headers["Connection"]))
+        assert said == [(b"{}", "keep-alive"), (b"{}", "close")]
 
 
 def test_old_workers_follow_and_answer_until_the_new_ones_of_a_reload_are_ready(
