@@ -8,7 +8,7 @@ import os
 import sys
 import time
 import traceback
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import NoReturn
 
 import click
@@ -16,6 +16,7 @@ import click
 from app.commands.client import shown_time
 from app.following.consumer import Consumer
 from app.following.history import History
+from app.following.retries import DELAYED
 from app.following.state_file import find_state_file
 from app.following.status import Status
 from app.loaders import find_loader
@@ -125,6 +126,8 @@ def _require_topic(settings: Settings) -> None:
         )
     except (KafkaError, OSError) as error:
         _give_up(what, f"it cannot be created: {explain(error, settings)}")
+    if settings.model:
+        _give_up(what, "it does not exist; the service creates it, and waits for the first model")
     _note(what, "it does not exist; the service creates it")
 
 
@@ -135,10 +138,14 @@ def _require_state(settings: Settings, loader: Loader) -> None:
     )
     consumer.start()
     try:
+        deadline = time.monotonic() + ready_seconds(settings)
         consumer.initial_load_done.wait(ready_seconds(settings))
+        _wait_while(lambda: _is_loading(consumer), deadline)
         known = state.view()
         if known.snapshot and consumer.status.group_id:
-            _wait_for_a_refusal(consumer)
+            _wait_while(
+                lambda: not consumer.status.group_is_refused, time.monotonic() + GROUP_SECONDS
+            )
         status = consumer.status
     finally:
         consumer.stop(timeout=5)
@@ -152,6 +159,8 @@ def _require_state(settings: Settings, loader: Loader) -> None:
             f"{sum(status.invalid_messages.values())} skipped; the last is in partition "
             f"{refused.partition}, offset {refused.offset}: {refused.reason}: {refused.detail}",
         )
+    for pending in status.pending:
+        _note("newer message", f"it does not load now, and is tried again: {pending}")
     if known.snapshot is None:
         _give_up("last valid message", known.reason)
     _good("ACLs of the topic", "it can be read")
@@ -162,9 +171,12 @@ def _require_state(settings: Settings, loader: Loader) -> None:
     _good("last valid message", described(known.snapshot))
 
 
-def _wait_for_a_refusal(consumer: Consumer) -> None:
-    deadline = time.monotonic() + GROUP_SECONDS
-    while not consumer.status.group_is_refused and time.monotonic() < deadline:
+def _is_loading(consumer: Consumer) -> bool:
+    return any(pending.reason == DELAYED for pending in consumer.status.pending)
+
+
+def _wait_while(condition: Callable[[], bool], deadline: float) -> None:
+    while condition() and time.monotonic() < deadline:
         time.sleep(0.05)
 
 

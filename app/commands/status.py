@@ -36,10 +36,11 @@ def status(url: str, watch: bool) -> None:
         return
     try:
         click.echo("\n".join(_lines(service)))
-        ready = service.get("/readyz").status == OK
+        ready = service.get("/readyz")
     except NoService as error:
         raise click.ClickException(str(error)) from error
-    if not ready:
+    if ready.status != OK:
+        click.echo(f"ready       {click.style('no', fg='red')}: {ready.body.get('detail')}")
         sys.exit(1)
 
 

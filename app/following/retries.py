@@ -17,11 +17,14 @@ MOST_TRIES = 3
 MOST_PENDING = 100
 
 
+DELAYED = "delayed"
+
+
 class Delayed(RetryableError):
     """The message would take time to load, and is not tried yet."""
 
     def __init__(self) -> None:
-        super().__init__("delayed", "it is not cached, and the newest that is comes first")
+        super().__init__(DELAYED, "it is not cached, and the newest that is comes first")
 
 
 @dataclass(frozen=True)

@@ -18,6 +18,14 @@ from tests.support.waiting import eventually
 
 KAFKA_STATE = kafka_state()
 OWNER_ENDS_SECONDS = 6
+LOADS_LATER = """
+from app.loaders import RetryableError
+
+def load(message):
+    if message.state == "later":
+        raise RetryableError("away", "not yet")
+    return message.state
+"""
 
 
 def check(topic: Topic, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -115,6 +123,29 @@ def test_check_of_models_is_wrong_before_the_first_as_the_service_is_not_ready(t
     assert said_of("last valid message", said) == (
         "wrong  last valid message: there is none, and without a model nothing can be served"
     )
+
+
+def test_status_says_why_the_service_is_not_ready(topic, serving):
+    with serving(STATE_LOADER="onnx") as program:
+        program.comes_to(0)
+        said = ended([*KAFKA_STATE, "status", f"http://localhost:{program.port}"])
+    assert said.returncode == 1
+    assert "\nready       no: no model yet: the topic holds no valid message\n" in said.stdout
+
+
+def test_check_tells_of_a_newer_message_that_does_not_load_now(topic, tmp_path):
+    (tmp_path / "patient.py").write_text(LOADS_LATER)
+    topic.send_state("now")
+    topic.send_state("later")
+    said = ended(
+        [*KAFKA_STATE, "check"], cwd=tmp_path, **topic.environ, STATE_LOADER="patient.load"
+    )
+    assert said.returncode == 0, said.stdout
+    assert said_of("newer message", said) == (
+        "note   newer message: it does not load now, and is tried again: "
+        "partition 0, offset 1, away: not yet"
+    )
+    assert said_of("last valid message", said).endswith('"now"')
 
 
 @pytest.mark.apache_kafka
