@@ -94,10 +94,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_configure(config: pytest.Config) -> None:
     if IS_KAFKA_PYTHON_3:
-        # of connections that fail it leaves the sockets to the garbage collector
-        unclosed = (
-            r"unclosed <[\w.]*[sS]ocket "  # also of TLS, and of our own that reads more at once
-        )
+        # of connections that fail it leaves the sockets to the garbage collector: those of TLS too,
+        # and ours, which reads more at once
+        unclosed = r"unclosed <[\w.]*[sS]ocket "
         config.addinivalue_line("filterwarnings", f"ignore:{unclosed}:ResourceWarning")
     version = config.getoption("--kafka-version")
     if version:

@@ -138,14 +138,10 @@ def _require_state(settings: Settings, loader: Loader) -> None:
     )
     consumer.start()
     try:
-        deadline = time.monotonic() + ready_seconds(settings)
-        consumer.initial_load_done.wait(ready_seconds(settings))
-        _wait_while(lambda: _is_loading(consumer), deadline)
+        _wait_while(lambda: _is_loading(consumer), ready_seconds(settings))
         known = state.view()
         if known.snapshot and consumer.status.group_id:
-            _wait_while(
-                lambda: not consumer.status.group_is_refused, time.monotonic() + GROUP_SECONDS
-            )
+            _wait_while(lambda: not consumer.status.group_is_refused, GROUP_SECONDS)
         status = consumer.status
     finally:
         consumer.stop(timeout=5)
@@ -172,10 +168,14 @@ def _require_state(settings: Settings, loader: Loader) -> None:
 
 
 def _is_loading(consumer: Consumer) -> bool:
-    return any(pending.reason == DELAYED for pending in consumer.status.pending)
+    # in this order: what is delayed is known by the time that the initial load is done
+    return not consumer.initial_load_done.is_set() or any(
+        pending.reason == DELAYED for pending in consumer.status.pending
+    )
 
 
-def _wait_while(condition: Callable[[], bool], deadline: float) -> None:
+def _wait_while(condition: Callable[[], bool], seconds: float) -> None:
+    deadline = time.monotonic() + seconds
     while condition() and time.monotonic() < deadline:
         time.sleep(0.05)
 

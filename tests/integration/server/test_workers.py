@@ -18,6 +18,7 @@ import requests
 from tests.support.asking import asking
 from tests.support.processes import (
     ROOT,
+    Program,
     assert_all_ended,
     copy_program,
     following,
@@ -182,25 +183,27 @@ def test_a_reload_under_load_fails_no_request(topic, serve_with_gunicorn):
         assert {answer.text for answer in answers} == {'{"state":"the state"}'}
 
 
+def running_bare(folder: Path) -> contextlib.AbstractContextManager[Program]:
+    """Run the application of bare.py by this worker class, and without this configuration."""
+    command = [*gunicorn("-k", "app.server.worker.Worker")[:-1], "bare:app"]
+    port = free_port()
+    return running(command, port, {"PORT": str(port)}, folder / "output", cwd=folder)
+
+
 def test_the_worker_class_serves_any_application_without_this_packages_configuration(tmp_path):
     """As in the benchmark, for what the service costs on top of it."""
     (tmp_path / "bare.py").write_text(
         "def app(environ, start):\n    start('200 OK', [])\n    return [b'{}']\n"
     )
-    command = [*gunicorn("-k", "app.server.worker.Worker")[:-1], "bare:app"]
-    port = free_port()
-    bind = {"PORT": str(port)}
-    with running(command, port, bind, tmp_path / "output", cwd=tmp_path) as program:
+    with running_bare(tmp_path) as program:
         assert eventually(lambda: program.get("/")).text == "{}"
 
 
 def test_a_connection_that_is_told_to_be_kept_is_kept_though_the_worker_is_told_to_end(tmp_path):
     (tmp_path / "bare.py").write_text(ENDS_WHILE_IT_ANSWERS)
-    command = [*gunicorn("-k", "app.server.worker.Worker")[:-1], "bare:app"]
-    port = free_port()
-    with running(command, port, {"PORT": str(port)}, tmp_path / "output", cwd=tmp_path) as program:
+    with running_bare(tmp_path) as program:
         eventually(lambda: program.get("/"))
-        client = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
+        client = http.client.HTTPConnection("127.0.0.1", program.port, timeout=10)
         said = []
         for path in ("/end", "/"):
             client.request("POST", path)
